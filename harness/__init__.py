@@ -1,0 +1,75 @@
+"""Bakeoff's public names. Each is loaded when it is first used, so that ``import harness`` costs milliseconds."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.contract import BakeoffError as BakeoffError
+    from harness.contract import Categorical as Categorical
+    from harness.contract import Data as Data
+    from harness.contract import DataError as DataError
+    from harness.contract import Float as Float
+    from harness.contract import Form as Form
+    from harness.contract import Int as Int
+    from harness.contract import InvalidPrediction as InvalidPrediction
+    from harness.contract import Kind as Kind
+    from harness.contract import Measure as Measure
+    from harness.contract import Metric as Metric
+    from harness.contract import PluginError as PluginError
+    from harness.contract import Split as Split
+    from harness.contract import Submission as Submission
+    from harness.contract import Task as Task
+    from harness.contract import UsageError as UsageError
+    from harness.datasets import stratified as stratified
+    from harness.datasets import windows as windows
+    from harness.evaluate import run as run
+    from harness.kinds.image_classification import ImageClassification as ImageClassification
+    from harness.kinds.image_generation import ImageGeneration as ImageGeneration
+    from harness.kinds.sequence_prediction import Forecasting as Forecasting
+    from harness.kinds.sequence_prediction import NextToken as NextToken
+    from harness.kinds.sequence_prediction import SequenceClassification as SequenceClassification
+    from harness.kinds.sequence_prediction import Transduction as Transduction
+
+_HOME_OF = {
+    "harness.contract": (
+        "BakeoffError",
+        "Categorical",
+        "Data",
+        "DataError",
+        "Float",
+        "Form",
+        "Int",
+        "InvalidPrediction",
+        "Kind",
+        "Measure",
+        "Metric",
+        "PluginError",
+        "Split",
+        "Submission",
+        "Task",
+        "UsageError",
+    ),
+    "harness.datasets": ("stratified", "windows"),
+    "harness.evaluate": ("run",),
+    "harness.kinds.image_classification": ("ImageClassification",),
+    "harness.kinds.image_generation": ("ImageGeneration",),
+    "harness.kinds.sequence_prediction": ("Forecasting", "NextToken", "SequenceClassification", "Transduction"),
+}
+_MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

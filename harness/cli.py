@@ -1,0 +1,419 @@
+"""The command ``bakeoff``. Each command imports what it needs when it runs, so that help and boards come at once.
+
+Exit codes: 0 all entries complete; 1 at least one entry failed; 2 the command was wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leaderboard.render import Boards
+
+EMBEDDED = ("digits", "digit-rows", "sunspots", "digit-spelling", "digit-images")
+"""The tasks of the demo: their data come with the libraries, so they need no network."""
+FORMATS = ("table", "json", "csv", "markdown", "html", "parquet")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if options.debug:
+            raise
+        if not is_ours(error):
+            print(
+                f"bakeoff: this is a bug of Bakeoff's: {type(error).__name__}: {error}; --debug shows where",
+                file=sys.stderr,
+            )
+            return 2
+        print(f"bakeoff: {error}", file=sys.stderr)
+        return 2
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether an error is a user's mistake, said in one sentence. Looked up without importing what was never loaded."""
+    known = [
+        getattr(sys.modules.get(module), name, ())
+        for module, name in (("harness.contract", "BakeoffError"), ("leaderboard.store", "StoreError"))
+    ]
+    return any(kind and isinstance(error, kind) for kind in known)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bakeoff", description="How does your model stand, honestly and fast, against solid baselines?"
+    )
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], help_text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help_text, description=help_text)
+        made.set_defaults(command=command)
+        made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        return made
+
+    def home(made: argparse.ArgumentParser) -> None:
+        made.add_argument(
+            "--home",
+            type=Path,
+            default=Path(os.environ.get("BAKEOFF_HOME") or ".bakeoff"),
+            metavar="DIR",
+            help="where results are kept (default: $BAKEOFF_HOME or .bakeoff)",
+        )
+
+    def machine(made: argparse.ArgumentParser) -> None:
+        made.add_argument(
+            "--time-limit", type=float, metavar="SECONDS", help="for one fit with its predictions (default: the task's)"
+        )
+        made.add_argument("--workers", type=int, metavar="N", help="trials at once (default: one a core, or one a GPU)")
+        made.add_argument(
+            "--devices", default="auto", metavar="LIST", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)"
+        )
+        made.add_argument(
+            "--isolation", default="auto", choices=("auto", "sandbox", "process"), help="how submissions are shut in"
+        )
+        home(made)
+        made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    made = add("list", list_command, "what there is: tasks and submissions")
+    made.add_argument("what", nargs="?", choices=("tasks", "submissions"))
+    made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    made = add("run", run_command, "search, fit and score submissions on tasks, and rank them")
+    made.add_argument("tasks", nargs="+", metavar="TASK", help="a name from `bakeoff list`, path.py or path.py:OBJECT")
+    made.add_argument(
+        "-s", "--submission", action="append", default=[], metavar="NAME|PATH", help="default: every baseline that fits"
+    )
+    made.add_argument(
+        "--trials", type=int, default=10, metavar="N", help="hyperparameter settings to try (default: 10)"
+    )
+    made.add_argument("--seeds", type=int, default=3, metavar="N", help="final fits to score (default: 3)")
+    machine(made)
+
+    made = add("tune", tune_command, "search only; goes on where it stopped")
+    made.add_argument("task", metavar="TASK")
+    made.add_argument("submission", metavar="SUBMISSION")
+    made.add_argument("--trials", type=int, default=50, metavar="N", help="settings to try in all (default: 50)")
+    made.add_argument("--timeout", type=float, metavar="SECONDS", help="start no trial after this long")
+    machine(made)
+
+    made = add("submit", submit_command, "grade a file of predictions")
+    made.add_argument("task", metavar="TASK")
+    made.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help=".csv or .parquet with a column id, or .npy"
+    )
+    made.add_argument("--name", required=True, help="the entry's name on the board")
+    home(made)
+    made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    made = add("data", data_command, "write a task's training data and test inputs as .npy files")
+    made.add_argument("task", metavar="TASK")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    made = add("leaderboard", leaderboard_command, "the boards: of one task, or of all that have results")
+    made.add_argument("task", nargs="?", metavar="TASK")
+    made.add_argument("--format", choices=FORMATS, default="table")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
+    home(made)
+
+    made = add("show", show_command, "everything about one result")
+    made.add_argument("result", metavar="RESULT", help="a result id, or how it begins")
+    home(made)
+
+    made = add("compare", compare_command, "whether two entries of a task differ")
+    for name in ("task", "a", "b"):
+        made.add_argument(name, metavar=name.upper())
+    home(made)
+
+    made = add("replay", replay_command, "fit a recorded result again, from its kept source, and compare the scores")
+    made.add_argument("result", metavar="RESULT")
+    home(made)
+
+    made = add("check", check_command, "the contract suite on somebody's plug-in")
+    made.add_argument("path", metavar="PATH", help="path.py, path.py:Object or a name")
+
+    made = add("new", new_command, "a plug-in to start from")
+    made.add_argument("what", choices=("task", "submission"))
+    made.add_argument("name", metavar="NAME")
+    made.add_argument("--framework", choices=("sklearn", "keras", "torch"), default="sklearn")
+
+    made = add("doctor", doctor_command, "what works here and what does not")
+    made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    made = add("demo", demo_command, "every baseline on every embedded task, and a page to look at")
+    made.add_argument("--trials", type=int, default=2, metavar="N")
+    made.add_argument("--out", type=Path, default=Path("leaderboard.html"), metavar="FILE")
+    home(made)
+    return parser
+
+
+# Commands -------------------------------------------------------------------------------------------------------------------
+
+
+def run_command(options: argparse.Namespace) -> int:
+    from harness.evaluate import run
+    from harness.terminal import Terminal
+
+    rows = run(
+        options.tasks,
+        options.submission,
+        trials=options.trials,
+        seeds=options.seeds,
+        time_limit=options.time_limit,
+        workers=options.workers,
+        devices=options.devices,
+        isolation_tier=options.isolation,
+        home=options.home,
+        progress=Terminal(),
+    )
+    return print_rows(rows, options.json)
+
+
+def print_rows(rows: list[dict[str, Any]], as_json: bool) -> int:
+    if as_json:
+        print_json({"rows": rows})
+    else:
+        from leaderboard import render
+
+        boards: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            boards.setdefault(row["task"], []).append(row)
+        print(render.table(boards))
+    return 0 if all(row["status"] == "complete" for row in rows) else 1
+
+
+def tune_command(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from harness.contract import BakeoffError
+    from harness.evaluate import tune
+    from harness.execution.pool import TrialFailed
+    from harness.terminal import Terminal
+
+    try:
+        found = tune(
+            options.task,
+            options.submission,
+            trials=options.trials,
+            timeout=options.timeout,
+            time_limit=options.time_limit,
+            workers=options.workers,
+            devices=options.devices,
+            isolation_tier=options.isolation,
+            home=options.home,
+            progress=Terminal(),
+        )
+    except TrialFailed as error:
+        raise BakeoffError(f"no trial succeeded: {error}") from error
+    if options.json:
+        print_json(asdict(found))
+    elif found.n_trials == 0:
+        print("this submission has nothing to tune")
+    else:
+        print(
+            f"best validation score {found.valid:.6g} in {found.n_trials} trials ({found.n_pruned} pruned, {found.n_failed} failed)"
+        )
+        for name, value in found.params.items():
+            print(f"  {name} = {value}")
+    return 0
+
+
+def submit_command(options: argparse.Namespace) -> int:
+    from harness.predictions import submit
+
+    return print_rows(submit(options.task, options.predictions, options.name, home=options.home), options.json)
+
+
+def data_command(options: argparse.Namespace) -> int:
+    from harness.predictions import export
+
+    for path in export(options.task, options.out):
+        print(path)
+    print(
+        f"answer test_x in the form of sample_predictions.npy, then: bakeoff submit {options.task} FILE --name NAME",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def read_boards(options: argparse.Namespace, task: str | None) -> Boards:
+    from leaderboard import Store, StoreError, rank
+
+    store = Store(options.home, create=False)
+    try:
+        tasks = store.tasks()
+        if task is not None and task not in tasks:
+            raise StoreError(f"{options.home} has no results for {task!r}; it has {', '.join(tasks) or 'none at all'}")
+        return {name: rank(store.results(name)) for name in ([task] if task else tasks)}
+    finally:
+        store.close()
+
+
+def leaderboard_command(options: argparse.Namespace) -> int:
+    from leaderboard import render
+
+    boards = read_boards(options, options.task)
+    if options.format == "parquet":
+        content = render.parquet(boards)
+    elif options.format == "html":
+        content = render.html(boards, options.home / "artefacts").encode()
+    else:
+        write = {"table": render.table, "json": render.json_text, "csv": render.csv_text, "markdown": render.markdown}[
+            options.format
+        ]
+        content = write(boards).rstrip("\n").encode() + b"\n"
+    if options.out:
+        write_file(options.out, content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    return 0
+
+
+def write_file(path: Path, content: bytes) -> None:
+    from leaderboard import StoreError
+
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def show_command(options: argparse.Namespace) -> int:
+    from leaderboard import Store
+
+    store = Store(options.home, create=False)
+    try:
+        row = store.find(options.result).row()
+    finally:
+        store.close()
+    for name, value in row.items():
+        if name != "summary":
+            print(f"{name:>18}  {value}")
+    if row["summary"]:
+        print(f"\n{row['summary']}")
+    print(f"\nkept in {options.home / 'artefacts' / row['result_id']}")
+    return 0
+
+
+def compare_command(options: argparse.Namespace) -> int:
+    from leaderboard import Store
+    from leaderboard.compare import sentence
+
+    store = Store(options.home, create=False)
+    try:
+        print(sentence(store.results(options.task), options.task, options.a, options.b))
+    finally:
+        store.close()
+    return 0
+
+
+def replay_command(options: argparse.Namespace) -> int:
+    from harness.replay import replay
+    from harness.terminal import Terminal
+
+    again = replay(options.result, home=options.home, progress=Terminal())
+    print(again)
+    return 0 if again.same else 1
+
+
+def list_command(options: argparse.Namespace) -> int:
+    from harness import plugins
+
+    listed: dict[str, list[dict[str, Any]]] = {}
+    if options.what in (None, "tasks"):
+        listed["tasks"] = [
+            {
+                "name": name,
+                "kind": source.task.kind.name,
+                "metric": source.task.metric,
+                "help": source.task.description,
+                "path": str(source.path),
+            }
+            for name, source in sorted(plugins.tasks().items())
+        ]
+    if options.what in (None, "submissions"):
+        listed["submissions"] = [
+            {"name": name, "kinds": list(source.kinds), "help": source.help, "path": str(source.path)}
+            for name, source in sorted(plugins.submissions().items())
+        ]
+    if options.json:
+        print_json(listed if options.what is None else listed[options.what])
+        return 0
+    for what, plugs in listed.items():
+        print(f"{what}:")
+        width = max((len(plug["name"]) for plug in plugs), default=0)
+        for plug in plugs:
+            kinds = plug.get("kind") or ", ".join(plug["kinds"])
+            print(f"  {plug['name']:<{width}}  {kinds:<24}  {plug['help']}".rstrip())
+    return 0
+
+
+def check_command(options: argparse.Namespace) -> int:
+    from harness.check import check
+
+    findings = check(options.path)
+    for finding in findings:
+        print(finding)
+    return 0 if all(finding.passed for finding in findings) else 1
+
+
+def new_command(options: argparse.Namespace) -> int:
+    from harness.scaffold import create
+
+    path = create(options.what, options.name, options.framework)
+    print(f"wrote {path}; next: bakeoff check {path}")
+    return 0
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    from harness.doctor import examine
+
+    answers = examine()
+    if options.json:
+        print_json({name: {"works": works, "says": says} for name, works, says in answers})
+    else:
+        for name, works, says in answers:
+            print(f"{'✓' if works else '–'} {name:<22} {says}")
+    return 0
+
+
+def demo_command(options: argparse.Namespace) -> int:
+    from harness.evaluate import run
+    from harness.terminal import Terminal
+    from leaderboard import render
+
+    rows = run(EMBEDDED, trials=options.trials, home=options.home, progress=Terminal())
+    print()
+    code = print_rows(rows, as_json=False)
+    boards: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        boards.setdefault(row["task"], []).append(row)
+    write_file(options.out, render.html(boards, options.home / "artefacts").encode())
+    print(f"\n{options.out} shows these boards with their intervals and pictures; open it in a browser")
+    return code
+
+
+def print_json(document: object) -> None:
+    import json
+
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""What a plug-in author sees: tasks, data, kinds, submissions, search spaces and errors.
+
+Everything here is data or an abstract class; nothing loads a framework. The rooms above (kinds, execution, scoring, search)
+are written against these names alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution as Distribution
+from optuna.distributions import CategoricalDistribution as Categorical
+from optuna.distributions import FloatDistribution as Float
+from optuna.distributions import IntDistribution as Int
+
+__all__ = [
+    "Array",
+    "BakeoffError",
+    "Categorical",
+    "Data",
+    "DataError",
+    "Distribution",
+    "Float",
+    "Form",
+    "Int",
+    "InvalidPrediction",
+    "Kind",
+    "Measure",
+    "Metric",
+    "PluginError",
+    "Reader",
+    "Split",
+    "Submission",
+    "Task",
+    "UsageError",
+]
+
+Array = NDArray[Any]
+Reader = Callable[[Array], Array]
+
+
+class BakeoffError(Exception):
+    """A mistake that a user can mend. The message is one sentence: what was expected, what came, what to do next."""
+
+
+class UsageError(BakeoffError):
+    """The command or call was wrong: an unknown name, device or option."""
+
+
+class PluginError(BakeoffError):
+    """A plug-in file is missing, broken, empty or ambiguous."""
+
+
+class DataError(BakeoffError):
+    """A task's data cannot be had, or are not what its kind says they are."""
+
+
+class InvalidPrediction(BakeoffError):
+    """A prediction of the wrong shape, dtype or range, or one that looked at what it must not see."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs and targets, first axis aligned.
+
+    What ``x`` and ``y`` hold is the kind's matter: see the docstrings of `harness.kinds`. ``y`` is None where it is hidden.
+    """
+
+    x: Array
+    y: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.y is not None and len(self.x) != len(self.y):
+            raise DataError(
+                f"a split needs as many targets as inputs; it has {len(self.x)} inputs and {len(self.y)} targets"
+            )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def labels(self) -> Array:
+        """``y`` where it is known; raises DataError where it is hidden."""
+        if self.y is None:
+            raise DataError("the targets of this split are hidden")
+        return self.y
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three fixed parts of a task. Submissions fit on ``train`` and ``valid``; ``test.y`` never leaves the parent."""
+
+    train: Split
+    valid: Split
+    test: Split
+
+    def sha256(self) -> str:
+        """A hash of every array's dtype, shape and bytes, in a fixed order."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.valid, self.test):
+            for array in (split.x, split.labels):
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Form:
+    """One shape and dtype that an answer may have. An axis is fixed: the child never chooses a size."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's name, its direction and a short unit or explanation for tables."""
+
+    name: str
+    higher_is_better: bool
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric of one set of predictions, ready to be taken over any subset or resample of the samples.
+
+    ``of(index)`` is the metric over the samples at ``index`` (int64, repeats allowed). Where the metric is a mean over
+    samples, ``values`` (n,) float64 holds what each sample contributes.
+    """
+
+    of: Callable[[Array], float]
+    values: Array | None = None
+
+    @classmethod
+    def mean_of(cls, values: Array) -> Measure:
+        """The mean of per-sample values (n,)."""
+        values = np.asarray(values, dtype=np.float64)
+        return cls(of=lambda index: float(values[index].mean()), values=values)
+
+
+@dataclass(frozen=True)
+class Kind(ABC):
+    """What a task's arrays mean, what a valid answer is, and how it is measured and drawn.
+
+    A kind is a frozen dataclass whose fields (plain numbers and strings) say what one task fixes: classes, horizon, and so on.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[Sequence[Metric]]
+
+    @abstractmethod
+    def check(self, data: Data) -> None:
+        """Raise DataError where the arrays are not what this kind says they are."""
+
+    @abstractmethod
+    def forms(self, x: Array) -> Sequence[Form]:
+        """The shapes and dtypes that ``predict(x)`` may answer with, preferred first."""
+
+    @abstractmethod
+    def verify(self, answer: Array, x: Array) -> None:
+        """Raise InvalidPrediction where values are out of range. Shape and dtype are right when this is called."""
+
+    @abstractmethod
+    def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
+        """Every metric of the kind for ``answer`` to ``split.x``, truth being ``split.y``."""
+
+    def question(self, x: Array, rng: np.random.Generator) -> tuple[Array, Reader]:
+        """What is really asked in order to learn the answer to ``x``, and how to read the reply.
+
+        By default the rows in random order, so that an answer cannot be made from row order. A kind may ask more than it
+        wants to know; its reader may raise InvalidPrediction.
+        """
+        order = rng.permutation(len(x))
+        back = np.argsort(order)
+        return x[order], lambda answer: answer[back]
+
+    def references(self, data: Data) -> Mapping[str, float]:
+        """Figures that belong beside every score of a task, such as a floor. Named like metrics, with a suffix."""
+        return {}
+
+    def snapshots(self) -> Form | None:
+        """The form of pictures that a submission may leave from its training, or None where the kind has no pictures."""
+        return None
+
+    def draw(self, answer: Array, split: Split) -> bytes | None:
+        """A PNG that shows what ``answer`` looks like beside the truth, or None."""
+        return None
+
+    @property
+    def block(self) -> int:
+        """How many neighbouring samples depend on each other (overlapping windows); resampling keeps them together."""
+        return 1
+
+    def metric(self, name: str) -> Metric:
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        known = ", ".join(metric.name for metric in self.metrics)
+        raise UsageError(f"{self.name} has no metric {name!r}; it has {known}")
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of this kind, as they are handed to a submission (`Submission.task_kind`)."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question with fixed data and one ranking metric.
+
+    ``load`` returns the three splits, the same ones every time. ``time_limit`` is the default number of seconds for one fit
+    with its predictions. A change that makes old scores incomparable bumps ``version``, which starts a new board.
+    """
+
+    name: str
+    kind: Kind
+    load: Callable[[], Data]
+    metric: str
+    version: int = 1
+    time_limit: float = 1800.0
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        self.kind.metric(self.metric)
+
+    @property
+    def ranking(self) -> Metric:
+        return self.kind.metric(self.metric)
+
+
+class Submission(ABC):
+    """A model that answers tasks of some kinds. One object is one model: it is made, fitted once, then asked.
+
+    ``space`` names the hyperparameters and their Optuna distributions; ``defaults`` gives values to try first. The harness
+    sets ``task_kind`` before ``fit``: a namespace with ``name`` and the task's fields (``classes``, ``horizon``, ...).
+    """
+
+    kind: ClassVar[str | tuple[str, ...]]
+    space: ClassVar[Mapping[str, Distribution]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    task_kind: SimpleNamespace
+    snapshots: Sequence[Array] = ()
+    """Pictures kept during training, oldest first, each of `Kind.snapshots` shape without its first axis."""
+
+    def __init__(self, params: Mapping[str, Any], *, seed: int, device: str) -> None:
+        self.params = dict(params)
+        self.seed = seed
+        self.device = device
+
+    @abstractmethod
+    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        """Learn from ``train``; ``valid`` is for early stopping. ``report(loss)``, lower is better, once an epoch or so.
+
+        ``report`` may not return: that is how the search ends a trial that does badly.
+        """
+
+    @abstractmethod
+    def predict(self, x: Array) -> Array:
+        """Answer ``x`` in one of the forms of the task's kind. May be called several times, with any number of rows."""
+
+    def n_parameters(self) -> int | None:
+        """How many numbers were learned, where that means something."""
+        return None
+
+    def summary(self) -> str:
+        """A few lines about the fitted model, such as its layers."""
+        return ""

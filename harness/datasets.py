@@ -1,0 +1,151 @@
+"""Where data come from: hash-checked downloads that are kept, and the two ways of splitting that most tasks want."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.contract import Array, Data, DataError, Split
+
+CHUNK = 1 << 18
+TIMEOUT = 30.0
+"""Seconds that a download may be silent."""
+
+
+def cache() -> Path:
+    """The folder that downloads are kept in: ``$XDG_CACHE_HOME/bakeoff`` or ``~/.cache/bakeoff``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bakeoff"
+
+
+def fetch(dataset: str, url: str, sha256: str) -> Path:
+    """The path of a file that has this SHA-256, downloaded when no copy is at hand.
+
+    ``sha256`` is that of the content; for ``.gz`` files, of the decompressed content, because mirrors recompress. Looked for
+    in ``$BAKEOFF_DATA/<dataset>/``, then in the cache, then at ``url``. Raises DataError with the address, the hash and the
+    place to put the file; a copy with another content is never used and never overwrites a good one.
+    """
+    file = url.rsplit("/", 1)[-1]
+    kept = cache() / dataset / file
+    given = [Path(os.environ["BAKEOFF_DATA"]) / dataset / file] if os.environ.get("BAKEOFF_DATA") else []
+    wrong = []
+    for path in (*given, kept):
+        if path.is_file():
+            found = content_sha256(path)
+            if found == sha256:
+                return path
+            wrong.append(f"{path} has SHA-256 {found[:12]}…")
+    advice = f"put a file with SHA-256 {sha256} at {kept}, or under $BAKEOFF_DATA/{dataset}/"
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=f".{file}.", suffix=file, delete=False) as out:
+            part = Path(out.name)
+    except OSError as error:
+        raise DataError(f"the data cache {kept.parent} cannot be written ({error.strerror}); {advice}") from error
+    try:
+        _download(url, part)
+        found = content_sha256(part)
+        if found != sha256:
+            raise DataError(
+                f"{url} sent a file with SHA-256 {found} where {sha256} was expected (truncated, corrupt or changed); {advice}"
+            )
+        part.replace(kept)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        also = f" ({'; '.join(wrong)})" if wrong else ""
+        raise DataError(f"{url} could not be downloaded: {reason}{also}; {advice}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return kept
+
+
+def _download(url: str, part: Path) -> None:
+    from tqdm import tqdm
+
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as reply, part.open("wb") as out:
+        size = int(reply.headers.get("Content-Length") or 0)
+        with tqdm(
+            total=size or None, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], file=sys.stderr, leave=False
+        ) as bar:
+            while chunk := reply.read(CHUNK):
+                out.write(chunk)
+                bar.update(len(chunk))
+            if size and bar.n != size:
+                raise OSError(f"the connection ended after {bar.n} of {size} bytes")
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, of the decompressed content for ``.gz``; "unreadable" where gzip cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as content:
+            while chunk := content.read(CHUNK):
+                digest.update(chunk)
+    except (EOFError, gzip.BadGzipFile, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise
+        return "unreadable: not a whole gzip file"
+    return digest.hexdigest()
+
+
+def read_idx(path: Path) -> Array:
+    """An array from a gzipped IDX file, the format of MNIST and Fashion-MNIST: uint8 of any rank."""
+    with gzip.open(path, "rb") as content:
+        raw = content.read()
+    rank = raw[3]
+    shape = np.frombuffer(raw, ">u4", count=rank, offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def stratified(x: Array, y: Array, *, valid: float, test: float, by: Array | None = None, seed: int = 0) -> Data:
+    """Split so that each part has every class in its share, rounded; rows in random order.
+
+    ``valid`` and ``test`` are shares of all rows in 0..1, the rest is train. The classes are ``by`` (n,), or ``y`` where its
+    values (n,) are the classes.
+    """
+    rng = np.random.default_rng(seed)
+    classes = y if by is None else by
+    chosen: list[list[Array]] = [[], [], []]
+    for label in np.unique(classes):
+        rows = rng.permutation(np.flatnonzero(classes == label))
+        bounds = np.round(np.array([1 - valid - test, 1 - test]) * len(rows)).astype(int)
+        for part, piece in zip(chosen, np.split(rows, bounds), strict=True):
+            part.append(piece)
+    index = [rng.permutation(np.concatenate(part)) for part in chosen]
+    return Data(*(Split(x[rows], y[rows]) for rows in index))
+
+
+def windows(series: Array, *, lookback: int, horizon: int, bounds: Sequence[int]) -> Data:
+    """Stride-1 forecasting windows of a series (t, variables), split by time.
+
+    ``bounds`` are the ends of train, valid and test, in steps. Targets lie wholly inside their part; a look-back may reach
+    back into the part before, as is usual. Returns float32 x (n, lookback, variables), y (n, horizon, variables).
+    """
+    series = np.asarray(series, dtype=np.float32)
+    if (
+        series.ndim != 2
+        or len(bounds) != 3
+        or not lookback + horizon <= bounds[0] < bounds[1] < bounds[2] <= len(series)
+    ):
+        raise DataError(
+            f"windows() needs a series (t, variables) and three rising ends with lookback + horizon <= the first; got "
+            f"{series.shape}, {list(bounds)}"
+        )
+    view = np.lib.stride_tricks.sliding_window_view(series, lookback + horizon, axis=0).transpose(0, 2, 1)
+    starts = [0, bounds[0] - lookback, bounds[1] - lookback]
+    parts = []
+    for start, end in zip(starts, bounds, strict=True):
+        part = view[start : end - lookback - horizon + 1]
+        if len(part) == 0:
+            raise DataError(f"no window of {lookback} + {horizon} steps fits between {start} and {end}; widen the part")
+        parts.append(Split(part[:, :lookback], part[:, lookback:]))
+    return Data(*parts)

@@ -1,0 +1,65 @@
+"""Which devices there are, and how many trials run on them at once with how many threads each."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from harness.contract import UsageError
+
+MOST_CPU_WORKERS = 8
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The names of the NVIDIA GPUs here, in order, by asking the driver: importing torch to ask would cost seconds."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in listed.stdout.splitlines() if line.strip()]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """One device name for each trial that may run at once, and the threads that each may use."""
+
+    devices: tuple[str, ...]
+    threads: int
+
+    @property
+    def device(self) -> str:
+        """What rows record: the device, or all of them where there are several."""
+        return ",".join(dict.fromkeys(self.devices))
+
+
+def plan(devices: str = "auto", workers: int | None = None) -> Slots:
+    """Slots for ``--devices`` (auto, cpu, or cuda:0,cuda:1) and ``--workers``. Raises UsageError for a device that is not here."""
+    there = gpus()
+    if devices == "auto":
+        named = [f"cuda:{number}" for number in range(len(there))] or ["cpu"]
+    else:
+        named = [name.strip() for name in devices.split(",")]
+        known = ["cpu", *(f"cuda:{number}" for number in range(len(there)))]
+        for name in named:
+            if not re.fullmatch(r"cpu|cuda:\d+", name) or name not in known:
+                raise UsageError(f"device {name!r} is not here; there is {', '.join(known)}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers should be at least 1; it is {workers}")
+    count = workers or (min(cores(), MOST_CPU_WORKERS) if named == ["cpu"] else len(named))
+    return Slots(tuple(named[place % len(named)] for place in range(count)), max(1, cores() // count))

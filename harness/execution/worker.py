@@ -1,0 +1,393 @@
+"""The child: a warmed process that imports one submission, and forks for every trial.
+
+``python -m harness.execution.worker FD`` talks over the Unix socket FD. The server imports and then does nothing but fork,
+reap and kill. Each fork has a channel of its own to the parent, fits there, answers questions, and exits. Arrays come and go
+through file descriptors of fixed size, numbers and short texts through small JSON messages: no pickle, no file names.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import math
+import mmap
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any, NoReturn
+
+import numpy as np
+import psutil
+
+from harness.contract import Array, PluginError, Split, Submission
+from harness.plugins import Source, load_submission
+
+PR_SET_CHILD_SUBREAPER = 36
+MESSAGE_LIMIT = 1 << 20
+TEXT_LIMIT = 20_000
+FDS_LIMIT = 16
+
+
+class ChannelClosed(Exception):
+    """The other side has gone, or sent what is no message."""
+
+
+class Channel:
+    """Length-prefixed JSON messages, with file descriptors, over a Unix stream socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        body = json.dumps(message).encode()
+        head = len(body).to_bytes(4, "big")
+        try:
+            if fds:
+                socket.send_fds(self.socket, [head], list(fds))
+            else:
+                self.socket.sendall(head)
+            self.socket.sendall(body)
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def receive(self) -> tuple[dict[str, Any], list[int]]:
+        """The next message and its descriptors. Raises ChannelClosed, or TimeoutError after the socket's timeout."""
+        try:
+            head, fds, _, _ = socket.recv_fds(self.socket, 4, FDS_LIMIT)
+            head += self._exactly(4 - len(head)) if head else b""
+            size = int.from_bytes(head, "big")
+            if not head or size > MESSAGE_LIMIT:
+                raise ChannelClosed("no message" if not head else f"a message of {size} bytes")
+            message = json.loads(self._exactly(size))
+        except TimeoutError:
+            raise
+        except (OSError, ValueError, RecursionError) as error:
+            raise ChannelClosed(str(error)) from error
+        if not isinstance(message, dict):
+            raise ChannelClosed("a message that is no object")
+        return message, fds
+
+    def _exactly(self, size: int) -> bytes:
+        pieces = []
+        while size:
+            piece = self.socket.recv(size)
+            if not piece:
+                raise ChannelClosed("the connection ended inside a message")
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False) -> Array:
+    """The array behind a descriptor. Private pages by default: what a submission writes there nobody else sees."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size == 0:
+        return np.empty(shape, dtype)
+    mapped = mmap.mmap(
+        fd, size, flags=mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+    )
+    return np.frombuffer(mapped, dtype).reshape(shape)
+
+
+def main(fd: int) -> None:
+    channel = Channel(socket.socket(fileno=fd))
+    hello, _ = channel.receive()
+    adopt_orphans()
+    try:
+        submission = load_submission(Source(**hello["source"] | {"path": Path(hello["source"]["path"])}))
+        warm_up()
+        channel.send({"event": "ready", **describe(submission)})
+    except BaseException as error:  # a plug-in may raise anything, also SystemExit
+        traceback.print_exc()
+        channel.send({"event": "broken", "error": one_line(error)})
+        return
+    Server(channel, submission).serve()
+
+
+def warm_up() -> None:
+    """Import now what a library would otherwise import in every fork: torch's first optimiser loads its compiler front."""
+    if "torch" in sys.modules:
+        importlib.import_module("torch._dynamo")
+
+
+def describe(submission: type[Submission]) -> dict[str, Any]:
+    """What the parent may know of a submission: kinds, search space, defaults. Checked here, and again by the parent."""
+    from optuna.distributions import distribution_to_json
+
+    kinds = (submission.kind,) if isinstance(submission.kind, str) else tuple(submission.kind)
+    unknown = set(submission.defaults) - set(submission.space)
+    if unknown:
+        raise PluginError(f"defaults name {', '.join(sorted(unknown))}, which space does not have")
+    return {
+        "kinds": kinds,
+        "space": {name: distribution_to_json(known) for name, known in submission.space.items()},
+        "defaults": dict(submission.defaults),
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """``ValueError: first line``, at most 300 characters."""
+    text = str(error).strip().partition("\n")[0]
+    name = type(error).__name__
+    return (text if isinstance(error, PluginError) else f"{name}: {text}" if text else name)[:300]
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process, its process group where it leads one, and its descendants."""
+    try:
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+    except psutil.Error:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    for member in family:
+        with suppress(psutil.Error):
+            member.kill()
+
+
+def adopt_orphans() -> None:
+    """Have the kernel hand this process whatever its descendants leave behind (Linux; elsewhere such strays go to init)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Server:
+    """Forks, reaps, kills; ends with everything it started when the parent's end of the channel closes."""
+
+    def __init__(self, channel: Channel, submission: type[Submission]) -> None:
+        self.channel, self.submission = channel, submission
+        self.running: dict[int, int] = {}  # pid -> the trial's number
+        self.wake, self.woken = socket.socketpair()
+        self.wake.setblocking(False)
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGCHLD, self._ignore)
+        signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
+        with selectors.DefaultSelector() as ready:
+            ready.register(self.channel.socket, selectors.EVENT_READ)
+            ready.register(self.woken, selectors.EVENT_READ)
+            try:
+                while True:
+                    for key, _ in ready.select():
+                        if key.fileobj is self.woken:
+                            self.woken.recv(4096)
+                            self.reap()
+                        else:
+                            self.obey()
+            except ChannelClosed:
+                pass
+            finally:
+                for pid in self.running:
+                    self.kill(pid)
+
+    @staticmethod
+    def _ignore(number: int, frame: FrameType | None) -> None:
+        """A handler must be there for the wake-up descriptor to be written."""
+
+    def obey(self) -> None:
+        message, fds = self.channel.receive()
+        if message["op"] == "kill":
+            for pid, number in list(self.running.items()):
+                if number == message["number"]:
+                    self.kill(pid)
+            return
+        pid = os.fork()
+        if pid == 0:
+            self.become_trial(message, fds)
+        with suppress(ProcessLookupError, PermissionError):
+            os.setpgid(pid, pid)  # in both processes: whichever comes first
+        self.running[pid] = message["number"]
+        for fd in fds:
+            os.close(fd)
+        self.channel.send({"event": "started", "number": message["number"], "pid": pid})
+
+    def become_trial(self, message: dict[str, Any], fds: list[int]) -> NoReturn:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.channel.close()
+            run_trial(self.submission, Channel(socket.socket(fileno=fds[0])), message, fds[1:])
+            code = 0
+        except ChannelClosed:
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    @staticmethod
+    def kill(pid: int) -> None:
+        """The trial's process group and whatever of its descendants left the group."""
+        kill_tree(pid)
+
+    def reap(self) -> None:
+        while self.running:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid not in self.running:
+                continue
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what the trial itself left behind
+            for stray in psutil.Process().children():  # and what left its group: orphans come to this process
+                if stray.pid not in self.running:
+                    kill_tree(stray.pid)
+            scale = 1 if sys.platform == "darwin" else 1024
+            self.channel.send(
+                {
+                    "event": "exited",
+                    "number": self.running.pop(pid),
+                    "code": os.waitstatus_to_exitcode(status),
+                    "peak_memory": usage.ru_maxrss * scale,
+                    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                }
+            )
+
+
+def run_trial(submission: type[Submission], channel: Channel, message: dict[str, Any], fds: list[int]) -> None:
+    """One trial, in its own fork: make, fit, then answer what is asked until the parent hangs up."""
+    seed = int(message["seed"])
+    seed_everything(seed)
+    arrays = {spec["name"]: map_array(fd, spec["shape"], spec["dtype"]) for spec, fd in zip(message["arrays"], fds)}
+    snapshots = arrays.pop("snapshots", None)
+    place = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(place, 0)
+    doing = "set up"
+    try:
+        os.makedirs(message["scratch"], exist_ok=True)  # noqa: PTH103
+        os.chdir(message["scratch"])
+        model = submission(message["params"], seed=seed, device=message["device"])
+        model.task_kind = SimpleNamespace(**message["kind"])
+        doing = "fit"
+        model.fit(
+            Split(arrays["train.x"], arrays["train.y"]), Split(arrays["valid.x"], arrays["valid.y"]), Reporter(channel)
+        )
+        synchronise(message["device"])
+        channel.send({"event": "fitted"})
+        doing = "describe itself"
+        channel.send({"event": "described", **facts(model, snapshots, fds[-1])})
+        while True:
+            question, handed = channel.receive()
+            doing = "predict"
+            x = map_array(handed[0], question["shape"], question["dtype"])
+            answer = np.asarray(model.predict(x))
+            synchronise(message["device"])
+            channel.send({"event": "predicted", "form": write_answer(answer, question["forms"], handed[1])})
+            for fd in handed:
+                os.close(fd)
+    except ChannelClosed:
+        return
+    except BaseException as error:  # a submission may raise anything
+        traceback.print_exc()
+        kind = "failed"
+        if (
+            isinstance(error, MemoryError)
+            or "out of memory" in str(error).lower()
+            or "can't allocate memory" in str(error).lower()
+        ):
+            kind = "out-of-memory"
+        elif isinstance(error, WrongForm):
+            kind = "invalid"
+        text = (
+            str(error)
+            if isinstance(error, WrongForm)
+            else f"could not {doing}: {one_line(error)}{plugin_line(error, submission)}"
+        )
+        channel.send({"event": "failed", "status": kind, "error": text[:600]})
+
+
+def plugin_line(error: BaseException, submission: type[Submission]) -> str:
+    """`` (file.py line 12)``: where in the plug-in's own file an error came from."""
+    file = sys.modules[submission.__module__].__file__ or ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" ({Path(file).name} line {lines[-1]})" if lines else ""
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+
+
+def synchronise(device: str) -> None:
+    """Wait for the GPU, so that the parent's clock sees the work done."""
+    if device.startswith("cuda") and (torch := sys.modules.get("torch")):
+        torch.cuda.synchronize(device)
+
+
+class Reporter:
+    """``report(loss)``: tells the parent a number. Where the parent ends the trial, the call does not return."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def __call__(self, loss: float) -> None:
+        self.channel.send({"event": "report", "loss": float(loss) if math.isfinite(loss) else None})
+        reply, _ = self.channel.receive()
+        if reply.get("prune"):
+            os._exit(0)
+
+
+def facts(model: Submission, snapshots: Array | None, fd: int) -> dict[str, Any]:
+    """What a fitted model says of itself: parameters, summary, and how many snapshots it left in the shared array."""
+    count = 0
+    if snapshots is not None:
+        out = map_array(fd, snapshots.shape, snapshots.dtype.str, shared=True)
+        for sheet in list(model.snapshots)[-len(out) :]:
+            sheet = np.asarray(sheet)[: out.shape[1]]
+            if sheet.shape[1:] == out.shape[2:] and sheet.dtype == out.dtype:
+                out[count, : len(sheet)] = sheet
+                count += 1
+    n_parameters = model.n_parameters()
+    return {
+        "n_parameters": None if n_parameters is None else int(n_parameters),
+        "summary": str(model.summary())[:TEXT_LIMIT],
+        "snapshots": count,
+    }
+
+
+class WrongForm(Exception):
+    """An answer of no form that the kind allows."""
+
+
+def write_answer(answer: Array, forms: Sequence[Mapping[str, Any]], fd: int) -> str:
+    """Copy an answer into the shared buffer, as the form whose shape and number type it has; return the form's name."""
+    for form in forms:
+        dtype = np.dtype(form["dtype"])
+        same_type = answer.dtype.kind in ("iu" if dtype.kind in "iu" else "f")
+        if answer.shape == tuple(form["shape"]) and same_type:
+            if dtype.kind == "u" and answer.dtype != dtype:
+                continue
+            np.copyto(
+                map_array(fd, form["shape"], form["dtype"], shared=True),
+                answer,
+                casting="same_kind" if dtype.kind == "f" else "unsafe",
+            )
+            return str(form["name"])
+    wanted = " or ".join(f"{form['name']} {form['dtype']} {tuple(form['shape'])}" for form in forms)
+    raise WrongForm(f"predict should return {wanted}; it returned {answer.dtype} {answer.shape}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,104 @@
+"""A ``keras.Model`` as a submission: write ``build``, and it is compiled, fitted and asked.
+
+The model sees float32 images (n, height, width, channels) scaled to 0..1, float32 windows (n, steps, variables) or int tokens
+(n, t), and answers with probabilities (softmax) or, for forecasting, with (n, horizon, variables), learned relative to the
+last value seen.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
+import numpy as np
+
+from harness.contract import Array, Split, Submission
+from harness.frameworks.arrays import default_epochs, last_values, smoothed_log
+
+
+class KerasSubmission(Submission):
+    """Subclass, name the ``kind``, and return a ``keras.Model`` from ``build``; compiled by yourself, or left to this base.
+
+    ``params`` may hold ``learning_rate``, ``batch_size`` and ``epochs``; the class attributes stand in for those it does not
+    hold. Adam; the weights of the epoch with the lowest validation loss are kept.
+    """
+
+    epochs: ClassVar[int | None] = None
+    """None: as many as `default_epochs` gives for the size of the training split."""
+    batch_size: ClassVar[int] = 128
+    learning_rate: ClassVar[float] = 2e-3
+    model: Any
+
+    @abstractmethod
+    def build(self, train: Split) -> Any:
+        """A ``keras.Model``. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
+
+    def setting(self, name: str) -> Any:
+        """A hyperparameter: the trial's value, or the class's own where the search leaves it alone."""
+        return self.params.get(name, getattr(self, name))
+
+    def inputs(self, x: Array) -> Array:
+        if x.dtype == np.uint8:
+            return x.astype(np.float32) / np.float32(255)
+        return x - last_values(x) if self.task_kind.name == "forecasting" else x
+
+    def targets(self, split: Split) -> Array:
+        return split.labels - last_values(split.x) if self.task_kind.name == "forecasting" else split.labels
+
+    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        with keras.device("gpu:" + self.device.partition(":")[2] if self.device.startswith("cuda") else "cpu"):
+            self.model = self.build(train)
+            if not self.model.compiled:
+                loss = "mse" if self.task_kind.name == "forecasting" else "sparse_categorical_crossentropy"
+                self.model.compile(
+                    optimizer=keras.optimizers.Adam(self.setting("learning_rate"), clipnorm=1.0), loss=loss
+                )
+            best = _Best(report)
+            self.model.fit(
+                self.inputs(train.x),
+                self.targets(train),
+                batch_size=int(self.setting("batch_size")),
+                epochs=int(self.setting("epochs") or default_epochs(len(train))),
+                validation_data=(self.inputs(valid.x), self.targets(valid)),
+                callbacks=[best],
+                verbose=0,
+            )
+            if best.weights:
+                self.model.set_weights(best.weights)
+
+    def predict(self, x: Array) -> Array:
+        answer = np.asarray(self.model.predict(self.inputs(x), batch_size=512, verbose=0))
+        name = self.task_kind.name
+        if name == "forecasting":
+            return np.asarray(answer + last_values(x), dtype=np.float32)
+        if name == "next-token":
+            return smoothed_log(answer)
+        return answer.argmax(axis=-1) if name == "transduction" else answer
+
+    def n_parameters(self) -> int:
+        return int(self.model.count_params())
+
+    def summary(self) -> str:
+        lines: list[str] = []
+        self.model.summary(print_fn=lambda line, **_: lines.append(str(line)), line_length=100)
+        return "\n".join(lines)
+
+
+class _Best(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reports each epoch's validation loss and remembers the best weights."""
+
+    def __init__(self, report: Callable[[float], None]) -> None:
+        super().__init__()
+        self.report, self.loss = report, float("inf")
+        self.weights: list[Array] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        loss = float((logs or {})["val_loss"])
+        if loss < self.loss:
+            self.loss, self.weights = loss, self.model.get_weights()
+        self.report(loss)

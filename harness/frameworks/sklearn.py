@@ -1,0 +1,59 @@
+"""Any object with ``fit`` and ``predict`` as a submission: build it, and the kind's arrays are shaped for it.
+
+An estimator sees rows of float32 features (n, k): images flattened and scaled to 0..1, sequences flattened. Targets are labels
+(n,) for classification; (n, horizon * variables) for forecasting, relative to the last value seen; (n, length) tokens for
+transduction. Next-token and generation tasks need a submission of their own.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from harness.contract import Array, Split, Submission
+from harness.frameworks.arrays import features, last_values
+
+
+def accelerate() -> bool:
+    """Let scikit-learn-intelex stand in for the estimators it speeds up, where it is installed. Call before importing them."""
+    try:
+        from sklearnex import patch_sklearn
+    except ImportError:
+        return False
+    patch_sklearn(verbose=False)
+    return True
+
+
+class SklearnSubmission(Submission):
+    """Subclass, name the ``kind``, and return an unfitted estimator from ``build``."""
+
+    estimator: Any
+
+    @abstractmethod
+    def build(self) -> Any:
+        """An unfitted estimator, made from ``self.params`` and ``self.seed``."""
+
+    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        self.estimator = self.build()
+        y = train.labels
+        if self.task_kind.name == "forecasting":
+            y = (y - last_values(train.x)).reshape(len(y), -1)
+        self.estimator.fit(features(train.x), y)
+
+    def predict(self, x: Array) -> Array:
+        name = self.task_kind.name
+        if name == "forecasting":
+            change = self.estimator.predict(features(x)).reshape(len(x), self.task_kind.horizon, -1)
+            return np.asarray(change + last_values(x), dtype=np.float32)
+        if name == "transduction" or not hasattr(self.estimator, "predict_proba"):
+            return np.asarray(self.estimator.predict(features(x))).astype(np.int64)
+        # An estimator knows only the classes that it was shown.
+        p = np.zeros((len(x), self.task_kind.classes), dtype=np.float32)
+        p[:, self.estimator.classes_.astype(np.int64)] = self.estimator.predict_proba(features(x))
+        return p
+
+    def summary(self) -> str:
+        return repr(self.estimator)

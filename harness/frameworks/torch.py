@@ -1,0 +1,138 @@
+"""A torch module as a submission: write ``build``, and one plain loop trains it on whatever the kind's arrays are.
+
+The module sees float32 images (n, channels, height, width) scaled to 0..1, float32 windows (n, steps, variables) or int64
+tokens (n, t). It answers with class logits (n, classes); a forecast (n, horizon, variables), learned relative to the last
+value seen; or token logits (n, t, vocabulary). Losses are cross-entropy, or squared error for forecasts.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
+
+from harness.contract import Array, Split, Submission
+from harness.frameworks.arrays import default_epochs
+
+
+class TorchSubmission(Submission):
+    """Subclass, name the ``kind``, and return an ``nn.Module`` from ``build``.
+
+    ``params`` may hold ``learning_rate``, ``weight_decay``, ``batch_size`` and ``epochs``; the class attributes stand in for
+    those it does not hold. AdamW under a one-cycle learning rate, gradients clipped to norm 1; the weights of the epoch with
+    the lowest validation loss are kept.
+    """
+
+    epochs: ClassVar[int | None] = None
+    """None: as many as `default_epochs` gives for the size of the training split."""
+    batch_size: ClassVar[int] = 128
+    learning_rate: ClassVar[float] = 2e-3
+    weight_decay: ClassVar[float] = 1e-4
+    predict_batch: ClassVar[int] = 512
+    module: nn.Module
+
+    @abstractmethod
+    def build(self, train: Split) -> nn.Module:
+        """An untrained module. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
+
+    def setting(self, name: str) -> Any:
+        """A hyperparameter: the trial's value, or the class's own where the search leaves it alone."""
+        return self.params.get(name, getattr(self, name))
+
+    def inputs(self, x: Array) -> Tensor:
+        """x as the module wants it, on the device."""
+        if x.dtype == np.uint8:
+            return torch.tensor(x, device=self.device).permute(0, 3, 1, 2).float().div_(255)
+        return torch.tensor(x, device=self.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The module's answer, in the units of the targets."""
+        if self.task_kind.name == "forecasting":
+            last: Tensor = x[:, -1:, :]
+            return self.module(x - last) + last  # type: ignore[no-any-return]
+        return self.module(x)  # type: ignore[no-any-return]
+
+    def loss(self, answer: Tensor, y: Tensor) -> Tensor:
+        if self.task_kind.name == "forecasting":
+            return F.mse_loss(answer, y)
+        return F.cross_entropy(answer.flatten(0, -2), y.flatten())
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Change a training batch at random. Nothing, unless a submission says otherwise."""
+        return x
+
+    def batches(self, x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of shuffled batches; a last partial one is left out where there is a whole one."""
+        order = torch.randperm(len(x), device=x.device)
+        for start in range(0, max(len(x) - size + 1, 1), size):
+            index = order[start : start + size]
+            yield x[index], y[index]
+
+    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        self.module = self.build(train).to(self.device)
+        x, y = self.inputs(train.x), torch.tensor(train.labels, device=self.device)
+        epochs, size = (
+            int(self.setting("epochs") or default_epochs(len(train))),
+            min(int(self.setting("batch_size")), len(x)),
+        )
+        optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=self.setting("learning_rate"), weight_decay=self.setting("weight_decay")
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.setting("learning_rate"), epochs=epochs, steps_per_epoch=max(len(x) // size, 1)
+        )
+        best, kept = float("inf"), {}
+        for _ in range(epochs):
+            self.module.train()
+            for batch, target in self.batches(x, y, size):
+                optimizer.zero_grad(set_to_none=True)
+                self.loss(self.forward(self.augment(batch)), target).backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+            loss = self.validation_loss(valid)
+            if loss < best:
+                best, kept = loss, {name: value.clone() for name, value in self.module.state_dict().items()}
+            report(loss)
+        if kept:
+            self.module.load_state_dict(kept)
+
+    @torch.no_grad()
+    def answers(self, x: Array) -> Iterator[Tensor]:
+        """Answers on the device, a batch at a time."""
+        self.module.eval()
+        for start in range(0, len(x), self.predict_batch):
+            yield self.forward(self.inputs(x[start : start + self.predict_batch]))
+
+    def validation_loss(self, valid: Split) -> float:
+        """The mean loss over the validation split, at most 16 batches of it."""
+        end = min(len(valid), 16 * self.predict_batch)
+        total = 0.0
+        for start, answer in zip(range(0, end, self.predict_batch), self.answers(valid.x[:end]), strict=True):
+            y = torch.tensor(valid.labels[start : start + len(answer)], device=self.device)
+            total += float(self.loss(answer, y)) * len(answer)
+        return total / end
+
+    def predict(self, x: Array) -> Array:
+        name = self.task_kind.name
+        out = []
+        for answer in self.answers(x):
+            if name.endswith("classification"):
+                answer = answer.softmax(dim=-1)
+            elif name == "next-token":
+                answer = answer.log_softmax(dim=-1)
+            elif name == "transduction":
+                answer = answer.argmax(dim=-1)
+            out.append(answer.cpu().numpy())
+        return np.concatenate(out)
+
+    def n_parameters(self) -> int:
+        return sum(weight.numel() for weight in self.module.parameters())
+
+    def summary(self) -> str:
+        return str(self.module)

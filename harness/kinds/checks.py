@@ -1,0 +1,73 @@
+"""Checks that several kinds share. Each raises with what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.contract import Array, Data, DataError, Form, InvalidPrediction, Split
+
+
+def parts(data: Data) -> Iterator[tuple[str, Split]]:
+    """The three splits with their names; an empty one is an error."""
+    for name in ("train", "valid", "test"):
+        split: Split = getattr(data, name)
+        if len(split) == 0:
+            raise DataError(f"the {name} split is empty")
+        yield name, split
+
+
+def expect(array: Array, what: str, *, shape: tuple[int | None, ...], dtypes: str) -> None:
+    """Check rank, fixed axes (None is free) and dtype kind letters ("u" unsigned, "i" signed, "f" float)."""
+    fits = array.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits or array.dtype.kind not in dtypes:
+        wanted = (
+            "("
+            + ", ".join("n" if size is None else str(size) for size in shape)
+            + ("," if len(shape) == 1 else "")
+            + ")"
+        )
+        kinds = " or ".join({"u": "unsigned integer", "i": "integer", "f": "float"}[letter] for letter in dtypes)
+        raise DataError(f"{what} should be {kinds} {wanted}; it is {array.dtype} {array.shape}")
+
+
+def expect_range(array: Array, what: str, low: int, high: int) -> None:
+    """Check that integers lie in low..high, both included."""
+    if array.size and (array.min() < low or array.max() > high):
+        raise DataError(f"{what} should lie in {low}..{high}; they span {array.min()}..{array.max()}")
+
+
+def answer_finite(answer: Array) -> None:
+    bad = int(np.size(answer) - np.isfinite(answer).sum())
+    if bad:
+        raise InvalidPrediction(
+            f"predictions hold {bad} values that are not finite numbers (NaN, infinite, or never written)"
+        )
+
+
+def answer_range(answer: Array, low: int, high: int, what: str) -> None:
+    if answer.size and (answer.min() < low or answer.max() > high):
+        raise InvalidPrediction(f"{what} should lie in {low}..{high}; they span {answer.min()}..{answer.max()}")
+
+
+def class_forms(n: int, classes: int) -> tuple[Form, Form]:
+    return Form("probabilities", (n, classes), "float32"), Form("labels", (n,), "int64")
+
+
+def class_answer(answer: Array, classes: int) -> None:
+    """A valid answer of a classification kind: labels in range, or finite non-negative rows that sum to about one."""
+    if answer.ndim == 1:
+        answer_range(answer, 0, classes - 1, "predicted labels")
+        return
+    answer_finite(answer)
+    if answer.min() < 0:
+        raise InvalidPrediction(f"class probabilities should not be negative; the smallest is {answer.min():.3g}")
+    sums = answer.sum(axis=1)
+    worst = sums[np.abs(sums - 1).argmax()]
+    if abs(worst - 1) > 1e-2:
+        raise InvalidPrediction(
+            f"each row of class probabilities should sum to 1; one sums to {worst:.4g} (logits need a softmax)"
+        )

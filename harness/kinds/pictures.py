@@ -1,0 +1,123 @@
+"""Pictures of predictions, as PNG bytes, drawn with matplotlib (loaded here only, when a picture is wanted)."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.contract import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RIGHT, WRONG, TRUTH = "#1a7f4b", "#c23b22", "#555555"
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def confusion(answer: Array, y: Array, classes: int) -> bytes:
+    """The confusion matrix, each row a true class, in shares of that row."""
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (y, answer), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = _figure(4.2, 4)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if classes <= 12:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                axes.text(
+                    column,
+                    row,
+                    f"{count:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if shares[row, column] > 0.5 else "black",
+                )
+        axes.set_xticks(range(classes))
+        axes.set_yticks(range(classes))
+    axes.set(xlabel="predicted", ylabel="true")
+    return _png(figure)
+
+
+def forecasts(answer: Array, x: Array, y: Array) -> bytes:
+    """Three test windows of the last variable: the end of the look-back, what came, and what was forecast."""
+    from matplotlib.figure import Figure
+
+    horizon, shown = y.shape[1], np.linspace(0, len(x) - 1, 3).astype(int)
+    past = min(x.shape[1], 2 * horizon)
+    figure = Figure(figsize=(9, 2.4), dpi=100, layout="constrained")
+    for axes, row in zip(figure.subplots(1, 3), shown, strict=True):
+        axes.plot(range(-past, 0), x[row, -past:, -1], color=TRUTH, lw=1)
+        axes.plot(range(horizon), y[row, :, -1], color=TRUTH, lw=1, ls="--", label="truth")
+        axes.plot(range(horizon), answer[row, :, -1], color=WRONG, lw=1.4, label="forecast")
+        axes.axvline(0, color="#cccccc", lw=0.8, zorder=0)
+        axes.set_title(f"test window {row}", fontsize=8)
+        axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7)
+    return _png(figure)
+
+
+def surprise(answer: Array, y: Array, alphabet: str, chunks: int = 6, width: int = 96) -> bytes:
+    """The first test characters, each shaded by how many nats it cost."""
+    figure, axes = _figure(9, 0.3 * chunks + 0.3)
+    cost = -np.take_along_axis(answer[:chunks], y[:chunks, :, None], axis=2)[:, :width, 0]
+    axes.imshow(np.minimum(cost, 6), cmap="Oranges", aspect="auto", vmin=0, vmax=6)
+    for (row, column), token in np.ndenumerate(y[:chunks, :width]):
+        axes.text(
+            column,
+            row,
+            alphabet[token].replace("\n", "↵").replace("$", r"\$"),
+            ha="center",
+            va="center",
+            fontsize=7,
+            family="DejaVu Sans Mono",
+        )
+    axes.set_axis_off()
+    return _png(figure)
+
+
+def transcripts(answer: Array, y: Array, alphabet: str, pad: int, shown: int = 12) -> bytes:
+    """The first test sequences: truth above, answer below, green where all is right."""
+
+    def read(tokens: Array) -> str:
+        return "".join(alphabet[token] for token in tokens if token != pad)
+
+    figure, axes = _figure(9, 1.2)
+    for place, (guess, truth) in enumerate(zip(answer[:shown], y[:shown], strict=True)):
+        left = (place + 0.5) / shown
+        colour = RIGHT if (guess == truth).all() else WRONG
+        axes.text(left, 0.7, read(truth), ha="center", fontsize=9, color=TRUTH)
+        axes.text(left, 0.25, read(guess) or "–", ha="center", fontsize=9, color=colour)
+    axes.set_axis_off()
+    return _png(figure)
+
+
+def grid(images: Array, columns: int = 10) -> bytes:
+    """Images uint8 (n, height, width, channels) as one sheet, small ones enlarged."""
+    from PIL import Image
+
+    n, height, width, channels = images.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + 1), columns * (width + 1), channels), 255, dtype=np.uint8)
+    for place, image in enumerate(images):
+        top, left = place // columns * (height + 1), place % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = image
+    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    scale = max(1, 320 // picture.width)
+    out = io.BytesIO()
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(out, format="png")
+    return out.getvalue()

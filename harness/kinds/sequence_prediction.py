@@ -1,0 +1,217 @@
+"""Sequences in, four shapes out: a class, a future, the next token everywhere, another sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from harness import metrics
+from harness.contract import Array, Data, DataError, Form, InvalidPrediction, Kind, Measure, Metric, Reader, Split
+from harness.kinds import checks, pictures
+from harness.kinds.classification import Classification
+
+
+@dataclass(frozen=True)
+class SequenceClassification(Classification):
+    """Many to one. x is float32 (n, steps, variables); y is int64 (n,) in 0..classes-1.
+
+    Answers and metrics are those of image classification.
+    """
+
+    name: ClassVar[str] = "sequence-classification"
+
+    def check(self, data: Data) -> None:
+        shape = data.train.x.shape[1:]
+        for part, split in checks.parts(data):
+            checks.expect(
+                split.x, f"{part}.x", shape=(None, *shape) if len(shape) == 2 else (None, None, None), dtypes="f"
+            )
+            checks.expect(split.labels, f"{part}.y", shape=(None,), dtypes="i")
+            checks.expect_range(split.labels, f"{part}.y", 0, self.classes - 1)
+
+
+@dataclass(frozen=True)
+class Forecasting(Kind):
+    """Windows to their future. x is float32 (n, look-back, variables); y and the answer are float32 (n, horizon, variables).
+
+    ``season`` is the period, in steps, of the naive forecast that MASE divides by. Test windows overlap, so resampling keeps
+    ``horizon`` neighbours together. Metrics: mse, mae, mase.
+    """
+
+    horizon: int
+    season: int = 1
+
+    name: ClassVar[str] = "forecasting"
+    metrics: ClassVar[Sequence[Metric]] = (
+        Metric("mse", False, "mean squared error"),
+        Metric("mae", False, "mean absolute error"),
+        Metric("mase", False, "absolute error over the seasonal naive one's"),
+    )
+
+    def check(self, data: Data) -> None:
+        shape = data.train.x.shape
+        lookback, variables = (shape[1], shape[2]) if len(shape) == 3 else (None, None)
+        for part, split in checks.parts(data):
+            checks.expect(split.x, f"{part}.x", shape=(None, lookback, variables), dtypes="f")
+            checks.expect(split.labels, f"{part}.y", shape=(None, self.horizon, variables), dtypes="f")
+            if not (np.isfinite(split.x).all() and np.isfinite(split.labels).all()):
+                raise DataError(f"{part} holds values that are not finite numbers; fill or drop them in load()")
+        if lookback is not None and lookback <= self.season:
+            raise DataError(f"the look-back ({lookback} steps) should be longer than the season ({self.season})")
+
+    def forms(self, x: Array) -> Sequence[Form]:
+        return (Form("forecast", (len(x), self.horizon, x.shape[2]), "float32"),)
+
+    def verify(self, answer: Array, x: Array) -> None:
+        checks.answer_finite(answer)
+
+    def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
+        y = split.labels
+        return {
+            "mse": Measure.mean_of(metrics.squared_error(answer, y)),
+            "mae": Measure.mean_of(metrics.absolute_error(answer, y)),
+            "mase": Measure.mean_of(metrics.scaled_error(answer, y, train.x, self.season)),
+        }
+
+    @property
+    def block(self) -> int:
+        return self.horizon
+
+    def draw(self, answer: Array, split: Split) -> bytes | None:
+        return pictures.forecasts(answer, split.x, split.labels)
+
+
+@dataclass(frozen=True)
+class NextToken(Kind):
+    """The next token at every position. x is int64 (n, t) in 0..vocabulary-1; y[i, j] is the token that follows x[i, j].
+
+    An answer is log-probabilities float32 (n, t, vocabulary), natural logarithm; each sums to one over the last axis after exp.
+    Chunks do not overlap and are answered by themselves. Metrics: nats (per token), bits (per token), token_accuracy.
+
+    Causality is verified, not trusted: beside the true chunks the harness asks for copies whose tokens after a random point
+    are another chunk's. What is predicted before that point must not move.
+    """
+
+    vocabulary: int
+    alphabet: str = ""
+    """The characters behind the tokens, in order, where there are any: used for drawing alone."""
+
+    name: ClassVar[str] = "next-token"
+    metrics: ClassVar[Sequence[Metric]] = (
+        Metric("nats", False, "nats per token"),
+        Metric("bits", False, "bits per token"),
+        Metric("token_accuracy", True, "share of right most-likely tokens"),
+    )
+    tolerance: ClassVar[float] = 1e-3
+    probes: ClassVar[int] = 128
+
+    def check(self, data: Data) -> None:
+        length = data.train.x.shape[1] if data.train.x.ndim == 2 else None
+        for part, split in checks.parts(data):
+            for what, array in (("x", split.x), ("y", split.labels)):
+                checks.expect(array, f"{part}.{what}", shape=(None, length), dtypes="i")
+                checks.expect_range(array, f"{part}.{what}", 0, self.vocabulary - 1)
+            if not (split.x[:, 1:] == split.labels[:, :-1]).all():
+                raise DataError(f"{part}.y should be {part}.x moved by one position")
+
+    def forms(self, x: Array) -> Sequence[Form]:
+        return (Form("log-probabilities", (*x.shape, self.vocabulary), "float32"),)
+
+    def verify(self, answer: Array, x: Array) -> None:
+        if np.isnan(answer).any() or (answer == np.inf).any():
+            raise InvalidPrediction("log-probabilities hold NaN or +infinity, or were never written")
+        total = np.exp(answer.astype(np.float64)).sum(axis=2)
+        worst = total.flat[np.abs(total - 1).argmax()]
+        if abs(worst - 1) > 1e-2:
+            raise InvalidPrediction(
+                f"exp(log-probabilities) should sum to 1 at each position; one sums to {worst:.4g} (logits need a "
+                "log_softmax)"
+            )
+
+    def question(self, x: Array, rng: np.random.Generator) -> tuple[Array, Reader]:
+        n, length = x.shape
+        probed = rng.permutation(n)[: min(n, self.probes)]
+        # A tail taken from another real chunk looks like any other text, so that a probe cannot be told from a true chunk.
+        tails = x[rng.permutation(n)[: len(probed)]]
+        cuts = rng.integers(0, length - 1, size=len(probed))
+        kept = np.arange(length) <= cuts[:, None]
+        asked = np.concatenate([x, np.where(kept, x[probed], tails)])
+        order = rng.permutation(len(asked))
+        back = np.argsort(order)
+
+        def read(answer: Array) -> Array:
+            answer = answer[back]
+            true, altered = answer[:n], answer[n:]
+            floor = np.log(metrics.SMALLEST_PROBABILITY)
+            moved = np.abs(np.maximum(altered, floor) - np.maximum(true[probed], floor)).max(axis=2)
+            worst = float(np.where(kept, moved, 0.0).max())
+            if worst > self.tolerance:
+                raise InvalidPrediction(
+                    f"predictions depend on tokens that come later: changing only later tokens moved a "
+                    f"log-probability by {worst:.3g} (a causal, deterministic predict moves none)"
+                )
+            return true
+
+        return asked[order], read
+
+    def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
+        nats = metrics.token_nats(answer, split.labels)
+        return {
+            "nats": Measure.mean_of(nats),
+            "bits": Measure.mean_of(nats / np.log(2)),
+            "token_accuracy": Measure.mean_of((answer.argmax(axis=2) == split.labels).mean(axis=1)),
+        }
+
+    def draw(self, answer: Array, split: Split) -> bytes | None:
+        return pictures.surprise(answer, split.labels, self.alphabet) if self.alphabet else None
+
+
+@dataclass(frozen=True)
+class Transduction(Kind):
+    """A token sequence or an image to a token sequence. y and the answer are int64 (n, length) in 0..vocabulary-1.
+
+    x is int64 (n, any length) in 0..source_vocabulary-1, or, where source_vocabulary is 0, an image uint8 (n, height, width,
+    channels). Targets end with ``pad`` up to ``length``. Metrics: exact_match, token_accuracy.
+    """
+
+    vocabulary: int
+    length: int
+    source_vocabulary: int = 0
+    pad: int = 0
+    alphabet: str = ""
+    """The characters behind the target tokens, in order, where there are any: used for drawing alone."""
+
+    name: ClassVar[str] = "transduction"
+    metrics: ClassVar[Sequence[Metric]] = (
+        Metric("exact_match", True, "share of sequences with every token right"),
+        Metric("token_accuracy", True, "share of right tokens"),
+    )
+
+    def check(self, data: Data) -> None:
+        for part, split in checks.parts(data):
+            if self.source_vocabulary:
+                checks.expect(split.x, f"{part}.x", shape=(None, data.train.x.shape[-1]), dtypes="i")
+                checks.expect_range(split.x, f"{part}.x", 0, self.source_vocabulary - 1)
+            else:
+                checks.expect(split.x, f"{part}.x", shape=(None, None, None, None), dtypes="u")
+            checks.expect(split.labels, f"{part}.y", shape=(None, self.length), dtypes="i")
+            checks.expect_range(split.labels, f"{part}.y", 0, self.vocabulary - 1)
+
+    def forms(self, x: Array) -> Sequence[Form]:
+        return (Form("tokens", (len(x), self.length), "int64"),)
+
+    def verify(self, answer: Array, x: Array) -> None:
+        checks.answer_range(answer, 0, self.vocabulary - 1, "predicted tokens")
+
+    def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
+        y = split.labels
+        return {
+            "exact_match": Measure.mean_of(metrics.exact_match(answer, y)),
+            "token_accuracy": Measure.mean_of(metrics.token_accuracy(answer, y, self.pad)),
+        }
+
+    def draw(self, answer: Array, split: Split) -> bytes | None:
+        return pictures.transcripts(answer, split.labels, self.alphabet, self.pad) if self.alphabet else None

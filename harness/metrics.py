@@ -1,0 +1,93 @@
+"""Metrics as pure functions on arrays. Where a metric is a mean over samples, the function returns one value per sample.
+
+Shapes: n samples, c classes, h horizon steps, v variables, t positions. Everything is computed in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.contract import Array
+
+SMALLEST_PROBABILITY = 1e-15
+"""Probabilities are clipped here before a logarithm, as scikit-learn's ``log_loss`` clipped for years: one confident mistake
+costs 34.5 nats, not infinity."""
+
+
+def hard_labels(answer: Array) -> Array:
+    """Class labels (n,) int64 of an answer that is labels (n,) or probabilities (n, c)."""
+    return np.asarray(answer.argmax(axis=1) if answer.ndim == 2 else answer, dtype=np.int64)
+
+
+def probabilities(answer: Array, classes: int) -> Array:
+    """Probabilities (n, c) float64 of an answer that is labels (n,) or probabilities (n, c); rows sum to one."""
+    if answer.ndim == 2:
+        p = answer.astype(np.float64)
+        scaled: Array = p / p.sum(axis=1, keepdims=True)
+        return scaled
+    return np.asarray(np.eye(classes)[answer])
+
+
+def accuracy(answer: Array, y: Array) -> Array:
+    """(n,) 1 where the label is right, else 0."""
+    return (hard_labels(answer) == y).astype(np.float64)
+
+
+def balanced_accuracy(answer: Array, y: Array) -> float:
+    """Mean recall over the classes that occur in ``y`` (Brodersen et al. 2010)."""
+    right = accuracy(answer, y)
+    counts = np.bincount(y)
+    hits = np.bincount(y, weights=right)
+    return float(np.mean(hits[counts > 0] / counts[counts > 0]))
+
+
+def log_loss(answer: Array, y: Array, classes: int) -> Array:
+    """(n,) negative log-probability of the true class, nats."""
+    p = probabilities(answer, classes)[np.arange(len(y)), y]
+    return np.asarray(-np.log(np.clip(p, SMALLEST_PROBABILITY, 1.0)))
+
+
+def calibration_error(answer: Array, y: Array, classes: int, bins: int = 15) -> float:
+    """Expected calibration error of the top label over equal-width bins (Guo et al. 2017)."""
+    p = probabilities(answer, classes)
+    confidence, right = p.max(axis=1), accuracy(answer, y)
+    which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(which, weights=right - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(y))
+
+
+def squared_error(answer: Array, y: Array) -> Array:
+    """(n,) mean over horizon and variables of the squared error; answer and y are (n, h, v)."""
+    return np.asarray(np.square(answer.astype(np.float64) - y).mean(axis=(1, 2)))
+
+
+def absolute_error(answer: Array, y: Array) -> Array:
+    """(n,) mean over horizon and variables of the absolute error; answer and y are (n, h, v)."""
+    return np.asarray(np.abs(answer.astype(np.float64) - y).mean(axis=(1, 2)))
+
+
+def scaled_error(answer: Array, y: Array, history: Array, season: int) -> Array:
+    """(n,) absolute error over that of the seasonal naive forecast inside ``history`` (m, t, v), per variable.
+
+    MASE of Hyndman and Koehler (2006). A variable that never changes has scale 1.
+    """
+    steps = np.abs(history[:, season:].astype(np.float64) - history[:, :-season]).mean(axis=(0, 1))
+    scale = np.where(steps > 0, steps, 1.0)
+    return np.asarray((np.abs(answer.astype(np.float64) - y) / scale).mean(axis=(1, 2)))
+
+
+def token_nats(answer: Array, y: Array) -> Array:
+    """(n,) mean over positions of the negative log-probability of the true token; answer (n, t, c), y (n, t)."""
+    chosen = np.take_along_axis(answer, y[..., None], axis=2)[..., 0]
+    return np.asarray(-np.maximum(chosen.astype(np.float64), np.log(SMALLEST_PROBABILITY)).mean(axis=1))
+
+
+def exact_match(answer: Array, y: Array) -> Array:
+    """(n,) 1 where every token is right, padding included."""
+    return np.asarray((answer == y).all(axis=1), dtype=np.float64)
+
+
+def token_accuracy(answer: Array, y: Array, pad: int) -> Array:
+    """(n,) share of positions that are right, among those where truth or answer is not padding."""
+    counted = (answer != pad) | (y != pad)
+    return np.asarray(((answer == y) & counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1))

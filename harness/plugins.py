@@ -1,0 +1,327 @@
+"""From what a user types (a name, ``path.py``, ``path.py:Object``) or an installed package offers to a Task or a Submission.
+
+Tasks are trusted: their files are imported here. Submissions are not: the parent only *reads* their files (`Source`), and the
+child that will run one is the only process that imports it (`load_submission`). That is why ``kind`` should be a literal.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, TypeVar
+
+from harness.contract import PluginError, Submission, Task, UsageError
+
+TASK_GROUP, SUBMISSION_GROUP = "bakeoff.tasks", "bakeoff.submissions"
+Warn = Callable[[str], None]
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A submission's code, read and not run. ``kinds`` is empty where it is not written as a literal."""
+
+    name: str
+    path: Path
+    object: str | None = None
+    module: str | None = None
+    kinds: tuple[str, ...] = ()
+    help: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """A task and the file that it comes from."""
+
+    task: Task
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+
+def shipped(room: str) -> Path:
+    """The folder of ``tasks`` or ``baselines``: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "shipped" / room
+    return inside if inside.is_dir() else Path(__file__).parent.parent / room
+
+
+def title(name: str) -> str:
+    """``some_file`` and ``SomeClass`` as plug-ins are called: ``some-file``, ``some-class``."""
+    spaced = "".join(
+        f"-{letter}" if letter.isupper() and before.islower() else letter for before, letter in zip(" " + name, name)
+    )
+    return spaced.replace("_", "-").lower()
+
+
+def warn_on_stderr(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+# Submissions: read, not run -------------------------------------------------------------------------------------------------
+
+
+def read_submission(
+    path: Path, object_name: str | None = None, module: str | None = None, name: str | None = None
+) -> Source:
+    """Look at a submission's file without running it. Raises PluginError where there is nothing to run."""
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except FileNotFoundError:
+        raise PluginError(f"there is no file {path}") from None
+    except OSError as error:
+        raise PluginError(f"{path} cannot be read: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
+        raise PluginError(f"{path} is not valid Python{where}: {error.args[0]}") from error
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if not classes:
+        raise PluginError(
+            f"{path} defines no class; a submission is a subclass of harness.Submission (see `bakeoff new submission`)"
+        )
+    if object_name is not None and object_name not in classes:
+        raise PluginError(f"{path} defines no class {object_name}; it defines {', '.join(classes)}")
+    kinds = {known: _literal_kinds(node) for known, node in classes.items()}
+    chosen = [object_name] if object_name else [known for known in classes if kinds[known]] or list(classes)[-1:]
+    doc = (ast.get_docstring(tree) or ast.get_docstring(classes[chosen[0]]) or "").partition("\n")[0]
+    default = title(object_name) if object_name else title(path.stem)
+    return Source(name or default, path.resolve(), object_name, module, kinds[chosen[0]], doc)
+
+
+def _literal_kinds(node: ast.ClassDef) -> tuple[str, ...]:
+    for statement in node.body:
+        targets: Sequence[ast.expr] = ()
+        if isinstance(statement, ast.Assign):
+            targets = statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        if any(isinstance(target, ast.Name) and target.id == "kind" for target in targets):
+            try:
+                value = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
+            except ValueError:
+                return ()
+            return (value,) if isinstance(value, str) else tuple(value)
+    return ()
+
+
+def submissions(warn: Warn = warn_on_stderr) -> dict[str, Source]:
+    """Every submission that ships or is installed, by name. A broken one is warned about and left out."""
+    found = []
+    for path in sorted(shipped("baselines").rglob("*.py")):
+        found += _tried(lambda path=path: read_submission(path), warn)  # type: ignore[misc]
+    for point in entry_points(group=SUBMISSION_GROUP):
+        found += _tried(lambda point=point: _installed(point), warn)  # type: ignore[misc]
+    return _by_name(found)
+
+
+def _installed(point: EntryPoint) -> Source:
+    module, _, attribute = point.value.partition(":")
+    return read_submission(
+        _module_file(module, point.name), attribute.strip() or None, module=module.strip(), name=point.name
+    )
+
+
+def _module_file(module: str, entry: str) -> Path:
+    """The file of an installed module, found without importing its packages."""
+    top, *rest = module.strip().split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is not None and not rest and spec.origin:
+        return Path(spec.origin)
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        for candidate in (Path(folder, *rest).with_suffix(".py"), Path(folder, *rest, "__init__.py")):
+            if candidate.is_file():
+                return candidate
+    raise PluginError(f"the entry point {entry!r} names the module {module!r}, which is not installed")
+
+
+def find_submission(reference: str, warn: Warn = warn_on_stderr) -> Source:
+    """The submission that a user means by a name, ``path.py`` or ``path.py:Class``."""
+    path, object_name = as_path(reference)
+    if path is not None:
+        return read_submission(path, object_name)
+    return _named(reference, submissions(warn), "submission")
+
+
+def load_submission(source: Source) -> type[Submission]:
+    """Import a submission: this runs its code, so only the child calls it. Raises PluginError for an ambiguous or empty file."""
+    module = importlib.import_module(source.module) if source.module else _import(source.path)
+    if source.object:
+        chosen = getattr(module, source.object, None)
+        classes = [chosen] if inspect.isclass(chosen) and issubclass(chosen, Submission) else []
+    else:
+        classes = [
+            value
+            for value in vars(module).values()
+            if inspect.isclass(value)
+            and issubclass(value, Submission)
+            and value.__module__ == module.__name__
+            and not value.__name__.startswith("_")
+            and hasattr(value, "kind")
+        ]
+    if not classes:
+        raise PluginError(f"{source.path.name} holds no subclass of harness.Submission with a `kind`")
+    if len(classes) > 1:
+        names = " or ".join(f"{source.path.name}:{found.__name__}" for found in classes)
+        raise PluginError(f"{source.path.name} holds several submissions; say {names}")
+    if inspect.isabstract(classes[0]):
+        missing = ", ".join(sorted(classes[0].__abstractmethods__))
+        raise PluginError(f"{classes[0].__name__} in {source.path.name} still has to define {missing}")
+    return classes[0]
+
+
+# Tasks: trusted, imported ---------------------------------------------------------------------------------------------------
+
+
+def read_tasks(path: Path) -> list[TaskSource]:
+    """The Task objects at the top of a file. Raises PluginError where the file cannot be imported or has none."""
+    try:
+        module = _import(path)
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{path} could not be imported: {_last_line(error, path)}") from error
+    found = [value for value in vars(module).values() if isinstance(value, Task)]
+    if not found:
+        raise PluginError(f"{path} holds no Task; a task file has a module-level `Task(...)` (see `bakeoff new task`)")
+    return [TaskSource(task, path.resolve()) for task in found]
+
+
+def tasks(warn: Warn = warn_on_stderr) -> dict[str, TaskSource]:
+    """Every task that ships or is installed, by name. A broken one is warned about and left out."""
+    found: list[TaskSource] = []
+    for path in sorted(shipped("tasks").rglob("*.py")):
+        found += [task for group in _tried(lambda path=path: read_tasks(path), warn) for task in group]  # type: ignore[misc]
+    for point in entry_points(group=TASK_GROUP):
+        found += _tried(lambda point=point: _installed_task(point), warn)  # type: ignore[misc]
+    return _by_name(found)
+
+
+def _installed_task(point: EntryPoint) -> TaskSource:
+    try:
+        value = point.load()
+    except Exception as error:
+        raise PluginError(f"the entry point {point.name!r} ({point.value}) could not be loaded: {error}") from error
+    if not isinstance(value, Task):
+        raise PluginError(
+            f"the entry point {point.name!r} ({point.value}) is a {type(value).__name__}; it should be a harness.Task"
+        )
+    return TaskSource(value, Path(sys.modules[point.module].__file__ or point.module))
+
+
+def find_task(reference: str, warn: Warn = warn_on_stderr) -> TaskSource:
+    """The task that a user means by a name, ``path.py`` or ``path.py:OBJECT``."""
+    path, object_name = as_path(reference)
+    if path is None:
+        return _named(reference, tasks(warn), "task")
+    found = read_tasks(path)
+    if object_name is not None:
+        module = _import(path)
+        value = getattr(module, object_name, None)
+        if not isinstance(value, Task):
+            raise PluginError(f"{path} holds no Task called {object_name}")
+        return TaskSource(value, path.resolve())
+    if len(found) > 1:
+        raise PluginError(
+            f"{path} holds {len(found)} tasks ({', '.join(task.name for task in found)}); say which with {path}:OBJECT"
+        )
+    return found[0]
+
+
+# Shared ---------------------------------------------------------------------------------------------------------------------
+
+
+def as_path(reference: str) -> tuple[Path | None, str | None]:
+    """A reference as (file, object) where it is a path, (None, None) where it is a name."""
+    file, colon, object_name = reference.rpartition(":")
+    if colon and file.endswith(".py"):
+        return Path(file), object_name
+    if reference.endswith(".py") or "/" in reference or "\\" in reference:
+        return Path(reference), None
+    return None, None
+
+
+def _import(path: Path) -> ModuleType:
+    """A file as a module under a name of its own; helper modules beside it can be imported, but shadow nothing."""
+    if not path.is_file():
+        raise PluginError(f"there is no file {path}")
+    path = path.resolve()
+    name = f"bakeoff_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} should be a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _last_line(error: BaseException, path: Path) -> str:
+    """``ValueError: message (line 3)``, the line being the deepest one inside the plug-in's own file."""
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
+    ]
+    where = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+T = TypeVar("T")
+
+
+def _tried(look: Callable[[], T], warn: Warn) -> list[T]:
+    try:
+        return [look()]
+    except PluginError as error:
+        warn(f"{error}; skipped")
+        return []
+
+
+def _by_name(found: Iterable[N]) -> dict[str, N]:
+    known: dict[str, N] = {}
+    for plugin in found:
+        if plugin.name in known:
+            raise PluginError(
+                f"two plug-ins are called {plugin.name}: {known[plugin.name].path} and {plugin.path}; rename one"
+            )
+        known[plugin.name] = plugin
+    return known
+
+
+def _named(name: str, known: dict[str, N], what: str) -> N:
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"`bakeoff list {what}s` shows what there is"
+    raise UsageError(f"there is no {what} called {name!r}; {hint}")

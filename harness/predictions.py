@@ -1,0 +1,220 @@
+"""A file of predictions as an entry: read it with suspicion, match its rows to the hidden test by id, grade it like any other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import plugins
+from harness.contract import Array, Form, InvalidPrediction, Kind, UsageError
+from harness.evaluate import Ground, Progress, versions
+from harness.execution.pool import TrialFailed
+from harness.scoring import Scored
+from leaderboard import Result, Store, rank
+from leaderboard.ranking import interval
+from leaderboard.result import content_key
+from leaderboard.store import now
+
+SHOWN = 5
+BYTES_A_VALUE = 64
+"""A text file may use this many bytes for a value; a larger file is not read."""
+
+
+def submit(
+    task: str, file: str | Path, name: str, *, home: str | Path = ".bakeoff", progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """Grade a file of predictions and return its row as a list of one, like `harness.run`.
+
+    Raises UsageError where the file is not what it should be: nothing is recorded then. The predictions of a file cannot be
+    asked again, so next-token tasks, whose causality is verified by asking, take no files.
+    """
+    progress = progress or Progress()
+    path = Path(file)
+    if not name or name != plugins.title(name.strip()):
+        raise UsageError(
+            f"a name should be lower case with hyphens; did you mean {plugins.title('-'.join(name.split())) or 'my-model'!r}?"
+        )
+    found = plugins.find_task(task, progress.note).task
+    if type(found.kind).question is not Kind.question:
+        raise UsageError(
+            f"{found.name} verifies predictions by asking again with changed inputs, which a file cannot answer; submit a plug-in"
+        )
+    content = regular_file(path)
+    ground = Ground(found)
+    store = Store(Path(home))
+    try:
+        test = ground.data.test
+        answer = read(path, found.kind.forms(test.x))
+        found.kind.verify(answer, test.x)
+        scored = ground.scorer.test(answer)
+        digest = hashlib.sha256(content.read_bytes()).hexdigest()
+        result = graded(ground, name, digest, scored, answer)
+        store.add(result, scored.replicates)  # type: ignore[arg-type]  # a float32 array is a sequence of floats
+        picture = found.kind.draw(answer, test)
+        if picture:
+            folder = store.path.parent / "artefacts" / result.result_id
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "picture.png").write_bytes(picture)
+        return [row for row in rank(store.results(found.name)) if row["result_id"] == result.result_id]
+    except InvalidPrediction as error:
+        raise UsageError(f"{path}: {error}") from error
+    except TrialFailed as error:
+        raise UsageError(f"{path}: {error}") from error
+    finally:
+        ground.close()
+        store.close()
+
+
+def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array) -> Result:
+    task = ground.task
+    key = content_key(task.name, task.version, ground.sha256, name, digest)
+    low, high = interval(scored.replicates.tolist())
+    blank = Result(
+        content_key(key, 0)[:12],
+        key,
+        task.name,
+        task.version,
+        task.kind.name,
+        name,
+        task.metric,
+        task.ranking.higher_is_better,
+        "complete",
+        score=scored.score,
+    )
+    return replace(
+        blank,
+        score_std=0.0,
+        ci_low=low,
+        ci_high=high,
+        seeds=[scored.score],
+        public_score=scored.public,
+        private_score=scored.private,
+        metrics=scored.metrics,
+        references=ground.references,
+        device="none",
+        isolation="file",
+        source_sha256=digest,
+        data_sha256=ground.sha256,
+        versions=versions(),
+        created_at=now(),
+    )
+
+
+def regular_file(path: Path) -> Path:
+    """The path itself. Raises UsageError for what is missing, no plain file, or of an ending that is not read."""
+    if path.suffix not in (".csv", ".parquet", ".npy"):
+        raise UsageError(
+            f"predictions should be a .csv, .parquet or .npy file; {path.name} ends in {path.suffix or 'nothing'!r}"
+        )
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} should be a plain file")
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"{path} cannot be read: permission denied")
+    return path
+
+
+def read(path: Path, forms: Sequence[Form]) -> Array:
+    """The predictions in a file, as one of the forms. Raises UsageError with what was expected and what came."""
+    limit = max(int(np.prod(form.shape, dtype=np.int64)) for form in forms) * BYTES_A_VALUE + (1 << 20)
+    size = path.stat().st_size
+    if size > limit:
+        raise UsageError(f"{path} has {size:,} bytes; predictions for this task need at most {limit:,}")
+    try:
+        return _npy(path, forms) if path.suffix == ".npy" else _table(path, forms)
+    except UsageError:
+        raise
+    except Exception as error:  # parsers raise what they like
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{path} cannot be read as {path.suffix[1:]}: {reason or type(error).__name__}") from error
+
+
+def _npy(path: Path, forms: Sequence[Form]) -> Array:
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    for form in forms:
+        if mapped.shape == form.shape and _kin(mapped.dtype, form):
+            return np.asarray(mapped, dtype=form.dtype)
+    raise UsageError(f"{path} should hold {' or '.join(map(str, forms))}; it holds {mapped.dtype} {mapped.shape}")
+
+
+def _kin(dtype: np.dtype[Any], form: Form) -> bool:
+    if np.dtype(form.dtype).kind == "u":
+        return dtype == np.dtype(form.dtype)
+    return dtype.kind in ("iu" if np.dtype(form.dtype).kind in "iu" else "f")
+
+
+def _table(path: Path, forms: Sequence[Form]) -> Array:
+    import pandas as pd
+
+    frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    if "id" not in frame.columns:
+        raise UsageError(f"{path} should have a column called id; it has {', '.join(map(str, frame.columns[:8]))}")
+    n = forms[0].shape[0]
+    ids = frame["id"]
+    if not pd.api.types.is_integer_dtype(ids):
+        raise UsageError(f"{path}: ids should be the whole numbers 0 to {n - 1}, none missing")
+    present = ids.to_numpy(dtype=np.int64)
+    _no_ids(path, "given twice", np.unique(present[frame["id"].duplicated().to_numpy()]))
+    _no_ids(path, f"not of this task, whose ids are 0 to {n - 1}", np.setdiff1d(present, np.arange(n)))
+    _no_ids(path, "missing", np.setdiff1d(np.arange(n), present))
+    values = frame.drop(columns="id")
+    text = [str(column) for column in values.columns if not pd.api.types.is_numeric_dtype(values[column])]
+    if text:
+        raise UsageError(f"{path}: column {text[0]!r} should hold numbers")
+    empty = int(values.isna().to_numpy().sum())
+    if empty:
+        raise UsageError(f"{path} has {empty} empty or NaN values; every id needs a prediction")
+    ordered = values.to_numpy()[np.argsort(present)]
+    for form in forms:
+        if ordered.shape[1] == int(np.prod(form.shape[1:], dtype=np.int64)):
+            whole = np.dtype(form.dtype).kind in "iu"
+            if whole and not np.array_equal(ordered, np.trunc(ordered)):
+                raise UsageError(f"{path}: {form.name} should be whole numbers")
+            if np.dtype(form.dtype) == np.uint8 and (ordered.min() < 0 or ordered.max() > 255):
+                raise UsageError(f"{path}: {form.name} should lie in 0..255")
+            return np.asarray(ordered.reshape(form.shape), dtype=form.dtype)
+    wanted = " or ".join(f"{int(np.prod(form.shape[1:], dtype=np.int64))} ({form.name})" for form in forms)
+    raise UsageError(f"{path} should have {wanted} columns beside id; it has {ordered.shape[1]}")
+
+
+def _no_ids(path: Path, what: str, ids: Array) -> None:
+    if len(ids):
+        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
+        raise UsageError(f"{path}: ids {what}: {', '.join(map(str, ids[:SHOWN]))}{more}")
+
+
+def export(task: str, out: str | Path, *, progress: Progress | None = None) -> list[Path]:
+    """Write what a competitor may see, as .npy: train and valid with targets, test inputs, and a sample of what to send back."""
+    found = plugins.find_task(task, (progress or Progress()).note).task
+    ground = Ground(found)
+    try:
+        data, folder = ground.data, Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        forms = found.kind.forms(data.test.x)
+        arrays = {
+            "train_x": data.train.x,
+            "train_y": data.train.labels,
+            "valid_x": data.valid.x,
+            "valid_y": data.valid.labels,
+            "test_x": data.test.x,
+            "sample_predictions": np.zeros(forms[-1].shape, forms[-1].dtype),
+        }
+        written = []
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+            written.append(folder / f"{name}.npy")
+        return written
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
+    finally:
+        ground.close()

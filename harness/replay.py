@@ -1,0 +1,84 @@
+"""Fit a recorded result again: the kept source, the recorded parameters and seeds, on today's machine and libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import plugins
+from harness.contract import UsageError
+from harness.evaluate import Entry, Ground, Progress, Settings, versions
+from harness.execution import isolation, slots
+from harness.execution.pool import TrialFailed, Worker
+from leaderboard import Result, Store
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A recorded result beside what the same source gives now, one score a seed."""
+
+    recorded: Result
+    scores: list[float]
+    changes: list[str]
+
+    @property
+    def same(self) -> bool:
+        return all(
+            abs(now - then) <= TOLERANCE * max(1.0, abs(then))
+            for now, then in zip(self.scores, self.recorded.seeds, strict=True)
+        )
+
+    def __str__(self) -> str:
+        pairs = "\n".join(
+            f"  seed {seed}: recorded {then:.6g}, now {now:.6g}"
+            for seed, (now, then) in enumerate(zip(self.scores, self.recorded.seeds, strict=True))
+        )
+        said = "the same scores" if self.same else "other scores"
+        why = f"\nwhat differs from then: {'; '.join(self.changes)}" if self.changes else ""
+        return f"{self.recorded.submission} on {self.recorded.task} ({self.recorded.result_id}): {said}\n{pairs}{why}"
+
+
+def replay(reference: str, *, home: str | Path = ".bakeoff", progress: Progress | None = None) -> Replay:
+    """Raises UsageError for a result that cannot be replayed, TrialFailed's reason included."""
+    progress = progress or Progress()
+    store = Store(Path(home), create=False)
+    try:
+        result = store.find(reference)
+    finally:
+        store.close()
+    source = Path(home) / "artefacts" / result.result_id / "source.py"
+    if not result.complete or not source.is_file():
+        raise UsageError(
+            f"result {result.result_id} ({result.status}) has no kept source to replay; replay a complete result of a plug-in"
+        )
+    ground = Ground(plugins.find_task(result.task, progress.note).task)
+    settings = Settings(
+        0,
+        len(result.seeds),
+        None,
+        slots.plan("auto" if result.device == "cpu" else result.device),
+        isolation.choose("auto"),
+    )
+    nowhere = Store(source.parent / "replay")  # a store of its own, so that nothing recorded is taken for the answer
+    try:
+        found = replace(plugins.read_submission(source), name=result.submission)
+        entry = Entry(ground, found, settings, nowhere)
+        entry.study += f"-{len(nowhere.fits(entry.study, 'final'))}"
+        with Worker(found, settings.isolation, threads=settings.slots.threads) as entry.worker:
+            entry.worker.ready()
+            fits = entry.finals(result.params, progress)
+    except TrialFailed as error:
+        raise UsageError(f"{result.submission} could not be fitted again: {error}") from error
+    finally:
+        nowhere.close()
+        ground.close()
+    changes = [
+        f"{name} {result.versions.get(name, 'none')} -> {found_now}"
+        for name, found_now in versions().items()
+        if result.versions.get(name) != found_now
+    ]
+    if ground.sha256 != result.data_sha256:
+        changes.append("the task's data")
+    return Replay(result, [float(fit.value) for fit in fits if fit.value is not None], changes)

@@ -1,0 +1,110 @@
+"""The parent's side of a score: hidden labels, public and private parts, and bootstrap replicates that can be compared.
+
+Nothing here has seen a submission's code; it takes verified answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.contract import Array, Data, InvalidPrediction, Reader, Split, Task
+from harness.execution.pool import TrialFailed
+
+REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
+"""Bootstrap draws: many where the metric is a mean over samples, fewer where each draw computes it anew."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One answer to the hidden test, measured. ``metrics`` has every metric of the kind, the ranking one included."""
+
+    score: float
+    public: float
+    private: float
+    metrics: dict[str, float]
+    replicates: Array
+    losses: Array
+
+
+def hidden_parts(n: int, block: int, key: str) -> tuple[Array, Array]:
+    """Indices of the public and the private half of n hidden samples: at random, or first and second where neighbours overlap."""
+    order = np.arange(n) if block > 1 else generator("hidden", key).permutation(n)
+    half = max(n // 2, 1)
+    return np.sort(order[:half]), np.sort(order[half:] if n > 1 else order)
+
+
+def draws(n: int, block: int, count: int, key: str) -> Iterator[Array]:
+    """``count`` bootstrap samples of 0..n-1, the same for every entry of a board; whole blocks where neighbours overlap.
+
+    Blocks are the circular ones of Politis and Romano (1992), so that no sample is drawn less often than another.
+    """
+    rng = generator("bootstrap", key)
+    block = min(block, max(n // 2, 1))
+    for _ in range(count):
+        starts = rng.integers(0, n, size=-(-n // block))
+        yield ((starts[:, None] + np.arange(block)) % n).ravel()[:n]
+
+
+def generator(*words: str) -> np.random.Generator:
+    """A generator that depends on these words alone."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:8], "big"))
+
+
+class Scorer:
+    """Scores answers to one task's splits."""
+
+    def __init__(self, task: Task, data: Data, data_sha256: str) -> None:
+        self.task, self.data = task, data
+        self.key = f"{task.name}|{task.version}|{data_sha256}"
+        self.public, self.private = hidden_parts(len(data.test), task.kind.block, self.key)
+
+    @staticmethod
+    def rng() -> np.random.Generator:
+        """Unpredictable order for questions: what is asked cannot be known beforehand."""
+        return np.random.default_rng()
+
+    @staticmethod
+    def read(reader: Reader, answer: Array) -> Array:
+        """A kind's reading of the reply to its question. Raises TrialFailed("invalid") for one that gives itself away."""
+        try:
+            return reader(answer)
+        except InvalidPrediction as error:
+            raise TrialFailed("invalid", str(error)) from error
+
+    def valid(self, answer: Array) -> float:
+        """The ranking metric on the validation split: all that a search sees."""
+        return self._value(
+            self.task.kind.measure(answer, self.data.valid, self.data.train)[self.task.metric].of, len(answer)
+        )
+
+    def test(self, answer: Array) -> Scored:
+        """Everything about an answer to the hidden test. Raises TrialFailed("invalid") for a score that is not finite."""
+        split: Split = self.data.test
+        measures = self.task.kind.measure(answer, split, self.data.train)
+        chosen = measures[self.task.metric]
+        score = self._value(chosen.of, len(split))
+        count = REPLICATES_OF_OTHERS if chosen.values is None else REPLICATES_OF_MEANS
+        replicates = [chosen.of(index) for index in draws(len(split), self.task.kind.block, count, self.key)]
+        everything = np.arange(len(split))
+        metrics = {name: measure.of(everything) for name, measure in measures.items()}
+        return Scored(
+            score,
+            chosen.of(self.public),
+            chosen.of(self.private),
+            {name: value for name, value in metrics.items() if math.isfinite(value)},
+            np.array(replicates, dtype=np.float32),
+            np.array([] if chosen.values is None else chosen.values, dtype=np.float32),
+        )
+
+    def _value(self, of: object, n: int) -> float:
+        value = float(of(np.arange(n)))  # type: ignore[operator]
+        if not math.isfinite(value):
+            raise TrialFailed(
+                "invalid", f"the {self.task.metric} of these predictions is {value}; they should be of ordinary size"
+            )
+        return value

@@ -1,0 +1,52 @@
+"""A run as seen on a terminal: one line that moves while an entry is at work, one that stays when it is done. Standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from harness.evaluate import Progress
+from leaderboard import Result
+from leaderboard.render import number
+
+
+class Terminal(Progress):
+    """On a terminal the moving line is redrawn in place; elsewhere only finished entries are printed."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self.out = out or sys.stderr
+        self.moves = self.out.isatty()
+        self.head = ""
+        self.started = 0.0
+
+    def begin(self, task: str, submission: str, place: int, total: int) -> None:
+        self.started = time.monotonic()
+        self.head = f"[{place}/{total}] {task} · {submission}"
+        self._moving("warming up")
+
+    def trial(self, done: int, wanted: int, best: float | None) -> None:
+        self._moving(f"search {done}/{wanted}" + ("" if best is None else f", best so far {number(best)}"))
+
+    def seed(self, done: int, wanted: int) -> None:
+        self._moving(f"final seeds {done}/{wanted}")
+
+    def end(self, result: Result, *, known: bool) -> None:
+        took = "known already" if known else f"{time.monotonic() - self.started:.1f} s"
+        if result.complete:
+            said = (
+                f"{result.metric} {number(result.score)}  [{number(result.ci_low)}, {number(result.ci_high)}]  {took}"
+            )
+        else:
+            said = f"{result.status.upper()}: {result.error}"
+        self._staying(f"{self.head:<44} {said}")
+
+    def note(self, message: str) -> None:
+        self._staying(f"note: {message}")
+
+    def _moving(self, what: str) -> None:
+        if self.moves:
+            print(f"\r\033[K{self.head} … {what}", end="", file=self.out, flush=True)
+
+    def _staying(self, line: str) -> None:
+        print(f"\r\033[K{line}" if self.moves else line, file=self.out, flush=True)

@@ -1,0 +1,8 @@
+"""Results, kept and ranked. Stands by itself: nothing here knows how a result came about."""
+
+from leaderboard.ranking import rank as rank
+from leaderboard.result import Result as Result
+from leaderboard.store import Store as Store
+from leaderboard.store import StoreError as StoreError
+
+__all__ = ["Result", "Store", "StoreError", "rank"]

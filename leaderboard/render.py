@@ -1,0 +1,214 @@
+"""Boards as text, JSON, CSV, Markdown, Parquet or one self-contained HTML page. Rows come from `leaderboard.ranking.rank`."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+Boards = Mapping[str, Sequence[Row]]
+
+HEADINGS = ("rank", "submission", "score", "95 % interval", "valid", "trials", "fit", "predict", "memory", "parameters")
+
+
+def number(value: float | None) -> str:
+    """A score in four significant digits, without a leading zero below one: .9926, 1.516, 12.34."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    digits = max(0, 3 - math.floor(math.log10(abs(value)))) if abs(value) >= 1 else 4
+    text = f"{value:.{min(digits, 4)}f}" if abs(value) >= 5e-4 else f"{value:.1e}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
+
+
+def count(value: int | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value / 1e3:.0f} k" if value >= 1e4 else str(value)
+
+
+def places(rows: Sequence[Row]) -> list[str]:
+    """What the rank column says: "1", or "2–4" for entries that the data cannot tell apart."""
+    groups: dict[Any, list[int]] = {}
+    for row in rows:
+        if row["rank"] is not None:
+            groups.setdefault(row["tie_group"], []).append(row["rank"])
+    said = {group: f"{ranks[0]}–{ranks[-1]}" if len(ranks) > 1 else str(ranks[0]) for group, ranks in groups.items()}
+    return [said.get(row["tie_group"], "") for row in rows]
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The columns of `HEADINGS`, as text; a row that is not complete says why instead."""
+    table: list[tuple[str, ...]] = []
+    for place, row in zip(places(rows), rows, strict=True):
+        if row["status"] != "complete":
+            table.append((row["status"], row["submission"], str(row["error"])))
+            continue
+        memory = row["peak_memory_mb"]
+        table.append(
+            (
+                place,
+                row["submission"],
+                number(row["score"]),
+                f"{number(row['ci_low'])} – {number(row['ci_high'])}",
+                number(row["valid_score"]),
+                str(row["n_trials"]),
+                seconds(row["fit_seconds"]),
+                seconds(row["predict_seconds"]),
+                "–" if memory is None else f"{memory:.0f} MB",
+                count(row["n_parameters"]),
+            )
+        )
+    return table
+
+
+def heading(task: str, rows: Sequence[Row]) -> str:
+    """``digits: accuracy, higher is better`` and what belongs beside every score of the task."""
+    row = rows[0]
+    text = f"{task}: {row['metric']}, {'higher' if row['higher_is_better'] else 'lower'} is better"
+    beside = [
+        f"{name.removeprefix(row['metric']).strip('_').replace('_', ' ')} {number(value)}"
+        for name, value in row["references"].items()
+    ]
+    return text + (f" ({', '.join(beside)})" if beside else "")
+
+
+def table(boards: Boards) -> str:
+    """For a terminal."""
+    blocks = []
+    for task, rows in boards.items():
+        body = cells(rows)
+        full = [HEADINGS, *(line for line in body if len(line) == len(HEADINGS))]
+        widths = [max(len(line[column]) for line in full) for column in range(len(HEADINGS))]
+        widths[0] = max([widths[0], *(len(line[0]) for line in body)])
+        widths[1] = max([widths[1], *(len(line[1]) for line in body)])
+        lines = [heading(task, rows)]
+        for line in (HEADINGS, *body):
+            shown = [
+                text.ljust(width) if column == 1 else text.rjust(width)
+                for column, (text, width) in enumerate(zip(line, widths))
+            ]
+            shown = shown[:2] + [line[2]] if len(line) != len(HEADINGS) else shown
+            lines.append("  " + "  ".join(shown).rstrip())
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def markdown(boards: Boards) -> str:
+    blocks = []
+    for task, rows in boards.items():
+        lines = [f"### {heading(task, rows)}", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
+        for line in cells(rows):
+            padded = [text.replace("|", "\\|").replace("\n", " ") for text in line] + [""] * (len(HEADINGS) - len(line))
+            lines.append(f"| {' | '.join(padded)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows whose nested values are JSON text, for formats that have columns only."""
+    return [
+        {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
+def csv_text(boards: Boards) -> str:
+    rows = flat(merged(boards))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def json_text(boards: Boards) -> str:
+    return json.dumps(merged(boards), indent=2, allow_nan=False)
+
+
+def parquet(boards: Boards) -> bytes:
+    import pandas as pd
+
+    out = io.BytesIO()
+    pd.DataFrame(flat(merged(boards))).to_parquet(out)
+    return out.getvalue()
+
+
+def merged(boards: Boards) -> list[Row]:
+    return [row for rows in boards.values() for row in rows]
+
+
+def html(boards: Boards, artefacts: Path) -> str:
+    """One page that needs nothing but itself: boards with their intervals, and each entry's picture, parameters and provenance."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": number, "seconds": seconds, "count": count}
+    boards_shown = [
+        {
+            "task": task,
+            "heading": heading(task, rows),
+            "rows": list(zip(rows, places(rows), whiskers(rows), strict=True)),
+            "pictures": {row["result_id"]: pictures(artefacts / row["result_id"]) for row in rows},
+        }
+        for task, rows in boards.items()
+    ]
+    return environment.get_template("page.html.j2").render(boards=boards_shown)
+
+
+def whiskers(rows: Sequence[Row]) -> list[dict[str, float] | None]:
+    """Where each row's score and interval lie between the board's extremes, in per cent of the plot's width.
+
+    The scale ends at the worst of the entries within three times the spread of the better half, so that one hopeless entry
+    does not press all the others together; what lies beyond is drawn at the edge.
+    """
+    done = [row for row in rows if row["rank"] is not None]
+    if not done:
+        return [None] * len(rows)
+    best, middle = done[0]["score"], done[(len(done) - 1) // 2]["score"]
+    reach = max(
+        3 * abs(middle - best), max(row["ci_high"] - row["ci_low"] for row in done[: max(1, len(done) // 2)]), 1e-12
+    )
+    inside = [row for row in done if abs(row["score"] - best) <= reach]
+    low, high = min(row["ci_low"] for row in inside), max(row["ci_high"] for row in inside)
+    width = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return round(float(min(max(100 * (value - low) / width, 0.0), 100.0)), 2)
+
+    return [
+        {"low": place(row["ci_low"]), "score": place(row["score"]), "high": place(row["ci_high"])}
+        if row["rank"] is not None
+        else None
+        for row in rows
+    ]
+
+
+def pictures(folder: Path) -> list[tuple[str, str]]:
+    """(caption, data address) of an entry's pictures: its predictions, then what it drew while it trained."""
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        address = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        found.append((path.stem.replace("-", " "), address))
+    return found

@@ -1,0 +1,82 @@
+"""One evaluated entry: what a row says, and the keys that make writing it twice the same as writing it once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+STATUSES = ("complete", "failed", "timeout", "out-of-memory", "invalid")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row without its rank. Scores are in the metric's own units, times in seconds, memory in MB (10^6 bytes)."""
+
+    result_id: str
+    entry: str
+    """The key of what was asked for: the same task, data, source and budget have the same entry, whatever the attempt."""
+    task: str
+    task_version: int
+    kind: str
+    submission: str
+    metric: str
+    higher_is_better: bool
+    status: str
+    error: str | None = None
+    score: float | None = None
+    score_std: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    seeds: list[float] = field(default_factory=list)
+    public_score: float | None = None
+    private_score: float | None = None
+    valid_score: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    references: dict[str, float] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    n_trials: int = 0
+    n_pruned: int = 0
+    n_failed: int = 0
+    fit_seconds: float | None = None
+    predict_seconds: float | None = None
+    search_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    n_parameters: int | None = None
+    summary: str = ""
+    device: str = "cpu"
+    isolation: str = "process"
+    source_sha256: str = ""
+    data_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    created_at: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"status should be one of {', '.join(STATUSES)}; it is {self.status!r}")
+        if self.status == "complete" and not (self.score is not None and math.isfinite(self.score)):
+            raise ValueError(f"a complete result needs a finite score; it has {self.score}")
+
+    @property
+    def complete(self) -> bool:
+        return self.status == "complete"
+
+    def row(self) -> dict[str, Any]:
+        """The record as a dict, keys as in the interface."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The result of a record; keys that this version does not know are left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in row.items() if name in known})
+
+
+def content_key(*parts: Any) -> str:
+    """A 24-digit key of anything that JSON can hold; the same content has the same key."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
