@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import plugins
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
-from harness.evaluate import Progress, load
+from harness.entry import Progress, load
 from harness.execution import isolation, slots
 from harness.execution.pool import FitData, TrialFailed, Worker
 from harness.kinds.sequence_prediction import NextToken
@@ -137,9 +137,12 @@ def check_submission(source: Source) -> list[Finding]:
             kinds = description.kinds
             note(f"{source.name}, for {' and '.join(kinds)}, {len(description.space)} hyperparameters")
         for kind in kinds:
-            with findings.trying(f"there is a task to try {kind} on"):
+            try:
                 task = standard_task(kind)
-                check_kind(findings, worker, task, cut(load(task)), first_guess(description))
+            except UnknownKind as error:
+                findings.append(Finding(f"there is a task to try {kind} on", False, str(error)))
+                continue
+            check_kind(findings, worker, task, cut(load(task)), first_guess(description))
     return findings
 
 
@@ -181,9 +184,8 @@ def check_kind(findings: Findings, worker: Worker, task: Task, data: Data, param
     def fit_once() -> list[Array]:
         with worker.trial(params, shared, seed=1, device="cpu", time_limit=TIME_LIMIT) as trial:
             trial.fit()
-            asked, read = kind.question(data.test.x, np.random.default_rng(0))
             return [
-                scorer.read(read, trial.predict(asked, kind)[0]),
+                scorer.ask(trial, data.test)[0],
                 trial.predict(data.test.x, kind)[0],
                 trial.predict(data.test.x, kind)[0],
                 trial.predict(data.test.x[:1], kind)[0],

@@ -23,9 +23,9 @@ def probabilities(answer: Array, classes: int) -> Array:
     """Probabilities (n, c) float64 of an answer that is labels (n,) or probabilities (n, c); rows sum to one."""
     if answer.ndim == 2:
         p = answer.astype(np.float64)
-        scaled: Array = p / p.sum(axis=1, keepdims=True)
-        return scaled
-    return np.asarray(np.eye(classes)[answer])
+        return np.asarray(np.divide(p, p.sum(axis=1, keepdims=True)))
+    certain: Array = np.eye(classes)[answer]
+    return certain
 
 
 def accuracy(answer: Array, y: Array) -> Array:

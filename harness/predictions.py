@@ -14,8 +14,9 @@ import numpy as np
 
 from harness import plugins
 from harness.contract import Array, Form, InvalidPrediction, Kind, UsageError
-from harness.evaluate import Ground, Progress, versions
+from harness.entry import Ground, Progress
 from harness.execution.pool import TrialFailed
+from harness.provenance import versions
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
 from leaderboard.ranking import interval

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from harness import plugins
 from harness.contract import UsageError
-from harness.evaluate import Entry, Ground, Progress, Settings, versions
+from harness.entry import Entry, Ground, Progress, Settings
 from harness.execution import isolation, slots
 from harness.execution.pool import TrialFailed, Worker
+from harness.provenance import versions
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6
@@ -66,9 +67,9 @@ def replay(reference: str, *, home: str | Path = ".bakeoff", progress: Progress 
         found = replace(plugins.read_submission(source), name=result.submission)
         entry = Entry(ground, found, settings, nowhere)
         entry.study += f"-{len(nowhere.fits(entry.study, 'final'))}"
-        with Worker(found, settings.isolation, threads=settings.slots.threads) as entry.worker:
-            entry.worker.ready()
-            fits = entry.finals(result.params, progress)
+        with Worker(found, settings.isolation, threads=settings.slots.threads) as worker:
+            worker.ready()
+            fits = entry.finals(entry.bench(worker, progress), result.params)
     except TrialFailed as error:
         raise UsageError(f"{result.submission} could not be fitted again: {error}") from error
     finally:

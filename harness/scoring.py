@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contract import Array, Data, InvalidPrediction, Reader, Split, Task
-from harness.execution.pool import TrialFailed
+from harness.contract import Array, Data, InvalidPrediction, Split, Task
+from harness.execution.pool import Trial, TrialFailed
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
 """Bootstrap draws: many where the metric is a mean over samples, fewer where each draw computes it anew."""
@@ -63,16 +63,16 @@ class Scorer:
         self.key = f"{task.name}|{task.version}|{data_sha256}"
         self.public, self.private = hidden_parts(len(data.test), task.kind.block, self.key)
 
-    @staticmethod
-    def rng() -> np.random.Generator:
-        """Unpredictable order for questions: what is asked cannot be known beforehand."""
-        return np.random.default_rng()
+    def ask(self, trial: Trial, split: Split) -> tuple[Array, float]:
+        """A fitted trial's answer to a split's inputs, in the split's order, and the seconds that it took to give.
 
-    @staticmethod
-    def read(reader: Reader, answer: Array) -> Array:
-        """A kind's reading of the reply to its question. Raises TrialFailed("invalid") for one that gives itself away."""
+        The kind says what is really asked; its order cannot be known beforehand. Raises TrialFailed.
+        """
+        kind = self.task.kind
+        question, read = kind.question(split.x, np.random.default_rng())
+        answer, seconds = trial.predict(question, kind)
         try:
-            return reader(answer)
+            return read(answer), seconds
         except InvalidPrediction as error:
             raise TrialFailed("invalid", str(error)) from error
 

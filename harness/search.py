@@ -22,7 +22,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from harness.contract import Distribution
-from harness.execution.pool import Description, FitData, TrialFailed, TrialPruned, Worker
+from harness.execution.pool import Description, FitData, Trial, TrialFailed, TrialPruned, Worker
 from harness.execution.slots import Slots
 from harness.scoring import Scorer
 from leaderboard import Store
@@ -36,14 +36,15 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Watcher(Protocol):
-    """What is told about a search as it goes."""
+    """What is told about an entry as it goes."""
 
     def trial(self, done: int, wanted: int, best: float | None) -> None: ...
+    def seed(self, done: int, wanted: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Found:
-    """The end of a search. ``valid`` is the best validation score in the metric's own direction; ``seconds`` is the sum over trials."""
+    """The end of a search. ``valid`` is the best validation score; ``seconds`` the sum over trials."""
 
     params: dict[str, Any]
     valid: float | None
@@ -103,13 +104,38 @@ class Study:
         self.study.tell(trial, self.sign * value if state is TrialState.COMPLETE and value is not None else None, state)
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Where the trials of one entry run: its process, its data, who scores and records them, and on how many slots.
+
+    ``study`` is the key that its fits are recorded under, ``time_limit`` the seconds for one fit with its predictions.
+    Fits that failed in an earlier ``attempt`` are done again.
+    """
+
+    worker: Worker
+    data: FitData
+    scorer: Scorer
+    store: Store
+    study: str
+    attempt: int
+    time_limit: float
+    slots: Slots
+    watcher: Watcher
+
+    def trial(self, params: Mapping[str, Any], *, seed: int, device: str, snapshots: bool = False) -> Trial:
+        """Start a trial; use it in a ``with`` block."""
+        return self.worker.trial(
+            params, self.data, seed=seed, device=device, time_limit=self.time_limit, snapshots=snapshots
+        )
+
+
 J = TypeVar("J")
 
 
-def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], slots: Slots, worker: Worker) -> None:
+def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) -> None:
     """Run jobs, as many at once as there are slots, each with its device. Any error ends the worker and comes out here."""
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for device in slots.devices:
+    for device in bench.slots.devices:
         free.put(device)
 
     def one(job: J) -> None:
@@ -119,7 +145,7 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], slots: Slots, 
         finally:
             free.put(device)
 
-    with ThreadPoolExecutor(len(slots.devices)) as threads:
+    with ThreadPoolExecutor(len(bench.slots.devices)) as threads:
         futures = [threads.submit(one, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -127,39 +153,24 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], slots: Slots, 
         except BaseException:  # Ctrl-C too: nothing may wait for a fit that nobody wants any more
             for future in futures:
                 future.cancel()
-            worker.close()
+            bench.worker.close()
             raise
 
 
-def search(
-    worker: Worker,
-    description: Description,
-    data: FitData,
-    scorer: Scorer,
-    store: Store,
-    study_key: str,
-    *,
-    n_trials: int,
-    time_limit: float,
-    slots: Slots,
-    attempt: int = 0,
-    timeout: float | None = None,
-    watcher: Watcher,
-) -> Found:
+def search(bench: Bench, description: Description, *, n_trials: int, timeout: float | None = None) -> Found:
     """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded."""
     recorded = [
         fit
-        for fit in store.fits(study_key, "search")
-        if fit.number < n_trials and (fit.status in ("complete", "pruned") or fit.attempt == attempt)
+        for fit in bench.store.fits(bench.study, "search")
+        if fit.number < n_trials and (fit.status in ("complete", "pruned") or fit.attempt == bench.attempt)
     ]
-    study = Study(description, higher_is_better=scorer.task.ranking.higher_is_better)
+    study = Study(description, higher_is_better=bench.scorer.task.ranking.higher_is_better)
     for fit in recorded:
         study.restore(fit)
     fits = {fit.number: fit for fit in recorded}
     lock = threading.Lock()
     ends = time.monotonic() + timeout if timeout else math.inf
-    kind = scorer.task.kind
-    watcher.trial(len(fits), n_trials, best_value(fits.values(), study.sign))
+    bench.watcher.trial(len(fits), n_trials, best_value(fits.values(), study.sign))
 
     def hopeless() -> bool:
         return len(fits) >= GIVE_UP_AFTER and all(fit.status not in ("complete", "pruned") for fit in fits.values())
@@ -183,24 +194,23 @@ def search(
         status, value = "complete", None
         facts: dict[str, Any] = {}
         try:
-            with worker.trial(trial.params, data, seed=SEARCH_SEED, device=device, time_limit=time_limit) as running:
+            with bench.trial(trial.params, seed=SEARCH_SEED, device=device) as running:
                 running.fit(on_report)
-                asked, read = kind.question(scorer.data.valid.x, scorer.rng())
-                value = scorer.valid(scorer.read(read, running.predict(asked, kind)[0]))
+                value = bench.scorer.valid(bench.scorer.ask(running, bench.scorer.data.valid)[0])
         except TrialPruned:
             status = "pruned"
         except TrialFailed as error:
             status, facts = error.status, {"error": str(error)}
-        if worker.closed:
+        if bench.worker.closed:
             return  # ended from here, not by itself: not a result
         with lock:
             study.tell(trial, status, value)
             facts |= {"seconds": time.monotonic() - started, "losses": losses}
-            fits[number] = Fit(study_key, "search", number, trial.params, attempt, status, value, facts)
-            store.add_fit(fits[number])
-            watcher.trial(len(fits), n_trials, best_value(fits.values(), study.sign))
+            fits[number] = Fit(bench.study, "search", number, trial.params, bench.attempt, status, value, facts)
+            bench.store.add_fit(fits[number])
+            bench.watcher.trial(len(fits), n_trials, best_value(fits.values(), study.sign))
 
-    in_parallel([number for number in range(n_trials) if number not in fits], run, slots, worker)
+    in_parallel([number for number in range(n_trials) if number not in fits], run, bench)
     return outcome([fits[number] for number in sorted(fits)], study.sign)
 
 

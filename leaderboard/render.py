@@ -103,7 +103,7 @@ def table(boards: Boards) -> str:
                 text.ljust(width) if column == 1 else text.rjust(width)
                 for column, (text, width) in enumerate(zip(line, widths))
             ]
-            shown = shown[:2] + [line[2]] if len(line) != len(HEADINGS) else shown
+            shown = [*shown[:2], line[2]] if len(line) != len(HEADINGS) else shown
             lines.append("  " + "  ".join(shown).rstrip())
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
@@ -187,9 +187,8 @@ def whiskers(rows: Sequence[Row]) -> list[dict[str, float] | None]:
     if not done:
         return [None] * len(rows)
     best, middle = done[0]["score"], done[(len(done) - 1) // 2]["score"]
-    reach = max(
-        3 * abs(middle - best), max(row["ci_high"] - row["ci_low"] for row in done[: max(1, len(done) // 2)]), 1e-12
-    )
+    widest = max(row["ci_high"] - row["ci_low"] for row in done[: max(1, len(done) // 2)])
+    reach = max(3 * abs(middle - best), widest, 1e-12)
     inside = [row for row in done if abs(row["score"] - best) <= reach]
     low, high = min(row["ci_low"] for row in inside), max(row["ci_high"] for row in inside)
     width = (high - low) or 1.0

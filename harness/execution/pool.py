@@ -6,7 +6,6 @@ A `Worker` is one submission's process; a `Trial` is one fork of it. Whatever go
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import queue
@@ -25,12 +24,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-import numpy as np
 from optuna.distributions import json_to_distribution
 
-from harness.contract import Array, Data, Distribution, Form, InvalidPrediction, Kind, PluginError
+from harness.contract import Array, Data, Distribution, InvalidPrediction, Kind, PluginError
+from harness.execution.channel import Channel, ChannelClosed
 from harness.execution.isolation import Isolation
-from harness.execution.worker import TEXT_LIMIT, Channel, ChannelClosed, kill_tree, map_array
+from harness.execution.memory import Shared
+from harness.execution.worker import TEXT_LIMIT, kill_tree
 from harness.plugins import Source
 
 WARM_LIMIT = 180.0
@@ -77,71 +77,6 @@ class Usage:
 
     peak_memory: int
     cpu_seconds: float
-
-
-class Shared:
-    """An array in a file without a name, of fixed size, that a descriptor can be handed out for."""
-
-    def __init__(self, shape: Sequence[int], dtype: str, *, fill: bytes | None = None) -> None:
-        self.shape, self.dtype = tuple(shape), np.dtype(dtype).str
-        size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if hasattr(os, "memfd_create"):
-            self.fd = os.memfd_create("bakeoff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
-            with tempfile.TemporaryFile() as file:
-                self.fd = os.dup(file.fileno())
-        os.ftruncate(self.fd, size)
-        if fill:
-            for start in range(0, size, 1 << 20):
-                os.pwrite(self.fd, fill * min(1 << 20, size - start), start)
-
-    @classmethod
-    def of(cls, array: Array) -> Shared:
-        """A copy that nobody can write to any more."""
-        shared = cls(array.shape, array.dtype.str)
-        rows = max(1, (1 << 26) // max(array[:1].nbytes, 1))
-        place = 0
-        for start in range(0, len(array), rows):
-            piece = (
-                memoryview(np.ascontiguousarray(array[start : start + rows]).data).cast("B")
-                if array.size
-                else memoryview(b"")
-            )
-            while piece:
-                written = os.pwrite(shared.fd, piece, place)
-                place, piece = place + written, piece[written:]
-        shared._seal("F_SEAL_WRITE")
-        return shared
-
-    @classmethod
-    def blank(cls, forms: Sequence[Form]) -> Shared:
-        """Room for one answer of any of these forms, all bits set: NaN as a float, -1 as an integer."""
-        shared = cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
-        shared._seal()
-        return shared
-
-    def _seal(self, *more: str) -> None:
-        if hasattr(fcntl, "F_ADD_SEALS"):
-            seals = [getattr(fcntl, name) for name in ("F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL", *more)]
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, sum(seals))
-
-    def spec(self, name: str) -> dict[str, Any]:
-        return {"name": name, "shape": self.shape, "dtype": self.dtype}
-
-    def read(self, form: Form) -> Array:
-        """A private copy of what stands there now, as ``form``."""
-        return np.array(map_array(self.fd, form.shape, form.dtype))
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class FitData:

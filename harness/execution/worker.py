@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import json
 import math
-import mmap
 import os
 import random
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -29,76 +28,12 @@ import numpy as np
 import psutil
 
 from harness.contract import Array, PluginError, Split, Submission
+from harness.execution.channel import Channel, ChannelClosed
+from harness.execution.memory import map_array
 from harness.plugins import Source, load_submission
 
 PR_SET_CHILD_SUBREAPER = 36
-MESSAGE_LIMIT = 1 << 20
 TEXT_LIMIT = 20_000
-FDS_LIMIT = 16
-
-
-class ChannelClosed(Exception):
-    """The other side has gone, or sent what is no message."""
-
-
-class Channel:
-    """Length-prefixed JSON messages, with file descriptors, over a Unix stream socket."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-
-    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        body = json.dumps(message).encode()
-        head = len(body).to_bytes(4, "big")
-        try:
-            if fds:
-                socket.send_fds(self.socket, [head], list(fds))
-            else:
-                self.socket.sendall(head)
-            self.socket.sendall(body)
-        except OSError as error:
-            raise ChannelClosed(str(error)) from error
-
-    def receive(self) -> tuple[dict[str, Any], list[int]]:
-        """The next message and its descriptors. Raises ChannelClosed, or TimeoutError after the socket's timeout."""
-        try:
-            head, fds, _, _ = socket.recv_fds(self.socket, 4, FDS_LIMIT)
-            head += self._exactly(4 - len(head)) if head else b""
-            size = int.from_bytes(head, "big")
-            if not head or size > MESSAGE_LIMIT:
-                raise ChannelClosed("no message" if not head else f"a message of {size} bytes")
-            message = json.loads(self._exactly(size))
-        except TimeoutError:
-            raise
-        except (OSError, ValueError, RecursionError) as error:
-            raise ChannelClosed(str(error)) from error
-        if not isinstance(message, dict):
-            raise ChannelClosed("a message that is no object")
-        return message, fds
-
-    def _exactly(self, size: int) -> bytes:
-        pieces = []
-        while size:
-            piece = self.socket.recv(size)
-            if not piece:
-                raise ChannelClosed("the connection ended inside a message")
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False) -> Array:
-    """The array behind a descriptor. Private pages by default: what a submission writes there nobody else sees."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if size == 0:
-        return np.empty(shape, dtype)
-    mapped = mmap.mmap(
-        fd, size, flags=mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
-    )
-    return np.frombuffer(mapped, dtype).reshape(shape)
 
 
 def main(fd: int) -> None:
@@ -168,7 +103,7 @@ class Server:
     """Forks, reaps, kills; ends with everything it started when the parent's end of the channel closes."""
 
     def __init__(self, channel: Channel, submission: type[Submission]) -> None:
-        self.channel, self.submission = channel, submission
+        self.channel, self.submission, self.scratch = channel, submission, Path.cwd()
         self.running: dict[int, int] = {}  # pid -> the trial's number
         self.wake, self.woken = socket.socketpair()
         self.wake.setblocking(False)
@@ -192,6 +127,7 @@ class Server:
             finally:
                 for pid in self.running:
                     self.kill(pid)
+                shutil.rmtree(self.scratch, ignore_errors=True)  # the parent may be gone
 
     @staticmethod
     def _ignore(number: int, frame: FrameType | None) -> None:

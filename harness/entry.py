@@ -1,0 +1,261 @@
+"""One entry from start to finish: search, final seeds, score, record."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.contract import BakeoffError, Data, PluginError, Task
+from harness.execution.isolation import Isolation
+from harness.execution.pool import Description, FitData, Trial, TrialFailed, Worker
+from harness.execution.slots import Slots
+from harness.kinds import pictures
+from harness.plugins import Source
+from harness.provenance import commit, versions
+from harness.scoring import Scorer, generator
+from harness.search import Bench, Found, first_guess, in_parallel, same, search
+from leaderboard import Result, Store
+from leaderboard.ranking import interval
+from leaderboard.result import content_key
+from leaderboard.store import Fit, now
+
+
+class Progress:
+    """What is told about a run as it goes. This one keeps silent; the command line's speaks."""
+
+    def begin(self, task: str, submission: str, place: int, total: int) -> None: ...
+    def trial(self, done: int, wanted: int, best: float | None) -> None: ...
+    def seed(self, done: int, wanted: int) -> None: ...
+    def end(self, result: Result, *, known: bool) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How entries are evaluated. ``time_limit`` is in seconds for one fit with its predictions; None is the task's own."""
+
+    trials: int
+    seeds: int
+    time_limit: float | None
+    slots: Slots
+    isolation: Isolation
+
+
+class Ground:
+    """A task made ready once for all its entries: data checked, hashed and shared, hidden labels kept here."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.data = load(task)
+        self.sha256 = self.data.sha256()
+        self.scorer = Scorer(task, self.data, self.sha256)
+        self.references = {name: float(value) for name, value in task.kind.references(self.data).items()}
+        self.fit_data = FitData(self.data, task.kind)
+
+    def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
+        return content_key(self.task.name, self.task.version, self.sha256, source_sha256, object_name, time_limit)
+
+    def close(self) -> None:
+        self.fit_data.close()
+
+
+def load(task: Task) -> Data:
+    """A task's data, checked against its kind. Raises BakeoffError with the task's name in front."""
+    try:
+        data = task.load()
+        task.kind.check(data)
+    except BakeoffError as error:
+        raise type(error)(f"task {task.name}: {error}") from error
+    except Exception as error:
+        raise BakeoffError(f"task {task.name} could not be loaded: {type(error).__name__}: {error}") from error
+    return data
+
+
+class Entry:
+    """One submission on one task, under given settings."""
+
+    def __init__(self, ground: Ground, source: Source, settings: Settings, store: Store) -> None:
+        self.ground, self.source, self.settings, self.store = ground, source, settings, store
+        self.task = ground.task
+        self.time_limit = settings.time_limit or self.task.time_limit
+        self.sha256 = source.sha256
+        self.study = ground.study_key(self.sha256, source.object, self.time_limit)
+        self.key = content_key(self.study, settings.trials, settings.seeds, settings.slots.device)
+        before = [result for result, _ in store.results(entry=self.key)]
+        self.known = next((result for result in before if result.complete), None)
+        self.attempt = len(before)
+
+    def blank(self) -> Result:
+        task = self.task
+        return Result(
+            result_id=content_key(self.key, self.attempt)[:12],
+            entry=self.key,
+            task=task.name,
+            task_version=task.version,
+            kind=task.kind.name,
+            submission=self.source.name,
+            metric=task.metric,
+            higher_is_better=task.ranking.higher_is_better,
+            status="failed",
+            references=self.ground.references,
+            device=self.settings.slots.device,
+            isolation=self.settings.isolation.name,
+            source_sha256=self.sha256,
+            data_sha256=self.ground.sha256,
+            versions=versions(),
+            commit=commit(self.source.path.parent),
+        )
+
+    @property
+    def artefacts(self) -> Path:
+        """Where pictures, source and log of this entry are kept."""
+        return self.store.path.parent / "artefacts" / self.blank().result_id
+
+    def bench(self, worker: Worker, progress: Progress) -> Bench:
+        """What this entry's trials run on. The worker may still be warming up."""
+        ground, slots = self.ground, self.settings.slots
+        return Bench(
+            worker,
+            ground.fit_data,
+            ground.scorer,
+            self.store,
+            self.study,
+            self.attempt,
+            self.time_limit,
+            slots,
+            progress,
+        )
+
+    def evaluate(self, bench: Bench) -> Result:
+        """Search, fit again over seeds, record. Every failure of the submission ends as a row, none as an exception."""
+        result, replicates = self.blank(), np.zeros(0, dtype=np.float32)
+        kind = self.task.kind.name
+        try:
+            description = bench.worker.ready()
+            if kind not in description.kinds:
+                raise PluginError(
+                    f"{self.source.name} answers {' and '.join(description.kinds)} tasks; this one is {kind}"
+                )
+            found = self.search(bench, description)
+            result = replace(
+                result,
+                params=found.params,
+                valid_score=found.valid,
+                n_trials=found.n_trials,
+                n_pruned=found.n_pruned,
+                n_failed=found.n_failed,
+                search_seconds=found.seconds,
+            )
+            result, replicates = self.complete(result, self.finals(bench, found.params))
+        except PluginError as error:
+            result = replace(result, error=str(error))
+        except TrialFailed as error:
+            result = replace(result, status=error.status, error=str(error))
+        result = replace(result, created_at=now())
+        self.keep("source.py", self.source.path.read_bytes())
+        self.keep("log.txt", bench.worker.log.encode())
+        self.store.add(result, replicates.tolist())
+        return result
+
+    def search(self, bench: Bench, description: Description, timeout: float | None = None) -> Found:
+        """The search of this entry; without a space or a budget, the first guess as it is."""
+        if not description.space or self.settings.trials == 0:
+            return Found(first_guess(description), None, 0, 0, 0, 0.0)
+        return search(bench, description, n_trials=self.settings.trials, timeout=timeout)
+
+    def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
+        """One fit a seed with these parameters, scored on the hidden test; those on record are not done again."""
+        wanted = self.settings.seeds
+        done = {
+            fit.number: fit
+            for fit in self.store.fits(self.study, "final")
+            if fit.number < wanted and fit.status == "complete" and same(fit.params, params)
+        }
+        failures: list[TrialFailed] = []
+        bench.watcher.seed(len(done), wanted)
+
+        def one(seed: int, device: str) -> None:
+            if failures:
+                return
+            try:
+                with bench.trial(params, seed=seed + 1, device=device, snapshots=seed == 0) as trial:
+                    fit = self.score(trial, seed, params)
+                fit.facts["peak_memory"] = trial.usage.peak_memory
+            except TrialFailed as error:
+                failures.append(error)
+                return
+            self.store.add_fit(fit)
+            done[seed] = fit
+            bench.watcher.seed(len(done), wanted)
+
+        in_parallel([seed for seed in range(wanted) if seed not in done], one, bench)
+        if failures:
+            raise failures[0]
+        return [done[seed] for seed in range(wanted)]
+
+    def score(self, trial: Trial, seed: int, params: dict[str, Any]) -> Fit:
+        """Fit, ask about validation and hidden test, score; keep the pictures of the first seed."""
+        scorer, kind = self.ground.scorer, self.task.kind
+        fitted = trial.fit()
+        valid = scorer.valid(scorer.ask(trial, scorer.data.valid)[0])
+        answer, seconds = scorer.ask(trial, scorer.data.test)
+        scored = scorer.test(answer)
+        if seed == 0:
+            picture = kind.draw(answer, scorer.data.test)
+            if picture:
+                self.keep("picture.png", picture)
+            for number, sheet in enumerate(fitted.snapshots if fitted.snapshots is not None else (), start=1):
+                self.keep(f"step-{number:02d}.png", pictures.grid(sheet))
+        facts = {
+            "public": scored.public,
+            "private": scored.private,
+            "valid": valid,
+            "metrics": scored.metrics,
+            "fit_seconds": fitted.seconds,
+            "predict_seconds": seconds,
+            "n_parameters": fitted.n_parameters,
+            "summary": fitted.summary,
+        }
+        replicates, losses = scored.replicates.tolist(), scored.losses.tolist()
+        return Fit(self.study, "final", seed, params, self.attempt, "complete", scored.score, facts, replicates, losses)
+
+    def complete(self, result: Result, finals: Sequence[Fit]) -> tuple[Result, Any]:
+        """The row of a finished entry: means over seeds, and an interval over samples and seeds together."""
+        facts = [fit.facts for fit in finals]
+        scores = [float(fit.value) for fit in finals if fit.value is not None]
+        by_seed = np.array([fit.replicates for fit in finals])
+        chosen = generator("seeds", self.key).integers(0, len(finals), size=by_seed.shape)
+        replicates = np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0)
+        low, high = interval(replicates.tolist())
+        valid = statistics.fmean(fact["valid"] for fact in facts) if result.valid_score is None else result.valid_score
+        return replace(
+            result,
+            status="complete",
+            score=statistics.fmean(scores),
+            score_std=statistics.stdev(scores) if len(scores) > 1 else 0.0,
+            ci_low=low,
+            ci_high=high,
+            seeds=scores,
+            public_score=statistics.fmean(fact["public"] for fact in facts),
+            private_score=statistics.fmean(fact["private"] for fact in facts),
+            valid_score=valid,
+            metrics={
+                name: statistics.fmean(fact["metrics"][name] for fact in facts)
+                for name in facts[0]["metrics"]
+                if all(name in fact["metrics"] for fact in facts)
+            },
+            fit_seconds=statistics.fmean(fact["fit_seconds"] for fact in facts),
+            predict_seconds=statistics.fmean(fact["predict_seconds"] for fact in facts),
+            peak_memory_mb=max(fact["peak_memory"] for fact in facts) / 1e6,
+            n_parameters=facts[0]["n_parameters"],
+            summary=facts[0]["summary"],
+        ), replicates
+
+    def keep(self, name: str, content: bytes) -> None:
+        self.artefacts.mkdir(parents=True, exist_ok=True)
+        (self.artefacts / name).write_bytes(content)

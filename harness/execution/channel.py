@@ -1,0 +1,64 @@
+"""Messages between parent and child: small JSON objects and file descriptors, nothing that runs when it is read."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MESSAGE_LIMIT = 1 << 20
+FDS_LIMIT = 16
+
+
+class ChannelClosed(Exception):
+    """The other side has gone, or sent what is no message."""
+
+
+class Channel:
+    """Length-prefixed JSON messages, with file descriptors, over a Unix stream socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        body = json.dumps(message).encode()
+        head = len(body).to_bytes(4, "big")
+        try:
+            if fds:
+                socket.send_fds(self.socket, [head], list(fds))
+            else:
+                self.socket.sendall(head)
+            self.socket.sendall(body)
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def receive(self) -> tuple[dict[str, Any], list[int]]:
+        """The next message and its descriptors. Raises ChannelClosed, or TimeoutError after the socket's timeout."""
+        try:
+            head, fds, _, _ = socket.recv_fds(self.socket, 4, FDS_LIMIT)
+            head += self._exactly(4 - len(head)) if head else b""
+            size = int.from_bytes(head, "big")
+            if not head or size > MESSAGE_LIMIT:
+                raise ChannelClosed("no message" if not head else f"a message of {size} bytes")
+            message = json.loads(self._exactly(size))
+        except TimeoutError:
+            raise
+        except (OSError, ValueError, RecursionError) as error:
+            raise ChannelClosed(str(error)) from error
+        if not isinstance(message, dict):
+            raise ChannelClosed("a message that is no object")
+        return message, fds
+
+    def _exactly(self, size: int) -> bytes:
+        pieces = []
+        while size:
+            piece = self.socket.recv(size)
+            if not piece:
+                raise ChannelClosed("the connection ended inside a message")
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        self.socket.close()

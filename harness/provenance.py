@@ -1,0 +1,35 @@
+"""Where a score came from: versions of libraries, and the commit of the code."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+LIBRARIES = ("numpy", "scikit-learn", "scikit-learn-intelex", "torch", "keras", "optuna", "statsmodels")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that scores may depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit(folder: Path) -> str | None:
+    """The git commit that a folder is at, None outside a repository."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
