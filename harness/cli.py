@@ -257,8 +257,9 @@ def read_boards(options: argparse.Namespace, task: str | None) -> Boards:
     store = Store(options.home, create=False)
     try:
         tasks = store.tasks()
-        if task is not None and task not in tasks:
-            raise StoreError(f"{options.home} has no results for {task!r}; it has {', '.join(tasks) or 'none at all'}")
+        if not tasks or (task is not None and task not in tasks):
+            known = f"; it has {', '.join(tasks)}" if tasks else " or any other task; `bakeoff run TASK` makes some"
+            raise StoreError(f"there are no results for {task or 'any task'} in {options.home}{known if task else ''}")
         return {name: rank(store.results(name)) for name in ([task] if task else tasks)}
     finally:
         store.close()

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,11 @@ def fetch(dataset: str, url: str, sha256: str) -> Path:
     wrong = []
     for path in (*given, kept):
         if path.is_file():
-            found = content_sha256(path)
+            try:
+                found = content_sha256(path)
+            except OSError as error:
+                wrong.append(f"{path} cannot be read: {error.strerror}")
+                continue
             if found == sha256:
                 return path
             wrong.append(f"{path} has SHA-256 {found[:12]}…")
@@ -50,7 +55,9 @@ def fetch(dataset: str, url: str, sha256: str) -> Path:
         with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=f".{file}.", suffix=file, delete=False) as out:
             part = Path(out.name)
     except OSError as error:
-        raise DataError(f"the data cache {kept.parent} cannot be written ({error.strerror}); {advice}") from error
+        raise DataError(
+            f"{url} cannot be kept: the data cache {kept.parent} cannot be written ({error.strerror}); {advice}"
+        ) from error
     try:
         _download(url, part)
         found = content_sha256(part)
@@ -60,7 +67,7 @@ def fetch(dataset: str, url: str, sha256: str) -> Path:
             )
         part.replace(kept)
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = " ".join(str(getattr(error, "reason", None) or error).split())
         also = f" ({'; '.join(wrong)})" if wrong else ""
         raise DataError(f"{url} could not be downloaded: {reason}{also}; {advice}") from error
     finally:
@@ -79,8 +86,8 @@ def _download(url: str, part: Path) -> None:
             while chunk := reply.read(CHUNK):
                 out.write(chunk)
                 bar.update(len(chunk))
-            if size and bar.n != size:
-                raise OSError(f"the connection ended after {bar.n} of {size} bytes")
+        if size and out.tell() != size:  # not the bar's count, which stands still under TQDM_DISABLE
+            raise OSError(f"the connection ended after {out.tell()} of {size} bytes")
 
 
 def content_sha256(path: Path) -> str:
@@ -90,9 +97,7 @@ def content_sha256(path: Path) -> str:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as content:
             while chunk := content.read(CHUNK):
                 digest.update(chunk)
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
-            raise
+    except (EOFError, gzip.BadGzipFile, zlib.error):
         return "unreadable: not a whole gzip file"
     return digest.hexdigest()
 

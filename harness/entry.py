@@ -85,7 +85,7 @@ class Entry:
         self.time_limit = settings.time_limit or self.task.time_limit
         self.sha256 = source.sha256
         self.study = ground.study_key(self.sha256, source.object, self.time_limit)
-        self.key = content_key(self.study, settings.trials, settings.seeds, settings.slots.device)
+        self.key = content_key(self.study, source.name, settings.trials, settings.seeds, settings.slots.device)
         before = [result for result, _ in store.results(entry=self.key)]
         self.known = next((result for result in before if result.complete), None)
         self.attempt = len(before)

@@ -23,14 +23,14 @@ def probabilities(answer: Array, classes: int) -> Array:
     """Probabilities (n, c) float64 of an answer that is labels (n,) or probabilities (n, c); rows sum to one."""
     if answer.ndim == 2:
         p = answer.astype(np.float64)
-        return np.asarray(np.divide(p, p.sum(axis=1, keepdims=True)))
+        return np.asarray(p / p.sum(axis=1, keepdims=True))
     certain: Array = np.eye(classes)[answer]
     return certain
 
 
 def accuracy(answer: Array, y: Array) -> Array:
     """(n,) 1 where the label is right, else 0."""
-    return (hard_labels(answer) == y).astype(np.float64)
+    return np.asarray(hard_labels(answer) == y, dtype=np.float64)
 
 
 def balanced_accuracy(answer: Array, y: Array) -> float:
@@ -88,6 +88,7 @@ def exact_match(answer: Array, y: Array) -> Array:
 
 
 def token_accuracy(answer: Array, y: Array, pad: int) -> Array:
-    """(n,) share of positions that are right, among those where truth or answer is not padding."""
-    counted = (answer != pad) | (y != pad)
-    return np.asarray(((answer == y) & counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1))
+    """(n,) share of positions that are right, among those where truth or answer is not padding; 1 where both are all padding."""
+    counted = ((answer != pad) | (y != pad)).sum(axis=1)
+    wrong = (answer != y).sum(axis=1)
+    return np.asarray(1 - wrong / np.maximum(counted, 1))

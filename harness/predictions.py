@@ -38,10 +38,9 @@ def submit(
     """
     progress = progress or Progress()
     path = Path(file)
-    if not name or name != plugins.title(name.strip()):
-        raise UsageError(
-            f"a name should be lower case with hyphens; did you mean {plugins.title('-'.join(name.split())) or 'my-model'!r}?"
-        )
+    wanted = plugins.title("-".join(name.split()))
+    if not name or name != wanted:
+        raise UsageError(f"a name should be lower case with hyphens; did you mean {wanted or 'my-model'!r}?")
     found = plugins.find_task(task, progress.note).task
     if type(found.kind).question is not Kind.question:
         raise UsageError(
@@ -132,7 +131,8 @@ def read(path: Path, forms: Sequence[Form]) -> Array:
     if size > limit:
         raise UsageError(f"{path} has {size:,} bytes; predictions for this task need at most {limit:,}")
     try:
-        return _npy(path, forms) if path.suffix == ".npy" else _table(path, forms)
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit its dtype is refused by Kind.verify
+            return _npy(path, forms) if path.suffix == ".npy" else _table(path, forms)
     except UsageError:
         raise
     except Exception as error:  # parsers raise what they like
@@ -157,10 +157,12 @@ def _kin(dtype: np.dtype[Any], form: Form) -> bool:
 def _table(path: Path, forms: Sequence[Form]) -> Array:
     import pandas as pd
 
+    n = forms[0].shape[0]
+    if path.suffix == ".parquet":
+        _parquet_fits(path, n)
     frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     if "id" not in frame.columns:
         raise UsageError(f"{path} should have a column called id; it has {', '.join(map(str, frame.columns[:8]))}")
-    n = forms[0].shape[0]
     ids = frame["id"]
     if not pd.api.types.is_integer_dtype(ids):
         raise UsageError(f"{path}: ids should be the whole numbers 0 to {n - 1}, none missing")
@@ -186,6 +188,19 @@ def _table(path: Path, forms: Sequence[Form]) -> Array:
             return np.asarray(ordered.reshape(form.shape), dtype=form.dtype)
     wanted = " or ".join(f"{int(np.prod(form.shape[1:], dtype=np.int64))} ({form.name})" for form in forms)
     raise UsageError(f"{path} should have {wanted} columns beside id; it has {ordered.shape[1]}")
+
+
+def _parquet_fits(path: Path, n: int) -> None:
+    """Refuse by its schema what would be large in memory however small the file: a run of equal values costs nothing there."""
+    import pyarrow.parquet as pq
+    from pyarrow import types
+
+    rows = pq.read_metadata(path).num_rows
+    if rows > 2 * n:
+        raise UsageError(f"{path} has {rows:,} rows; this task has {n:,} ids")
+    for column in pq.read_schema(path):
+        if not (types.is_integer(column.type) or types.is_floating(column.type) or types.is_boolean(column.type)):
+            raise UsageError(f"{path}: column {column.name!r} should hold numbers")
 
 
 def _no_ids(path: Path, what: str, ids: Array) -> None:

@@ -58,7 +58,7 @@ class {name}(TorchSubmission):
 ''',
 }
 
-TASK = '''"""{title}: two noisy moons as 1 x 2 images. Replace load() with your data."""
+TASK = '''"""{title}: horizontal or vertical stripes under noise, 8 x 8 pixels. Replace load() with your data."""
 
 import numpy as np
 
@@ -66,11 +66,11 @@ from harness import ImageClassification, Task, stratified
 
 
 def load():
-    from sklearn.datasets import make_moons
-
-    points, labels = make_moons(1000, noise=0.2, random_state=0)
-    pixels = np.clip(64 * points + 96, 0, 255).astype(np.uint8).reshape(-1, 1, 2, 1)
-    return stratified(pixels, labels.astype(np.int64), valid=0.2, test=0.3)
+    rng = np.random.default_rng(0)
+    labels = np.arange(1000) % 2
+    stripes = 40 * (np.indices((8, 8)) % 2)
+    images = np.clip(stripes[labels] + rng.normal(100, 50, (1000, 8, 8)), 0, 255).astype(np.uint8)
+    return stratified(images[..., None], labels, valid=0.2, test=0.3)
 
 
 TASK = Task(name="{title}", kind=ImageClassification(classes=2), load=load, metric="accuracy")

@@ -89,7 +89,12 @@ class Scorer:
         chosen = measures[self.task.metric]
         score = self._value(chosen.of, len(split))
         count = REPLICATES_OF_OTHERS if chosen.values is None else REPLICATES_OF_MEANS
-        replicates = [chosen.of(index) for index in draws(len(split), self.task.kind.block, count, self.key)]
+        resamples = draws(len(split), self.task.kind.block, count, self.key)
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            replicates = np.array([chosen.of(index) for index in resamples], dtype=np.float32)
+            losses = np.array([] if chosen.values is None else chosen.values, dtype=np.float32)
+        if not (np.isfinite(replicates).all() and np.isfinite(losses).all()):
+            raise self._not_finite(float("inf"))
         everything = np.arange(len(split))
         metrics = {name: measure.of(everything) for name, measure in measures.items()}
         return Scored(
@@ -97,14 +102,17 @@ class Scorer:
             chosen.of(self.public),
             chosen.of(self.private),
             {name: value for name, value in metrics.items() if math.isfinite(value)},
-            np.array(replicates, dtype=np.float32),
-            np.array([] if chosen.values is None else chosen.values, dtype=np.float32),
+            replicates,
+            losses,
         )
 
     def _value(self, of: object, n: int) -> float:
         value = float(of(np.arange(n)))  # type: ignore[operator]
         if not math.isfinite(value):
-            raise TrialFailed(
-                "invalid", f"the {self.task.metric} of these predictions is {value}; they should be of ordinary size"
-            )
+            raise self._not_finite(value)
         return value
+
+    def _not_finite(self, value: float) -> TrialFailed:
+        return TrialFailed(
+            "invalid", f"the {self.task.metric} of these predictions is {value}; they should be of ordinary size"
+        )

@@ -181,9 +181,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             kill_tree(self.process.pid)
             self.process.wait()
-        for pid in self.pids.values():
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+        self._kill_trials()
         if self._listener:
             self._listener.join(EXIT_LIMIT)
         self._reader.join(EXIT_LIMIT)
@@ -199,6 +197,12 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _kill_trials(self) -> None:
+        """Kill the trials that a server left running because it was killed itself."""
+        for pid in list(self.pids.values()):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
 
     def _drain(self) -> None:
         assert self.process.stdout is not None
@@ -220,6 +224,7 @@ class Worker:
                     self.pids.pop(number, None)
                     self.mailboxes[number].put(message)
         self.gone = True
+        self._kill_trials()
         for mailbox in list(self.mailboxes.values()):
             mailbox.put(None)
 

@@ -127,6 +127,8 @@ class Server:
             finally:
                 for pid in self.running:
                     self.kill(pid)
+                    with suppress(ChildProcessError):
+                        os.waitpid(pid, 0)
                 shutil.rmtree(self.scratch, ignore_errors=True)  # the parent may be gone
 
     @staticmethod

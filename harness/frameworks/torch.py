@@ -109,6 +109,7 @@ class TorchSubmission(Submission):
         for start in range(0, len(x), self.predict_batch):
             yield self.forward(self.inputs(x[start : start + self.predict_batch]))
 
+    @torch.no_grad()
     def validation_loss(self, valid: Split) -> float:
         """The mean loss over the validation split, at most 16 batches of it."""
         end = min(len(valid), 16 * self.predict_batch)

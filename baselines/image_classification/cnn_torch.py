@@ -1,0 +1,42 @@
+"""A small convolutional network with batch normalisation, torch, trained on images moved by up to one pixel in eight.
+
+Test accuracy: .996 on digits (3.6 CPU seconds a fit), .911 on fashion-mnist (376 s, 2 threads of a busy 2-core x86 CPU).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
+
+from harness import Float, Split
+from harness.frameworks.arrays import default_epochs
+from harness.frameworks.torch import TorchSubmission
+
+
+def block(inputs: int, filters: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU())
+
+
+class CNNTorch(TorchSubmission):
+    kind = "image-classification"
+    space = {"learning_rate": Float(1e-3, 2e-2, log=True), "weight_decay": Float(1e-4, 1e-1, log=True), "dropout": Float(0.0, 0.5)}
+    defaults = {"learning_rate": 5e-3, "weight_decay": 1e-2, "dropout": 0.2}
+
+    def build(self, train: Split) -> nn.Module:
+        self.epochs = min(8, default_epochs(len(train)))
+        height, width, channels = train.x.shape[1:]
+        self.reach = min(height, width) // 14  # pixels that augmentation moves an image by, at most: none on 8 x 8
+        halved = 2 if min(height, width) >= 16 else 1
+        return nn.Sequential(
+            block(channels, 32, halved), block(32, 64, 1), nn.MaxPool2d(2), block(64, 128, 1), nn.AdaptiveMaxPool2d(3),
+            nn.Flatten(), nn.Dropout(self.params["dropout"]), nn.Linear(128 * 9, self.task_kind.classes))
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Each image by itself, moved by up to ``reach`` pixels both ways."""
+        if not self.reach:
+            return x
+        height, width = x.shape[2:]
+        padded = F.pad(x, [self.reach] * 4)
+        down, right = torch.randint(2 * self.reach + 1, (2, len(x), 1), device=x.device)
+        rows, columns = down + torch.arange(height, device=x.device), right + torch.arange(width, device=x.device)
+        index = torch.arange(len(x), device=x.device)[:, None, None]
+        return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,24 @@
+"""Random forest on raw values, scikit-learn (scikit-learn-intelex where the machine allows). Breiman 2001.
+
+Test accuracy: .980 on digits (0.1 s a fit), .876 on fashion-mnist (230 s on a busy 2-core x86 CPU, 2 threads).
+"""
+
+import os
+
+from harness import Float, Int
+from harness.frameworks.sklearn import SklearnSubmission, accelerate
+
+accelerate()
+
+from sklearn.ensemble import RandomForestClassifier  # noqa: E402, after accelerate()
+
+
+class RandomForest(SklearnSubmission):
+    kind = ("image-classification", "sequence-classification")
+    space = {"trees": Int(100, 300), "max_features": Float(0.02, 0.3, log=True), "min_samples_leaf": Int(1, 5)}
+    defaults = {"trees": 200, "max_features": 0.05, "min_samples_leaf": 1}
+
+    def build(self) -> RandomForestClassifier:
+        return RandomForestClassifier(self.params["trees"], max_features=self.params["max_features"],
+                                      min_samples_leaf=self.params["min_samples_leaf"],
+                                      n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")), random_state=self.seed)

@@ -1,0 +1,22 @@
+"""The last season of the window, repeated up to the horizon; the season is the task's.
+
+Test MSE 1.233 on sunspots, .512 on etth1-96; no time.
+Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from harness import Split, Submission
+
+
+class SeasonalNaive(Submission):
+    kind = "forecasting"
+
+    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        """Nothing is learned."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        season = x[:, -self.task_kind.season:]
+        return season[:, np.arange(self.task_kind.horizon) % self.task_kind.season]

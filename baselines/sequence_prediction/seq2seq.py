@@ -1,0 +1,82 @@
+"""Sequence to sequence with attention in torch (Luong et al. 2015): an image or tokens to tokens.
+
+The encoder leaves a memory: one vector for each patch of an image, or for each token. The decoder is a GRU that is shown the
+true tokens so far in training (teacher forcing), and its own most likely ones in prediction (greedy decoding).
+
+Test exact match .974 on digit-spelling in 4.5 s.
+Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
+
+from harness import Categorical, Float, Split
+from harness.frameworks.torch import TorchSubmission
+
+
+class Network(nn.Module):
+    def __init__(self, kind: SimpleNamespace, size: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.tokens = kind.source_vocabulary > 0
+        if self.tokens:
+            self.embedding = nn.Embedding(kind.source_vocabulary, hidden)
+            self.encoder = nn.GRU(hidden, hidden // 2, batch_first=True, bidirectional=True)
+        else:
+            self.encoder = nn.Sequential(nn.Conv2d(size, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                                         nn.Conv2d(32, hidden, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(4), nn.Flatten(2))
+        # The first state sees every place apart: what is where matters, and a mean would forget it.
+        self.start = nn.Sequential(nn.Flatten(), nn.Linear(hidden * (size if self.tokens else 16), hidden))
+        self.letters = nn.Embedding(kind.vocabulary + 1, hidden)  # the last one stands for "nothing yet"
+        self.decoder = nn.GRU(hidden, hidden, batch_first=True)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, hidden), nn.Tanh(), nn.Linear(hidden, kind.vocabulary))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The memory (n, places, hidden)."""
+        return self.encoder(self.embedding(x))[0] if self.tokens else self.encoder(x).transpose(1, 2)
+
+    def decode(self, memory: Tensor, previous: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (n, t, vocabulary) of the tokens that follow ``previous`` (n, t), and the state to go on from."""
+        if state is None:
+            state = self.start(memory)[None]
+        states, state = self.decoder(self.letters(previous), state)
+        seen = F.scaled_dot_product_attention(states, memory, memory)
+        return self.head(torch.cat([states, seen], dim=-1)), state
+
+
+class Seq2Seq(TorchSubmission):
+    kind = "transduction"
+    space = {"hidden": Categorical((32, 64, 128)), "dropout": Float(0.0, 0.5), "learning_rate": Float(1e-3, 2e-2, log=True)}
+    defaults = {"hidden": 64, "dropout": 0.2, "learning_rate": 1e-2}
+    batch_size = 64
+    module: Network
+
+    def build(self, train: Split) -> Network:
+        self.epochs = int(np.clip(200 * self.batch_size / len(train), 6, 40))
+        return Network(self.task_kind, train.x.shape[-1], self.params["hidden"], self.params["dropout"])
+
+    def nothing_yet(self, rows: int) -> Tensor:
+        return torch.full((rows, 1), self.task_kind.vocabulary, device=self.device)
+
+    def loss(self, answer: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy under teacher forcing; ``answer`` is the memory."""
+        previous = torch.cat([self.nothing_yet(len(y)), y[:, :-1]], dim=1)
+        if self.module.training:  # word dropout (Bowman et al. 2016): with every letter shown, the source is hardly looked at
+            previous = previous.masked_fill(torch.rand(previous.shape, device=self.device) < 0.5, self.task_kind.vocabulary)
+        logits, _ = self.module.decode(answer, previous)
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+    @torch.no_grad()
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.greedy(memory).cpu().numpy() for memory in self.answers(x)])
+
+    def greedy(self, memory: Tensor) -> Tensor:
+        token, state, spelled = self.nothing_yet(len(memory)), None, []
+        for _ in range(self.task_kind.length):
+            logits, state = self.module.decode(memory, token, state)
+            token = logits.argmax(dim=-1)
+            spelled.append(token)
+        return torch.cat(spelled, dim=1)

@@ -1,0 +1,1 @@
+"""The weights of `harness.kinds.features`, and the script that trained them."""

@@ -1,0 +1,189 @@
+"""A failing, hanging or lying entry costs one row with a clear status, and never the run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from conftest import hostile
+
+import harness
+from harness import plugins
+from harness.contract import PluginError
+from harness.execution import isolation
+from harness.execution.pool import FitData, TrialFailed, Worker
+from harness.plugins import read_tasks
+
+CASES = {
+    # name: (fit, predict, status, words of the error)
+    "raises": ("raise ValueError('no such luck')", "", "failed", "could not fit: ValueError: no such luck"),
+    "exits": ("sys.exit(0)", "", "failed", "SystemExit"),
+    "vanishes": ("os._exit(0)", "", "failed", "ended before it answered"),
+    "segfault": ("ctypes.string_at(0)", "", "failed", "SIGSEGV"),
+    "hang": ("time.sleep(1000)", "", "timeout", "took more than 2 s"),
+    "deaf": ("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass", "", "timeout", "took more than 2 s"),
+    "slow-answer": ("pass", "time.sleep(1000)", "timeout", "took more than 2 s"),
+    "memory": ("raise MemoryError", "", "out-of-memory", "MemoryError"),
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "", "out-of-memory", "memory"),
+    "kills-its-server": ("os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(1000)", "", "failed", "process is gone"),
+    "shape": ("pass", "return np.zeros((len(x), 7))", "invalid", "predict should return probabilities float32"),
+    "short": ("pass", "return np.zeros(3, dtype=np.int64)", "invalid", "labels int64"),
+    "dtype": ("pass", "return np.array(['cat'] * len(x))", "invalid", "predict should return"),
+    "objects": ("pass", "return np.array([object()] * len(x))", "invalid", "predict should return"),
+    "nothing": ("pass", "return None", "invalid", "predict should return"),
+    "nan": ("pass", "return np.full((len(x), 3), np.nan, dtype=np.float32)", "invalid", "not finite"),
+    "infinite": ("pass", "return np.full((len(x), 3), np.inf, dtype=np.float32)", "invalid", "not finite"),
+    "class": ("pass", "return np.full(len(x), 3)", "invalid", "should lie in 0..2"),
+    "logits": ("pass", "return np.full((len(x), 3), 5.0, dtype=np.float32)", "invalid", "sum to 1"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_entry_is_one_row(name: str, tiny: Path) -> None:
+    fit, predict, status, words = CASES[name]
+    bad = hostile(tiny, "bad", fit, predict or "return np.zeros(len(x), dtype=np.int64)")
+    rows = harness.run(
+        str(tiny / "tiny.py"),
+        [str(bad), str(tiny / "nearest.py")],
+        trials=2,
+        seeds=2,
+        time_limit=2,
+        home=tiny / "home",
+        workers=2,
+    )
+    by_name = {row["submission"]: row for row in rows}
+    assert by_name["bad"]["status"] == status
+    assert words in by_name["bad"]["error"] and "\n" not in by_name["bad"]["error"]
+    assert by_name["nearest"]["status"] == "complete" and by_name["nearest"]["score"] > 0.7
+    assert [row["rank"] for row in rows] == [1, None]
+
+
+def test_nothing_outlives_a_time_limit(tiny: Path) -> None:
+    """The whole tree goes: children, and those that left their process group and their parent."""
+    orphan = "subprocess.Popen(['sleep', '987'])\nif os.fork() == 0:\n    os.setsid()\n    os.execvp('sleep', ['sleep', '987'])\ntime.sleep(1000)"
+    bad = hostile(tiny, "bad", orphan)
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, time_limit=1, home=tiny / "home")
+    assert row["status"] == "timeout"
+    assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "987"]]
+
+
+def test_a_flood_of_output_is_kept_short_and_harms_nobody(tiny: Path) -> None:
+    loud = hostile(tiny, "loud", "for _ in range(2000): print('x' * 10_000)")
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(loud)], seeds=1, home=tiny / "home")
+    log = tiny / "home" / "artefacts" / row["result_id"] / "log.txt"
+    assert row["status"] == "complete"
+    assert 0 < log.stat().st_size <= 64 * 1024
+
+
+def test_the_child_is_never_given_test_labels(tiny: Path) -> None:
+    """What a fork holds of the parent's: train and valid alone while it fits; the parent's environment stays outside."""
+    os.environ["BAKEOFF_TEST_SECRET"] = "hidden"
+    nosy = hostile(
+        tiny,
+        "nosy",
+        "import gc\n"
+        "sizes = {len(a) for a in gc.get_objects() if isinstance(a, np.ndarray)}\n"
+        "assert 120 not in sizes and len(train) == 90 and len(valid) == 90, sizes\n"
+        "assert 'BAKEOFF_TEST_SECRET' not in os.environ",
+    )
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(nosy)], seeds=1, home=tiny / "home")
+    assert row["error"] is None
+
+
+def test_order_of_rows_tells_nothing(tiny: Path) -> None:
+    """Truth in the file's order scores by chance, because test rows come in another order each time."""
+    (tiny / "sorted_tiny.py").write_text(
+        (tiny / "tiny.py")
+        .read_text()
+        .replace("return stratified", "data = stratified")
+        .replace(
+            "\nTASK",
+            "\n    import dataclasses\n    order = np.argsort(data.test.y)\n"
+            "    return dataclasses.replace(data, test=type(data.test)(data.test.x[order], data.test.y[order]))\n\nTASK",
+        )
+    )
+    cheat = hostile(tiny, "cheat", predict="return np.sort(np.arange(len(x)) % 3)")
+    (row,) = harness.run(str(tiny / "sorted_tiny.py"), [str(cheat)], home=tiny / "home")
+    assert row["score"] < 0.5
+
+
+def test_a_trial_finds_nothing_of_the_one_before(tiny: Path) -> None:
+    bad = hostile(
+        tiny,
+        "bad",
+        "assert not os.path.exists('left')\nopen('left', 'w').close()\nassert not hasattr(np, 'left')\nnp.left = 1",
+    )
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=3, home=tiny / "home")
+    assert row["error"] is None
+
+
+def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
+    """Writing into train changes a private copy; the shared one cannot be written or resized."""
+    source = plugins.find_submission(
+        str(hostile(tiny, "scribbler", "assert train.x.max() > 0\ntrain.x[:] = 0\nvalid.y[:] = 0"))
+    )
+    task = read_tasks(tiny / "tiny.py")[0].task
+    data = FitData(task.load(), task.kind)
+    with Worker(source, isolation.choose("process"), threads=1) as worker:
+        worker.ready()
+        for _ in range(2):
+            with worker.trial({}, data, seed=0, device="cpu", time_limit=20) as trial:
+                trial.fit()
+    with pytest.raises(OSError, match="not permitted"):
+        os.ftruncate(data.arrays["train.x"].fd, 10)
+    with pytest.raises(OSError, match="not permitted"):
+        os.pwrite(data.arrays["train.x"].fd, b"x", 0)
+    data.close()
+
+
+def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
+    source = plugins.find_submission(str(tiny / "nearest.py"))
+    task = read_tasks(tiny / "tiny.py")[0].task
+    loaded = task.load()
+    data = FitData(loaded, task.kind)
+    with Worker(source, isolation.choose("process"), threads=1) as worker:
+        description = worker.ready()
+        assert description.kinds == ("image-classification",) and description.defaults == {"shrink": 0.0}
+        with worker.trial({"shrink": 0.0}, data, seed=0, device="cpu", time_limit=20) as trial:
+            trial.fit()
+            first, _ = trial.predict(loaded.test.x, task.kind)
+            again, _ = trial.predict(loaded.test.x[:5], task.kind)
+        assert trial.usage.peak_memory > 1e6 and trial.usage.cpu_seconds > 0
+    assert np.array_equal(first[:5], again)
+    data.close()
+
+
+@pytest.mark.parametrize(
+    ("top", "words"),
+    [
+        ("raise RuntimeError('broken at the top')", "broken at the top"),
+        ("import there_is_no_such_module", "there_is_no_such_module"),
+        ("os._exit(3)", "exit code 3"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Path) -> None:
+    source = plugins.find_submission(str(hostile(tiny, "bad", top=top)))
+    with Worker(source, isolation.choose("process"), threads=1) as worker, pytest.raises(PluginError, match=words):
+        worker.ready()
+
+
+def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
+    source = plugins.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
+    task = read_tasks(tiny / "tiny.py")[0].task
+    data = FitData(task.load(), task.kind)
+    worker = Worker(source, isolation.choose("process"), threads=1)
+    worker.ready()
+    trial = worker.trial({}, data, seed=0, device="cpu", time_limit=100)
+    while not worker.pids:
+        time.sleep(0.01)
+    (pid,) = worker.pids.values()
+    worker.close()
+    with pytest.raises(TrialFailed):
+        trial.fit()
+    assert not psutil.pid_exists(pid) and not worker.scratch.exists()
+    data.close()

@@ -1,0 +1,245 @@
+"""Search, seeds, record, board: what a run does, and that doing it in pieces comes to the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import REPOSITORY, Command, hostile, write
+
+import harness
+from harness.evaluate import tune
+from leaderboard import Store
+
+
+def table(home: Path, *columns: str) -> list[tuple[object, ...]]:
+    store = Store(home, create=False)
+    try:
+        return [tuple(row) for row in store.db.execute(f"SELECT {', '.join(columns)} FROM fits ORDER BY phase, number")]
+    finally:
+        store.close()
+
+
+def test_a_row_has_every_key_of_the_interface(tiny: Path) -> None:
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=4, home=tiny / "home")
+    wanted = """rank tie_group task task_version kind submission status error metric higher_is_better score score_std ci_low ci_high seeds
+        public_score private_score valid_score metrics params n_trials n_pruned n_failed fit_seconds predict_seconds search_seconds
+        peak_memory_mb n_parameters device isolation result_id source_sha256 data_sha256 versions commit created_at"""
+    assert set(wanted.split()) <= set(row)
+    assert row["status"] == "complete" and row["rank"] == 1 and row["n_trials"] == 4 and len(row["seeds"]) == 3
+    assert row["ci_low"] <= row["score"] <= row["ci_high"]
+    assert 0 <= row["params"]["shrink"] <= 0.9
+    assert set(row["metrics"]) == {"accuracy", "balanced_accuracy", "log_loss", "calibration_error"}
+    assert row["score"] == pytest.approx((row["public_score"] + row["private_score"]) / 2)
+    json.dumps(row, allow_nan=False)
+    folder = tiny / "home" / "artefacts" / row["result_id"]
+    assert (folder / "source.py").read_text() == (tiny / "nearest.py").read_text()
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_search_sees_validation_and_takes_the_best(tiny: Path) -> None:
+    """A model that is right only under one setting: the search finds it, and the default is tried first."""
+    write(
+        tiny,
+        "picky.py",
+        (tiny / "nearest.py")
+        .read_text()
+        .replace(
+            "return np.square",
+            "if self.params['shrink'] < 0.3: return np.zeros(len(x), dtype=int)\n        return np.square",
+        ),
+    )
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "picky.py")], trials=12, home=tiny / "home")
+    store = Store(tiny / "home")
+    fits = store.fits(row_study(tiny / "home"), "search")
+    store.close()
+    values = {fit.number: fit.value for fit in fits}
+    assert fits[0].params == {"shrink": 0.0} and values[0] == pytest.approx(1 / 3)
+    assert row["valid_score"] == max(values.values()) > 0.7 and row["params"]["shrink"] >= 0.3
+
+
+def row_study(home: Path) -> str:
+    return str(table(home, "study")[0][0])
+
+
+def test_running_again_does_nothing_again(tiny: Path) -> None:
+    def go(**more: int) -> dict[str, object]:
+        return harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], home=tiny / "home", **more)[0]  # type: ignore[arg-type]
+
+    first = go(trials=3)
+    before = table(tiny / "home", "created_at")
+    assert go(trials=3) == first
+    assert table(tiny / "home", "created_at") == before
+    more = go(trials=5)
+    assert more["n_trials"] == 5 and more["result_id"] != first["result_id"]
+    assert set(before) <= set(table(tiny / "home", "created_at"))
+    assert table(tiny / "home", "phase").count(("search",)) == 5
+
+
+def test_a_changed_source_is_another_entry(tiny: Path) -> None:
+    first = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=1, home=tiny / "home")[0]
+    (tiny / "nearest.py").write_text((tiny / "nearest.py").read_text() + "\n# a change\n")
+    again = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=1, home=tiny / "home")[0]
+    assert again["result_id"] != first["result_id"] and again["source_sha256"] != first["source_sha256"]
+
+
+def test_a_failed_entry_is_tried_again(tiny: Path) -> None:
+    flag = tiny / "flag"
+    bad = hostile(tiny, "bad", f"assert os.path.exists({str(flag)!r}), 'no flag'")
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, home=tiny / "home")
+    assert row["status"] == "failed" and "no flag" in row["error"]
+    flag.touch()
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, home=tiny / "home")
+    assert row["status"] == "complete"
+
+
+def test_failed_trials_are_counted_and_do_not_win(tiny: Path) -> None:
+    shaky = hostile(tiny, "shaky", "if self.params['a'] > 0.5: raise ValueError('unlucky')", space="{'a': Float(0, 1)}")
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(shaky)], trials=8, seeds=1, home=tiny / "home")
+    assert row["status"] == "complete" and 1 <= row["n_failed"] <= 7 and row["params"]["a"] <= 0.5
+
+
+def test_hopeless_entries_are_given_up_early(tiny: Path) -> None:
+    bad = hostile(tiny, "bad", "raise ValueError('never')", space="{'a': Float(0, 1)}")
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], trials=50, seeds=1, workers=1, home=tiny / "home")
+    assert row["status"] == "failed" and len(table(tiny / "home", "number")) == 3
+
+
+def test_bad_trials_are_pruned_and_cannot_win(tiny: Path) -> None:
+    """What is reported ends trials; a lie in it wins nothing, because the score is computed from predictions."""
+    racer = hostile(
+        tiny,
+        "racer",
+        """
+for epoch in range(30):
+    report(self.params['a'])
+""",
+        space="{'a': Float(0, 1)}",
+    )
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(racer)], trials=15, seeds=1, workers=1, home=tiny / "home")
+    assert row["n_pruned"] >= 5 and row["n_failed"] == 0
+    store = Store(tiny / "home")
+    fits = store.fits(row_study(tiny / "home"), "search")
+    store.close()
+    pruned = [fit for fit in fits if fit.status == "pruned"]
+    assert all(fit.value is None and len(fit.facts["losses"]) < 30 for fit in pruned)
+    assert min(fit.params["a"] for fit in fits) not in [fit.params["a"] for fit in pruned]
+
+
+def test_tune_goes_on_where_it_stopped_as_if_it_never_had(tiny: Path) -> None:
+    def go(home: str, trials: int) -> object:
+        return tune(str(tiny / "tiny.py"), str(tiny / "nearest.py"), trials=trials, workers=1, home=tiny / home)
+
+    go("pieces", 4)
+    go("pieces", 9)
+    go("whole", 9)
+    assert table(tiny / "pieces", "number", "params", "value") == table(tiny / "whole", "number", "params", "value")
+
+
+def slow(folder: Path) -> Path:
+    return hostile(folder, "slow", "time.sleep(0.4)", space="{'a': Float(0, 1)}")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_and_run_again_comes_to_the_same_table(how: signal.Signals, tiny: Path, bakeoff: Command) -> None:
+    slow(tiny)
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "run",
+        "tiny.py",
+        "-s",
+        "slow.py",
+        "--trials",
+        "8",
+        "--workers",
+        "2",
+        "--home",
+        "h",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tiny, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (tiny / "h" / "bakeoff.sqlite").exists() and len(table(tiny / "h", "number")) >= 3:
+            break
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=30)
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and "what is done is kept" in said and "Traceback" not in said
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive, "nothing survives the run"
+    kept = table(tiny / "h", "phase", "number", "created_at")
+    assert 3 <= len(kept) < 11
+    rows = json.loads(
+        bakeoff("run", "tiny.py", "-s", "slow.py", "--trials", "8", "--workers", "2", "--home", "h", "--json").stdout
+    )["rows"]
+    assert rows[0]["status"] == "complete" and rows[0]["n_trials"] == 8 and rows[0]["n_failed"] == 0
+    after = table(tiny / "h", "phase", "number", "created_at")
+    assert set(kept) <= set(after) and len(after) == 8 + 3
+
+
+def test_two_runs_at_once_share_a_home(tiny: Path) -> None:
+    write(tiny, "other.py", (tiny / "nearest.py").read_text())
+    commands = [
+        [sys.executable, "-m", "harness.cli", "run", "tiny.py", "-s", f"{name}.py", "--trials", "3", "--home", "h"]
+        for name in ("nearest", "other")
+    ]
+    running = [
+        subprocess.Popen(command, cwd=tiny, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL)
+        for command in commands
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    store = Store(tiny / "h")
+    assert {result.submission for result, _ in store.results("tiny")} == {"nearest", "other"}
+    store.close()
+
+
+def test_a_reply_that_looks_ahead_is_invalid(tmp_path: Path) -> None:
+    """Causality is verified end to end: a next-token model that reads the answer from its input."""
+    write(
+        tmp_path,
+        "echo.py",
+        """
+import numpy as np
+from harness import Data, NextToken, Split, Task
+
+def load():
+    tokens = np.random.default_rng(0).integers(0, 5, 20 * 16 * 3 + 1)
+    x, y = tokens[:-1].reshape(-1, 16), tokens[1:].reshape(-1, 16)
+    return Data(Split(x[:20], y[:20]), Split(x[20:40], y[20:40]), Split(x[40:], y[40:]))
+
+TASK = Task(name="echo", kind=NextToken(vocabulary=5), load=load, metric="nats")
+""",
+    )
+    write(
+        tmp_path,
+        "peek.py",
+        """
+import numpy as np
+from harness import Submission
+
+class Peek(Submission):
+    kind = "next-token"
+
+    def fit(self, train, valid, report): ...
+
+    def predict(self, x):
+        p = np.full((*x.shape, 5), 0.05, dtype=np.float32)
+        np.put_along_axis(p, np.roll(x, -1, axis=1)[..., None], 0.8, axis=2)
+        return np.log(p)
+""",
+    )
+    (row,) = harness.run(str(tmp_path / "echo.py"), [str(tmp_path / "peek.py")], seeds=1, home=tmp_path / "home")
+    assert row["status"] == "invalid" and "depend on tokens that come later" in row["error"]
