@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Reader = Callable[[Array], Array]
+Reader = Callable[[Sequence[Array]], Array]
 
 
 class BakeoffError(Exception):
@@ -180,15 +180,15 @@ class Kind(ABC):
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
         """Every metric of the kind for ``answer`` to ``split.x``, truth being ``split.y``."""
 
-    def question(self, x: Array, rng: np.random.Generator) -> tuple[Array, Reader]:
-        """What is really asked in order to learn the answer to ``x``, and how to read the reply.
+    def questions(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
+        """What is really asked in order to learn the answer to ``x``, one call of ``predict`` each, and how to read the replies.
 
-        By default the rows in random order, so that an answer cannot be made from row order. A kind may ask more than it
-        wants to know; its reader may raise InvalidPrediction.
+        By default one question, the rows in random order, so that an answer cannot be made from row order. A kind may ask more
+        than it wants to know; its reader may raise InvalidPrediction. Every question has as many rows as ``x``.
         """
         order = rng.permutation(len(x))
         back = np.argsort(order)
-        return x[order], lambda answer: answer[back]
+        return [x[order]], lambda answers: answers[0][back]
 
     def references(self, data: Data) -> Mapping[str, float]:
         """Figures that belong beside every score of a task, such as a floor. Named like metrics, with a suffix."""

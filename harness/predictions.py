@@ -42,14 +42,14 @@ def submit(
     if not name or name != wanted:
         raise UsageError(f"a name should be lower case with hyphens; did you mean {wanted or 'my-model'!r}?")
     found = plugins.find_task(task, progress.note).task
-    if type(found.kind).question is not Kind.question:
+    if type(found.kind).questions is not Kind.questions:
         raise UsageError(
             f"{found.name} verifies predictions by asking again with changed inputs, which a file cannot answer; submit a plug-in"
         )
     content = regular_file(path)
-    ground = Ground(found)
-    store = Store(Path(home))
+    store, ground = Store(Path(home)), None
     try:
+        ground = Ground(found)
         test = ground.data.test
         answer = read(path, found.kind.forms(test.x))
         found.kind.verify(answer, test.x)
@@ -68,7 +68,8 @@ def submit(
     except TrialFailed as error:
         raise UsageError(f"{path}: {error}") from error
     finally:
-        ground.close()
+        if ground:
+            ground.close()
         store.close()
 
 

@@ -64,15 +64,15 @@ class Scorer:
         self.public, self.private = hidden_parts(len(data.test), task.kind.block, self.key)
 
     def ask(self, trial: Trial, split: Split) -> tuple[Array, float]:
-        """A fitted trial's answer to a split's inputs, in the split's order, and the seconds that it took to give.
+        """A fitted trial's answer to a split's inputs, in the split's order, and the seconds that one such answer took.
 
         The kind says what is really asked; its order cannot be known beforehand. Raises TrialFailed.
         """
         kind = self.task.kind
-        question, read = kind.question(split.x, np.random.default_rng())
-        answer, seconds = trial.predict(question, kind)
+        questions, read = kind.questions(split.x, np.random.default_rng())
+        answers, seconds = zip(*(trial.predict(question, kind) for question in questions), strict=True)
         try:
-            return read(answer), seconds
+            return read(answers), sum(seconds) / len(seconds)
         except InvalidPrediction as error:
             raise TrialFailed("invalid", str(error)) from error
 
@@ -92,6 +92,9 @@ class Scorer:
         resamples = draws(len(split), self.task.kind.block, count, self.key)
         with np.errstate(over="ignore"):  # what overflows is refused below
             replicates = np.array([chosen.of(index) for index in resamples], dtype=np.float32)
+            if chosen.values is None:
+                # A resample repeats samples, which biases what is no mean (a Fréchet distance upwards): centre on the score.
+                replicates += np.float32(score - replicates.mean(dtype=np.float64))
             losses = np.array([] if chosen.values is None else chosen.values, dtype=np.float32)
         if not (np.isfinite(replicates).all() and np.isfinite(losses).all()):
             raise self._not_finite(float("inf"))

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch._dynamo  # or the first optimiser imports it, 1.4 s in every trial
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

@@ -18,6 +18,11 @@ def default_epochs(rows: int) -> int:
     return int(np.clip(300_000 / rows, 6, 40))
 
 
+def default_batch(rows: int) -> int:
+    """How many rows a batch has where nobody says: about 32 batches an epoch, of 32 to 128 rows."""
+    return int(np.clip(2 ** (max(rows // 32, 1).bit_length() - 1), 32, 128))
+
+
 def last_values(x: Array) -> Array:
     """The last step of each window, (n, 1, variables): what forecasters subtract so that levels need not be learned."""
     return x[:, -1:, :]

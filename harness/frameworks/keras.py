@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from harness.contract import Array, Split, Submission
-from harness.frameworks.arrays import default_epochs, last_values, smoothed_log
+from harness.frameworks.arrays import default_batch, default_epochs, last_values, smoothed_log
 
 
 class KerasSubmission(Submission):
@@ -30,7 +30,8 @@ class KerasSubmission(Submission):
 
     epochs: ClassVar[int | None] = None
     """None: as many as `default_epochs` gives for the size of the training split."""
-    batch_size: ClassVar[int] = 128
+    batch_size: ClassVar[int | None] = None
+    """None: what `default_batch` gives for the size of the training split."""
     learning_rate: ClassVar[float] = 2e-3
     model: Any
 
@@ -62,7 +63,7 @@ class KerasSubmission(Submission):
             self.model.fit(
                 self.inputs(train.x),
                 self.targets(train),
-                batch_size=int(self.setting("batch_size")),
+                batch_size=int(self.setting("batch_size") or default_batch(len(train))),
                 epochs=int(self.setting("epochs") or default_epochs(len(train))),
                 validation_data=(self.inputs(valid.x), self.targets(valid)),
                 callbacks=[best],

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
 
 from harness.contract import Array, Split, Submission
-from harness.frameworks.arrays import default_epochs
+from harness.frameworks.arrays import default_batch, default_epochs
 
 
 class TorchSubmission(Submission):
@@ -30,7 +30,8 @@ class TorchSubmission(Submission):
 
     epochs: ClassVar[int | None] = None
     """None: as many as `default_epochs` gives for the size of the training split."""
-    batch_size: ClassVar[int] = 128
+    batch_size: ClassVar[int | None] = None
+    """None: what `default_batch` gives for the size of the training split."""
     learning_rate: ClassVar[float] = 2e-3
     weight_decay: ClassVar[float] = 1e-4
     predict_batch: ClassVar[int] = 512
@@ -78,7 +79,7 @@ class TorchSubmission(Submission):
         x, y = self.inputs(train.x), torch.tensor(train.labels, device=self.device)
         epochs, size = (
             int(self.setting("epochs") or default_epochs(len(train))),
-            min(int(self.setting("batch_size")), len(x)),
+            min(int(self.setting("batch_size") or default_batch(len(x))), len(x)),
         )
         optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=self.setting("learning_rate"), weight_decay=self.setting("weight_decay")

@@ -40,6 +40,11 @@ def expect_range(array: Array, what: str, low: int, high: int) -> None:
         raise DataError(f"{what} should lie in {low}..{high}; they span {array.min()}..{array.max()}")
 
 
+def expect_finite(array: Array, what: str) -> None:
+    if not np.isfinite(array).all():
+        raise DataError(f"{what} holds values that are not finite numbers; fill or drop them in load()")
+
+
 def answer_finite(answer: Array) -> None:
     bad = int(np.size(answer) - np.isfinite(answer).sum())
     if bad:

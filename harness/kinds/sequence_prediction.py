@@ -31,6 +31,7 @@ class SequenceClassification(Classification):
             )
             checks.expect(split.labels, f"{part}.y", shape=(None,), dtypes="i")
             checks.expect_range(split.labels, f"{part}.y", 0, self.classes - 1)
+            checks.expect_finite(split.x, f"{part}.x")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Forecasting(Kind):
         for part, split in checks.parts(data):
             checks.expect(split.x, f"{part}.x", shape=(None, lookback, variables), dtypes="f")
             checks.expect(split.labels, f"{part}.y", shape=(None, self.horizon, variables), dtypes="f")
-            if not (np.isfinite(split.x).all() and np.isfinite(split.labels).all()):
-                raise DataError(f"{part} holds values that are not finite numbers; fill or drop them in load()")
+            checks.expect_finite(split.x, f"{part}.x")
+            checks.expect_finite(split.labels, f"{part}.y")
         if lookback is not None and lookback <= self.season:
             raise DataError(f"the look-back ({lookback} steps) should be longer than the season ({self.season})")
 
@@ -91,8 +92,9 @@ class NextToken(Kind):
     An answer is log-probabilities float32 (n, t, vocabulary), natural logarithm; each sums to one over the last axis after exp.
     Chunks do not overlap and are answered by themselves. Metrics: nats (per token), bits (per token), token_accuracy.
 
-    Causality is verified, not trusted: beside the true chunks the harness asks for copies whose tokens after a random point
-    are another chunk's. What is predicted before that point must not move.
+    Causality is verified, not trusted: in a call of its own the harness asks about copies whose tokens after a random point are
+    another chunk's. What is predicted up to that point must not move. (A model that remembers one call in the next could still
+    tell the two apart; nothing here stops it.)
     """
 
     vocabulary: int
@@ -106,7 +108,6 @@ class NextToken(Kind):
         Metric("token_accuracy", True, "share of right most-likely tokens"),
     )
     tolerance: ClassVar[float] = 1e-3
-    probes: ClassVar[int] = 128
 
     def check(self, data: Data) -> None:
         length = data.train.x.shape[1] if data.train.x.ndim == 2 else None
@@ -114,6 +115,8 @@ class NextToken(Kind):
             for what, array in (("x", split.x), ("y", split.labels)):
                 checks.expect(array, f"{part}.{what}", shape=(None, length), dtypes="i")
                 checks.expect_range(array, f"{part}.{what}", 0, self.vocabulary - 1)
+            if split.x.shape[1] < 2:
+                raise DataError(f"chunks should be of two tokens at least; {part}.x is {split.x.shape}")
             if not (split.x[:, 1:] == split.labels[:, :-1]).all():
                 raise DataError(f"{part}.y should be {part}.x moved by one position")
 
@@ -131,22 +134,23 @@ class NextToken(Kind):
                 "log_softmax)"
             )
 
-    def question(self, x: Array, rng: np.random.Generator) -> tuple[Array, Reader]:
+    def questions(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
         n, length = x.shape
-        probed = rng.permutation(n)[: min(n, self.probes)]
-        # A tail taken from another real chunk looks like any other text, so that a probe cannot be told from a true chunk.
-        tails = x[rng.permutation(n)[: len(probed)]]
-        cuts = rng.integers(0, length - 1, size=len(probed))
-        kept = np.arange(length) <= cuts[:, None]
-        asked = np.concatenate([x, np.where(kept, x[probed], tails)])
-        order = rng.permutation(len(asked))
-        back = np.argsort(order)
+        # A tail taken from another real chunk looks like any other text. The copies are asked by themselves, as many as there
+        # are chunks, so that nothing in a question tells which of the two it is.
+        order = rng.permutation(n)
+        tails = x[np.roll(order, 1)[np.argsort(order)]] if n > 1 else rng.permuted(x, axis=1)
+        kept = np.arange(length) <= rng.integers(0, length - 1, size=(n, 1))
+        asked = [x, np.where(kept, x, tails)]
+        orders = [rng.permutation(n) for _ in asked]
+        places = rng.permutation(2)
 
-        def read(answer: Array) -> Array:
-            answer = answer[back]
-            true, altered = answer[:n], answer[n:]
+        def read(answers: Sequence[Array]) -> Array:
+            found = [answers[place][np.argsort(orders[which])] for which, place in enumerate(np.argsort(places))]
+            true: Array = found[0]
+            altered: Array = found[1]
             floor = np.log(metrics.SMALLEST_PROBABILITY)
-            moved = np.abs(np.maximum(altered, floor) - np.maximum(true[probed], floor)).max(axis=2)
+            moved = np.abs(np.maximum(altered, floor) - np.maximum(true, floor)).max(axis=2)
             worst = float(np.where(kept, moved, 0.0).max())
             if worst > self.tolerance:
                 raise InvalidPrediction(
@@ -155,7 +159,7 @@ class NextToken(Kind):
                 )
             return true
 
-        return asked[order], read
+        return [asked[which][orders[which]] for which in places], read
 
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
         nats = metrics.token_nats(answer, split.labels)
