@@ -181,19 +181,17 @@ def run_command(options: argparse.Namespace) -> int:
         home=options.home,
         progress=Terminal(),
     )
-    return print_rows(rows, options.json)
+    return print_rows(rows, options)
 
 
-def print_rows(rows: list[dict[str, Any]], as_json: bool) -> int:
-    if as_json:
+def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
+    """The rows of a run as JSON, or for people the whole boards that they now stand on."""
+    if options.json:
         print_json({"rows": rows})
     else:
         from leaderboard import render
 
-        boards: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            boards.setdefault(row["task"], []).append(row)
-        print(render.table(boards))
+        print(render.table(read_boards(options.home, list(dict.fromkeys(row["task"] for row in rows)))))
     return 0 if all(row["status"] == "complete" for row in rows) else 1
 
 
@@ -236,7 +234,7 @@ def tune_command(options: argparse.Namespace) -> int:
 def submit_command(options: argparse.Namespace) -> int:
     from harness.predictions import submit
 
-    return print_rows(submit(options.task, options.predictions, options.name, home=options.home), options.json)
+    return print_rows(submit(options.task, options.predictions, options.name, home=options.home), options)
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -251,16 +249,20 @@ def data_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def read_boards(options: argparse.Namespace, task: str | None) -> Boards:
+def read_boards(home: Path, wanted: Sequence[str] = ()) -> Boards:
+    """The boards of these tasks, or of all that have results."""
     from leaderboard import Store, StoreError, rank
 
-    store = Store(options.home, create=False)
+    store = Store(home, create=False)
     try:
         tasks = store.tasks()
-        if not tasks or (task is not None and task not in tasks):
-            known = f"; it has {', '.join(tasks)}" if tasks else " or any other task; `bakeoff run TASK` makes some"
-            raise StoreError(f"there are no results for {task or 'any task'} in {options.home}{known if task else ''}")
-        return {name: rank(store.results(name)) for name in ([task] if task else tasks)}
+        for task in wanted:
+            if task not in tasks:
+                known = f"; it has {', '.join(tasks)}" if tasks else ""
+                raise StoreError(f"there are no results for {task} in {home}{known}")
+        if not tasks:
+            raise StoreError(f"there are no results in {home} yet; `bakeoff run TASK` makes some")
+        return {name: rank(store.results(name)) for name in wanted or tasks}
     finally:
         store.close()
 
@@ -268,7 +270,7 @@ def read_boards(options: argparse.Namespace, task: str | None) -> Boards:
 def leaderboard_command(options: argparse.Namespace) -> int:
     from leaderboard import render
 
-    boards = read_boards(options, options.task)
+    boards = read_boards(options.home, [options.task] if options.task else ())
     if options.format == "parquet":
         content = render.parquet(boards)
     elif options.format == "html":
@@ -400,14 +402,11 @@ def demo_command(options: argparse.Namespace) -> int:
     from leaderboard import render
 
     rows = run(EMBEDDED, trials=options.trials, home=options.home, progress=Terminal())
-    print()
-    code = print_rows(rows, as_json=False)
-    boards: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        boards.setdefault(row["task"], []).append(row)
+    boards = read_boards(options.home, EMBEDDED)
+    print("\n" + render.table(boards))
     write_file(options.out, render.html(boards, options.home / "artefacts").encode())
     print(f"\n{options.out} shows these boards with their intervals and pictures; open it in a browser")
-    return code
+    return 0 if all(row["status"] == "complete" for row in rows) else 1
 
 
 def print_json(document: object) -> None:

@@ -177,11 +177,11 @@ def html(boards: Boards, artefacts: Path) -> str:
     return environment.get_template("page.html.j2").render(boards=boards_shown)
 
 
-def whiskers(rows: Sequence[Row]) -> list[dict[str, float] | None]:
+def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
     """Where each row's score and interval lie between the board's extremes, in per cent of the plot's width.
 
     The scale ends at the worst of the entries within three times the spread of the better half, so that one hopeless entry
-    does not press all the others together; what lies beyond is drawn at the edge.
+    does not press all the others together; what lies ``beyond`` gets an arrow at the edge.
     """
     done = [row for row in rows if row["rank"] is not None]
     if not done:
@@ -197,7 +197,12 @@ def whiskers(rows: Sequence[Row]) -> list[dict[str, float] | None]:
         return round(float(min(max(100 * (value - low) / width, 0.0), 100.0)), 2)
 
     return [
-        {"low": place(row["ci_low"]), "score": place(row["score"]), "high": place(row["ci_high"])}
+        {
+            "low": place(row["ci_low"]),
+            "score": place(row["score"]),
+            "high": place(row["ci_high"]),
+            "beyond": not low <= row["score"] <= high,
+        }
         if row["rank"] is not None
         else None
         for row in rows

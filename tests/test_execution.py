@@ -64,7 +64,13 @@ def test_a_bad_entry_is_one_row(name: str, tiny: Path) -> None:
 
 def test_nothing_outlives_a_time_limit(tiny: Path) -> None:
     """The whole tree goes: children, and those that left their process group and their parent."""
-    orphan = "subprocess.Popen(['sleep', '987'])\nif os.fork() == 0:\n    os.setsid()\n    os.execvp('sleep', ['sleep', '987'])\ntime.sleep(1000)"
+    orphan = """
+subprocess.Popen(['sleep', '987'])
+if os.fork() == 0:
+    os.setsid()
+    os.execvp('sleep', ['sleep', '987'])
+time.sleep(1000)
+"""
     bad = hostile(tiny, "bad", orphan)
     (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, time_limit=1, home=tiny / "home")
     assert row["status"] == "timeout"

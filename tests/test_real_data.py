@@ -1,7 +1,5 @@
 """The larger real data, where BAKEOFF_DATA has them: published figures are reached by entries that fit in seconds."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -29,8 +29,9 @@ def table(home: Path, *columns: str) -> list[tuple[object, ...]]:
 
 def test_a_row_has_every_key_of_the_interface(tiny: Path) -> None:
     (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=4, home=tiny / "home")
-    wanted = """rank tie_group task task_version kind submission status error metric higher_is_better score score_std ci_low ci_high seeds
-        public_score private_score valid_score metrics params n_trials n_pruned n_failed fit_seconds predict_seconds search_seconds
+    wanted = """rank tie_group task task_version kind submission status error metric higher_is_better score score_std
+        ci_low ci_high seeds public_score private_score valid_score metrics params n_trials n_pruned n_failed
+        fit_seconds predict_seconds search_seconds
         peak_memory_mb n_parameters device isolation result_id source_sha256 data_sha256 versions commit created_at"""
     assert set(wanted.split()) <= set(row)
     assert row["status"] == "complete" and row["rank"] == 1 and row["n_trials"] == 4 and len(row["seeds"]) == 3

@@ -86,7 +86,7 @@ class KerasSubmission(Submission):
 
     def summary(self) -> str:
         lines: list[str] = []
-        self.model.summary(print_fn=lambda line, **_: lines.append(str(line)), line_length=100)
+        self.model.summary(print_fn=lambda line, **_: lines.append(str(line)), line_length=72)
         return "\n".join(lines)
 
 
