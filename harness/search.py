@@ -7,6 +7,7 @@ beside the history, not on how many processes it took to get there.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import queue
@@ -31,6 +32,9 @@ from leaderboard.store import Fit
 SEARCH_SEED = 0
 GIVE_UP_AFTER = 3
 """Failed trials without a single good one, after which the rest are not tried."""
+
+MOST_REPORTS = 10_000
+"""Reports of one trial that are looked at and recorded."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -182,14 +186,18 @@ def search(bench: Bench, description: Description, *, n_trials: int, timeout: fl
             trial = study.ask(number)
         started = time.monotonic()
         losses: list[float | None] = []
+        steps = itertools.count(1)
 
         def on_report(loss: float) -> bool:
             with lock:
                 finite = math.isfinite(loss)
-                losses.append(loss if finite else None)
-                if finite:
-                    trial.report(loss, step=len(losses))
-                return bool(trial.should_prune()) if finite else False
+                step = next(steps)
+                if step <= MOST_REPORTS:
+                    losses.append(loss if finite else None)
+                    if finite:
+                        trial.report(loss, step)
+                        return bool(trial.should_prune())
+                return False
 
         status, value = "complete", None
         facts: dict[str, Any] = {}

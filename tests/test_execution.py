@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import hostile
+from conftest import Command, hostile
 
 import harness
 from harness import plugins
@@ -193,3 +193,55 @@ def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
         trial.fit()
     assert not psutil.pid_exists(pid) and not worker.scratch.exists()
     data.close()
+
+
+def frame(body: str) -> bytes:
+    """A message as the channel frames it."""
+    return len(body.encode()).to_bytes(4, "big") + body.encode()
+
+
+GARBAGE = [
+    b"\x00\x00\x00\x02{}",
+    b"\x00\x00\x00\x02[]",
+    b"\x00\x00\x00\x04null",
+    b"\xff\xff\xff\xff",
+    b"\x00\x00\x00\x05hello",
+    b"\x00\x00\x00\x02",
+    b"\x00\x00\xc0\x00" + b"[" * 0xC000,
+    frame('{"event": "report", "loss": ' + "9" * 400 + "}"),
+    frame('{"event": "report", "loss": NaN}'),
+    frame('{"event": "report", "loss": "low"}'),
+    frame('{"event": "predicted", "form": "labels"}'),
+    frame('{"event": "failed", "status": "complete", "error": "a\\nb\\ud800\\u001b[2J"}'),
+    frame('{"event": "failed", "status": [1], "error": {"a": 1}}'),
+    frame('{"event": "fitted"}')
+    + frame('{"event": "described", "n_parameters": ' + "9" * 400 + ', "summary": 5, "snapshots": -1}'),
+    frame('{"event": "fitted"}') + frame('{"event": "described", "snapshots": "many", "summary": "\\ud800"}'),
+]
+
+
+@pytest.mark.parametrize("place", range(len(GARBAGE)))
+def test_garbage_on_the_channel_is_one_row(place: int, tiny: Path, bakeoff: Command) -> None:
+    """A submission that writes into every socket it has, and leaves."""
+    sockets = f"""
+import stat
+for fd in range(3, 64):
+    try:
+        if stat.S_ISSOCK(os.fstat(fd).st_mode): os.write(fd, {GARBAGE[place]!r})
+    except OSError: pass
+time.sleep(0.2)
+os._exit(0)
+"""
+    bad = hostile(tiny, "bad", sockets)
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], trials=1, seeds=1, time_limit=5, home=tiny / "home")
+    assert row["status"] in ("failed", "invalid") and row["error"] and row["error"].isprintable()
+    assert row["error"] in bakeoff("leaderboard", "--home", tiny / "home").stdout
+
+
+def test_a_default_outside_its_space_is_said_before_anything_runs(tiny: Path) -> None:
+    text = (tiny / "nearest.py").read_text()
+    (tiny / "nearest.py").write_text(text.replace('defaults = {"shrink": 0.0}', 'defaults = {"shrink": "none"}'))
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], home=tiny / "home")
+    assert (
+        row["status"] == "failed" and "has the default shrink='none', which is not in FloatDistribution" in row["error"]
+    )

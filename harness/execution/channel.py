@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,3 +63,32 @@ class Channel:
 
     def close(self) -> None:
         self.socket.close()
+
+
+# What a child says may be anything. These take a value for what it should be, or for nothing.
+
+
+def line(value: object, limit: int = 600) -> str:
+    """One line of text that any terminal and file can take."""
+    return text(value, 10 * limit).replace("\n", " ")[:limit]
+
+
+def text(value: object, limit: int) -> str:
+    if not isinstance(value, str):
+        return ""
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value[:limit])
+
+
+def whole(value: object, most: int = 2**62) -> int | None:
+    """A whole number in 0..most, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
+
+
+def real(value: object) -> float | None:
+    """A finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

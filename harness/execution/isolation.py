@@ -13,7 +13,17 @@ from pathlib import Path
 
 from harness.contract import UsageError
 
-PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "XDG_CACHE_HOME")
+PASSED_ON = (
+    "PATH",
+    "PYTHONPATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+    "XDG_CACHE_HOME",
+)
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -36,8 +46,9 @@ class Isolation:
     def environment(self, scratch: Path, threads: int) -> dict[str, str]:
         """Few variables, no secrets of the parent's; a home that is the scratch folder; threads pinned."""
         kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        # joblib must not start its own process pool inside a fork; Keras has one backend here.
         fixed = {
+            # torch must count GPUs through the driver's library: to ask CUDA before a fork breaks CUDA in every fork.
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             "HOME": str(scratch),
             "TMPDIR": str(scratch),
             "KERAS_BACKEND": "torch",

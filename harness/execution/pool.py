@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Self
 from optuna.distributions import json_to_distribution
 
 from harness.contract import Array, Data, Distribution, InvalidPrediction, Kind, PluginError
-from harness.execution.channel import Channel, ChannelClosed
+from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
 from harness.execution.isolation import Isolation
 from harness.execution.memory import Shared
 from harness.execution.worker import TEXT_LIMIT, kill_tree
@@ -138,18 +138,28 @@ class Worker:
         except TimeoutError:
             raise PluginError(f"{self.source.name} took more than {WARM_LIMIT:.0f} s to import") from None
         except ChannelClosed:
-            code = self.process.wait(EXIT_LIMIT)
-            raise PluginError(f"{self.source.name} ended while it was imported ({exit_reason(code)})") from None
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(EXIT_LIMIT)
+            why = exit_reason(self.process.returncode)
+            raise PluginError(f"{self.source.name} ended while it was imported ({why})") from None
         if message.get("event") != "ready":
-            raise PluginError(f"{self.source.name} could not be loaded: {message.get('error')}")
+            raise PluginError(f"{self.source.name} could not be loaded: {line(message.get('error'))}")
         self.channel.socket.settimeout(None)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
             space = {str(name): json_to_distribution(text) for name, text in message["space"].items()}
-            return Description(tuple(map(str, message["kinds"])), space, dict(message["defaults"]))
+            defaults = dict(message["defaults"])
+            outside = [name for name in defaults if not allowed(space[name], defaults[name])]
+            description = Description(tuple(line(kind) for kind in message["kinds"]), space, defaults)
         except Exception as error:
             raise PluginError(f"{self.source.name} described itself in a way that cannot be read: {error}") from error
+        if outside:
+            name = outside[0]
+            raise PluginError(
+                f"{self.source.name} has the default {name}={defaults[name]!r}, which is not in {space[name]}"
+            )
+        return description
 
     def trial(
         self,
@@ -275,11 +285,9 @@ class Trial:
 
     def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> Fitted:
         """Wait for the fit. ``on_report(loss)`` may answer True to end the trial: TrialPruned. Raises TrialFailed."""
-        while (message := self._receive())["event"] == "report":
-            loss = message.get("loss")
-            if loss is not None and not isinstance(loss, (int, float)):
-                raise TrialFailed("invalid", f"report() takes a number; it got {type(loss).__name__}")
-            prune = on_report(float("nan") if loss is None else float(loss))
+        while (message := self._receive()).get("event") == "report":
+            loss = real(message.get("loss"))
+            prune = on_report(float("nan") if loss is None else loss)
             self._send({"prune": prune})
             if prune:
                 raise TrialPruned
@@ -287,12 +295,9 @@ class Trial:
         self._expect(message, "fitted")
         facts = self._receive()
         self._expect(facts, "described")
-        count = facts.get("n_parameters")
-        kept = int(facts.get("snapshots") or 0)
+        kept = whole(facts.get("snapshots"))
         pictures = self.sheet_memory.read(self.sheet)[:kept] if self.sheet_memory and self.sheet and kept else None
-        return Fitted(
-            seconds, count if isinstance(count, int) else None, str(facts.get("summary", ""))[:TEXT_LIMIT], pictures
-        )
+        return Fitted(seconds, whole(facts.get("n_parameters")), text(facts.get("summary"), TEXT_LIMIT), pictures)
 
     def predict(self, x: Array, kind: Kind) -> tuple[Array, float]:
         """The answer to ``x``, verified, and the seconds it took. Raises TrialFailed."""
@@ -352,8 +357,9 @@ class Trial:
             self.mailbox.put(message)
             if message is None:
                 return None
-            self.usage = Usage(int(message["peak_memory"]), float(message["cpu_seconds"]))
-            return int(message["code"])
+            self.usage = Usage(whole(message.get("peak_memory")) or 0, real(message.get("cpu_seconds")) or 0.0)
+            code = message.get("code")
+            return code if isinstance(code, int) else None
         kill_tree(self.worker.process.pid)
         return None
 
@@ -382,7 +388,7 @@ class Trial:
             status = message.get("status")
             raise TrialFailed(
                 status if status in ("failed", "out-of-memory", "invalid") else "failed",
-                str(message.get("error"))[:600],
+                line(message.get("error")) or "it failed and said nothing of why",
             )
         return message
 
@@ -402,7 +408,18 @@ class Trial:
         raise TrialFailed("failed", f"its process ended before it answered ({exit_reason(code)})")
 
 
-def exit_reason(code: int) -> str:
+def allowed(distribution: Distribution, value: Any) -> bool:
+    """Whether a value can be drawn from a distribution."""
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (TypeError, ValueError):
+        return False
+
+
+def exit_reason(code: int | None) -> str:
+    """What an exit code of `subprocess` says, None being a process that runs on."""
+    if code is None:
+        return "it closed its channel"
     if code < 0:
         with suppress(ValueError):
             return f"signal {signal.Signals(-code).name}"

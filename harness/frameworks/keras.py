@@ -51,8 +51,12 @@ class KerasSubmission(Submission):
     def targets(self, split: Split) -> Array:
         return split.labels - last_values(split.x) if self.task_kind.name == "forecasting" else split.labels
 
+    def place(self) -> Any:
+        """A ``with`` block on the device of this trial, by Keras's name for it."""
+        return keras.device(self.device.replace("cuda", "gpu"))
+
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
-        with keras.device("gpu:" + self.device.partition(":")[2] if self.device.startswith("cuda") else "cpu"):
+        with self.place():
             self.model = self.build(train)
             if not self.model.compiled:
                 loss = "mse" if self.task_kind.name == "forecasting" else "sparse_categorical_crossentropy"
@@ -73,7 +77,8 @@ class KerasSubmission(Submission):
                 self.model.set_weights(best.weights)
 
     def predict(self, x: Array) -> Array:
-        answer = np.asarray(self.model.predict(self.inputs(x), batch_size=512, verbose=0))
+        with self.place():
+            answer = np.asarray(self.model.predict(self.inputs(x), batch_size=512, verbose=0))
         name = self.task_kind.name
         if name == "forecasting":
             return np.asarray(answer + last_values(x), dtype=np.float32)
