@@ -86,9 +86,13 @@ class Entry:
         self.sha256 = source.sha256
         self.study = ground.study_key(self.sha256, source.object, self.time_limit)
         self.key = content_key(self.study, source.name, settings.trials, settings.seeds, settings.slots.device)
-        before = [result for result, _ in store.results(entry=self.key)]
-        self.known = next((result for result in before if result.complete), None)
-        self.attempt = len(before)
+        before = [result for result, _ in store.results(self.task.name)]
+        self.known = next((result for result in before if result.entry == self.key and result.complete), None)
+        # Whatever budget an earlier attempt had: what failed then is tried again now.
+        same_code = [
+            result for result in before if (result.source_sha256, result.data_sha256) == (self.sha256, ground.sha256)
+        ]
+        self.attempt = sum(not result.complete for result in same_code)
 
     def blank(self) -> Result:
         task = self.task

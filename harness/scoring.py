@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contract import Array, Data, InvalidPrediction, Split, Task
+from harness.contract import Array, Data, DataError, InvalidPrediction, Measure, Split, Task
 from harness.execution.pool import Trial, TrialFailed
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
@@ -78,14 +78,12 @@ class Scorer:
 
     def valid(self, answer: Array) -> float:
         """The ranking metric on the validation split: all that a search sees."""
-        return self._value(
-            self.task.kind.measure(answer, self.data.valid, self.data.train)[self.task.metric].of, len(answer)
-        )
+        return self._value(self._measure(answer, self.data.valid)[self.task.metric].of, len(answer))
 
     def test(self, answer: Array) -> Scored:
         """Everything about an answer to the hidden test. Raises TrialFailed("invalid") for a score that is not finite."""
         split: Split = self.data.test
-        measures = self.task.kind.measure(answer, split, self.data.train)
+        measures = self._measure(answer, split)
         chosen = measures[self.task.metric]
         score = self._value(chosen.of, len(split))
         count = REPLICATES_OF_OTHERS if chosen.values is None else REPLICATES_OF_MEANS
@@ -108,6 +106,14 @@ class Scorer:
             replicates,
             losses,
         )
+
+    def _measure(self, answer: Array, split: Split) -> Mapping[str, Measure]:
+        """Every metric. An error in them is the task's, not the entry's, and must not look like a score."""
+        try:
+            return self.task.kind.measure(answer, split, self.data.train)
+        except Exception as error:
+            where = type(self.task.kind).__name__
+            raise DataError(f"task {self.task.name}: {where}.measure raised {type(error).__name__}: {error}") from error
 
     def _value(self, of: object, n: int) -> float:
         value = float(of(np.arange(n)))  # type: ignore[operator]

@@ -93,6 +93,7 @@ class Study:
                 params=fit.params,
                 distributions=self.space,
                 intermediate_values=steps,
+                system_attrs=fit.facts.get("rungs", {}),
                 value=self.sign * fit.value if state is TrialState.COMPLETE and fit.value is not None else None,
             )
         )
@@ -103,9 +104,12 @@ class Study:
             self.study.enqueue_trial(self.first)
         return self.study.ask(self.space)
 
-    def tell(self, trial: optuna.Trial, status: str, value: float | None) -> None:
+    def tell(self, trial: optuna.Trial, status: str, value: float | None) -> dict[str, float]:
+        """Close a trial; what its rungs of the pruner hold, for `restore`."""
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(status, TrialState.FAIL)
-        self.study.tell(trial, self.sign * value if state is TrialState.COMPLETE and value is not None else None, state)
+        loss = self.sign * value if state is TrialState.COMPLETE and value is not None else None
+        closed = self.study.tell(trial, loss, state)
+        return {name: value for name, value in closed.system_attrs.items() if name.startswith("completed_rung_")}
 
 
 @dataclass(frozen=True)
@@ -212,8 +216,8 @@ def search(bench: Bench, description: Description, *, n_trials: int, timeout: fl
         if bench.worker.closed:
             return  # ended from here, not by itself: not a result
         with lock:
-            study.tell(trial, status, value)
-            facts |= {"seconds": time.monotonic() - started, "losses": losses}
+            rungs = study.tell(trial, status, value)
+            facts |= {"seconds": time.monotonic() - started, "losses": losses, "rungs": rungs}
             fits[number] = Fit(bench.study, "search", number, trial.params, bench.attempt, status, value, facts)
             bench.store.add_fit(fits[number])
             bench.watcher.trial(len(fits), n_trials, best_value(fits.values(), study.sign))

@@ -34,7 +34,6 @@ CREATE TABLE IF NOT EXISTS results (
     CHECK (status <> 'complete' OR (score IS NOT NULL AND score BETWEEN -1e300 AND 1e300))
 );
 CREATE INDEX IF NOT EXISTS results_by_task ON results (task, task_version);
-CREATE INDEX IF NOT EXISTS results_by_entry ON results (entry);
 CREATE TABLE IF NOT EXISTS fits (
     study TEXT NOT NULL,
     phase TEXT NOT NULL CHECK (phase IN ('search', 'final')),
@@ -189,15 +188,10 @@ class Store:
             for number, params, attempt, status, value, facts, replicates, losses in latest.values()
         ]
 
-    def results(self, task: str | None = None, entry: str | None = None) -> list[tuple[Result, array[float]]]:
-        """Results with their bootstrap replicates, oldest first."""
-        where, values = [], []
-        for column, value in (("task", task), ("entry", entry)):
-            if value is not None:
-                where.append(f"{column} = ?")
-                values.append(value)
-        clause = f"WHERE {' AND '.join(where)} " if where else ""
-        rows = self._read(f"SELECT row, replicates FROM results {clause}ORDER BY created_at, rowid", values)  # noqa: S608
+    def results(self, task: str | None = None) -> list[tuple[Result, array[float]]]:
+        """Results with their bootstrap replicates, oldest first; of one task, or all."""
+        where, values = ("WHERE task = ? ", (task,)) if task is not None else ("", ())
+        rows = self._read(f"SELECT row, replicates FROM results {where}ORDER BY created_at, rowid", values)  # noqa: S608
         return [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
 
     def tasks(self) -> list[str]:

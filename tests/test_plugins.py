@@ -157,6 +157,15 @@ def test_a_strangers_kind_runs(tmp_path: Path, bakeoff: Command) -> None:
     assert row["ci_low"] < row["score"] < row["ci_high"]
 
 
+def test_a_grader_that_fails_is_no_score(tmp_path: Path, bakeoff: Command) -> None:
+    """An error in the task's own metric is said as such; it does not become a row of whoever happened to be graded."""
+    write(tmp_path, "plane.py", KIND.replace("error = answer - split.y", "raise RuntimeError('no grade')"))
+    write(tmp_path, "least_squares.py", LEAST_SQUARES)
+    done = bakeoff("run", "plane.py", "-s", "least_squares.py", code=2)
+    assert "task plane: Regression.measure raised RuntimeError: no grade" in done.stderr
+    assert "no results" in bakeoff("leaderboard", code=2).stderr
+
+
 def test_plugins_of_an_installed_package(tmp_path: Path, bakeoff: Command) -> None:
     """A real package with entry points, built and installed: listing imports none of it, running imports it in the child."""
     source = tmp_path / "source"

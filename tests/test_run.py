@@ -113,17 +113,15 @@ def test_hopeless_entries_are_given_up_early(tiny: Path) -> None:
     assert row["status"] == "failed" and len(table(tiny / "home", "number")) == 3
 
 
-def test_bad_trials_are_pruned_and_cannot_win(tiny: Path) -> None:
-    """What is reported ends trials; a lie in it wins nothing, because the score is computed from predictions."""
-    racer = hostile(
-        tiny,
-        "racer",
-        """
+RACER = """
 for epoch in range(30):
     report(self.params['a'])
-""",
-        space="{'a': Float(0, 1)}",
-    )
+"""
+
+
+def test_bad_trials_are_pruned_and_cannot_win(tiny: Path) -> None:
+    """What is reported ends trials; a lie in it wins nothing, because the score is computed from predictions."""
+    racer = hostile(tiny, "racer", RACER, space="{'a': Float(0, 1)}")
     (row,) = harness.run(str(tiny / "tiny.py"), [str(racer)], trials=15, seeds=1, workers=1, home=tiny / "home")
     assert row["n_pruned"] >= 5 and row["n_failed"] == 0
     store = Store(tiny / "home")
@@ -135,13 +133,18 @@ for epoch in range(30):
 
 
 def test_tune_goes_on_where_it_stopped_as_if_it_never_had(tiny: Path) -> None:
-    def go(home: str, trials: int) -> object:
-        return tune(str(tiny / "tiny.py"), str(tiny / "nearest.py"), trials=trials, workers=1, home=tiny / home)
+    """The same questions, the same trials pruned at the same epochs."""
+    hostile(tiny, "racer", RACER, space="{'a': Float(0, 1)}")
 
-    go("pieces", 4)
-    go("pieces", 9)
-    go("whole", 9)
-    assert table(tiny / "pieces", "number", "params", "value") == table(tiny / "whole", "number", "params", "value")
+    def go(home: str, trials: int) -> object:
+        return tune(str(tiny / "tiny.py"), str(tiny / "racer.py"), trials=trials, workers=1, home=tiny / home)
+
+    go("pieces", 5)
+    go("pieces", 12)
+    go("whole", 12)
+    columns = ("number", "params", "status", "value", "json_extract(facts, '$.losses')")
+    assert table(tiny / "pieces", *columns) == table(tiny / "whole", *columns)
+    assert ("pruned",) in table(tiny / "whole", "status")
 
 
 def slow(folder: Path) -> Path:

@@ -15,8 +15,8 @@ from sklearn.ensemble import RandomForestClassifier  # noqa: E402, after acceler
 
 class RandomForest(SklearnSubmission):
     kind = ("image-classification", "sequence-classification")
-    space = {"trees": Int(100, 300), "max_features": Float(0.02, 0.3, log=True), "min_samples_leaf": Int(1, 5)}
-    defaults = {"trees": 200, "max_features": 0.05, "min_samples_leaf": 1}
+    space = {"trees": Int(50, 200, log=True), "max_features": Float(0.02, 0.1, log=True), "min_samples_leaf": Int(1, 5)}
+    defaults = {"trees": 100, "max_features": 0.05, "min_samples_leaf": 1}
 
     def build(self) -> RandomForestClassifier:
         return RandomForestClassifier(self.params["trees"], max_features=self.params["max_features"],
