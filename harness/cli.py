@@ -6,6 +6,8 @@ Exit codes: 0 all entries complete; 1 at least one entry failed; 2 the command w
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,11 +23,18 @@ FORMATS = ("table", "json", "csv", "markdown", "html", "parquet")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a board has signs that not every terminal has
     parser = build_parser()
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        if not getattr(options, "json", False):
+            return command(options)
+        # One document on standard output: what a task prints while it loads goes to standard error.
+        with contextlib.redirect_stdout(sys.stderr):
+            return command(options)
     except KeyboardInterrupt:
         print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
         return 130
@@ -191,7 +200,9 @@ def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
     else:
         from leaderboard import render
 
-        print(render.table(read_boards(options.home, list(dict.fromkeys(row["task"] for row in rows)))))
+        tasks = list(dict.fromkeys(row["task"] for row in rows if row["result_id"]))
+        if tasks:
+            print(render.table(read_boards(options.home, tasks, [row["result_id"] for row in rows])))
     return 0 if all(row["status"] == "complete" for row in rows) else 1
 
 
@@ -249,8 +260,8 @@ def data_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def read_boards(home: Path, wanted: Sequence[str] = ()) -> Boards:
-    """The boards of these tasks, or of all that have results."""
+def read_boards(home: Path, wanted: Sequence[str] = (), asked: Sequence[str] = ()) -> Boards:
+    """The boards of these tasks, or of all that have results; the results ``asked`` for stand on them."""
     from leaderboard import Store, StoreError, rank
 
     store = Store(home, create=False)
@@ -262,15 +273,24 @@ def read_boards(home: Path, wanted: Sequence[str] = ()) -> Boards:
                 raise StoreError(f"there are no results for {task} in {home}{known}")
         if not tasks:
             raise StoreError(f"there are no results in {home} yet; `bakeoff run TASK` makes some")
-        return {name: rank(store.results(name)) for name in wanted or tasks}
+        return {name: rank(store.results(name), asked) for name in wanted or tasks}
     finally:
         store.close()
+
+
+def task_name(reference: str) -> str:
+    """A task's name, also where the task is given by its path."""
+    if reference.endswith(".py") or ".py:" in reference:
+        from harness import plugins
+
+        return plugins.find_task(reference).name
+    return reference
 
 
 def leaderboard_command(options: argparse.Namespace) -> int:
     from leaderboard import render
 
-    boards = read_boards(options.home, [options.task] if options.task else ())
+    boards = read_boards(options.home, [task_name(options.task)] if options.task else ())
     if options.format == "parquet":
         content = render.parquet(boards)
     elif options.format == "html":
@@ -320,7 +340,8 @@ def compare_command(options: argparse.Namespace) -> int:
 
     store = Store(options.home, create=False)
     try:
-        print(sentence(store.results(options.task), options.task, options.a, options.b))
+        task = task_name(options.task)
+        print(sentence(store.results(task), task, options.a, options.b))
     finally:
         store.close()
     return 0
@@ -412,7 +433,7 @@ def demo_command(options: argparse.Namespace) -> int:
 def print_json(document: object) -> None:
     import json
 
-    print(json.dumps(document, indent=2, allow_nan=False))
+    print(json.dumps(document, indent=2, allow_nan=False), file=sys.__stdout__)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ Array = NDArray[Any]
 Reader = Callable[[Sequence[Array]], Array]
 
 
+LONGEST = 1e8
+"""No limit on time is longer than this many seconds, three years."""
+
+
 class BakeoffError(Exception):
     """A mistake that a user can mend. The message is one sentence: what was expected, what came, what to do next."""
 
@@ -216,7 +220,8 @@ class Kind(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The fields of this kind, as they are handed to a submission (`Submission.task_kind`)."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,13 @@ class Task:
     description: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, Kind):
+            raise UsageError(
+                f"the kind of a task should be an object such as ImageClassification(classes=10); it is {self.kind!r}"
+            )
         self.kind.metric(self.metric)
+        if not 0 < self.time_limit <= LONGEST:
+            raise UsageError(f"a time limit should lie between 0 and {LONGEST:g} seconds; it is {self.time_limit:g}")
 
     @property
     def ranking(self) -> Metric:

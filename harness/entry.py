@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import BakeoffError, Data, PluginError, Task
+from harness.contract import BakeoffError, Data, DataError, PluginError, Task
 from harness.execution.isolation import Isolation
 from harness.execution.pool import Description, FitData, Trial, TrialFailed, Worker
 from harness.execution.slots import Slots
@@ -19,7 +20,7 @@ from harness.plugins import Source
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
 from harness.search import Bench, Found, first_guess, in_parallel, same, search
-from leaderboard import Result, Store
+from leaderboard import Result, Store, StoreError
 from leaderboard.ranking import interval
 from leaderboard.result import content_key
 from leaderboard.store import Fit, now
@@ -58,7 +59,9 @@ class Ground:
         self.fit_data = FitData(self.data, task.kind)
 
     def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
-        return content_key(self.task.name, self.task.version, self.sha256, source_sha256, object_name, time_limit)
+        task, kind = self.task, self.task.kind
+        asked = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
+        return content_key(*asked, source_sha256, object_name, time_limit)
 
     def close(self) -> None:
         self.fit_data.close()
@@ -68,6 +71,11 @@ def load(task: Task) -> Data:
     """A task's data, checked against its kind. Raises BakeoffError with the task's name in front."""
     try:
         data = task.load()
+        if not isinstance(data, Data):
+            raise DataError(f"load() should return harness.Data; it returned {type(data).__name__}")
+        arrays = [array for split in (data.train, data.valid, data.test) for array in (split.x, split.labels)]
+        if not all(isinstance(array, np.ndarray) for array in arrays):
+            raise DataError("a split should hold numpy arrays")
         task.kind.check(data)
     except BakeoffError as error:
         raise type(error)(f"task {task.name}: {error}") from error
@@ -83,9 +91,11 @@ class Entry:
         self.ground, self.source, self.settings, self.store = ground, source, settings, store
         self.task = ground.task
         self.time_limit = settings.time_limit or self.task.time_limit
-        self.sha256 = source.sha256
-        self.study = ground.study_key(self.sha256, source.object, self.time_limit)
-        self.key = content_key(self.study, source.name, settings.trials, settings.seeds, settings.slots.device)
+        self.content = source.path.read_bytes()
+        self.sha256 = hashlib.sha256(self.content).hexdigest()
+        # A search on another device is another search: its times and its last digits differ.
+        self.study = content_key(ground.study_key(self.sha256, source.object, self.time_limit), settings.slots.device)
+        self.key = content_key(self.study, source.name, settings.trials, settings.seeds)
         before = [result for result, _ in store.results(self.task.name)]
         self.known = next((result for result in before if result.entry == self.key and result.complete), None)
         # Whatever budget an earlier attempt had: what failed then is tried again now.
@@ -141,6 +151,10 @@ class Entry:
         kind = self.task.kind.name
         try:
             description = bench.worker.ready()
+            if self.source.sha256 != self.sha256:
+                raise PluginError(
+                    f"{self.source.path} changed after the run began; run again to evaluate what it is now"
+                )
             if kind not in description.kinds:
                 raise PluginError(
                     f"{self.source.name} answers {' and '.join(description.kinds)} tasks; this one is {kind}"
@@ -160,8 +174,12 @@ class Entry:
             result = replace(result, error=str(error))
         except TrialFailed as error:
             result = replace(result, status=error.status, error=str(error))
+        except (BakeoffError, StoreError):
+            raise  # the task's fault or the disk's, not this entry's
+        except Exception as error:
+            result = replace(result, error=f"could not be evaluated: {type(error).__name__}: {error}"[:600])
         result = replace(result, created_at=now())
-        self.keep("source.py", self.source.path.read_bytes())
+        self.keep("source.py", self.content)
         self.keep("log.txt", bench.worker.log.encode())
         self.store.add(result, replicates.tolist())
         return result

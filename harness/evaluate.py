@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.contract import Task, UsageError
+from harness.contract import LONGEST, BakeoffError, PluginError, Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings
 from harness.execution import isolation, slots
 from harness.execution.pool import Worker
@@ -42,26 +42,44 @@ def run(
     progress = progress or Progress()
     if trials < 0 or seeds < 1:
         raise UsageError(f"trials should be at least 0 and seeds at least 1; they are {trials} and {seeds}")
-    if time_limit is not None and time_limit <= 0:
-        raise UsageError(f"the time limit should be more than 0 seconds; it is {time_limit:g}")
+    check_limit(time_limit)
     settings = Settings(trials, seeds, time_limit, slots.plan(devices, workers), isolation.choose(isolation_tier))
     asked = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
     found = [task if isinstance(task, Task) else plugins.find_task(task, progress.note).task for task in asked]
     entries = plan(found, submissions, progress)
     ids: dict[str, set[str]] = defaultdict(set)
+    unmade: list[Result] = []
     store = Store(Path(home))
     try:
         for task, group in entries:
-            for result in evaluate_task(task, group, settings, store, progress):
-                ids[task.name].add(result.result_id)
-        return [
+            try:
+                for result in evaluate_task(task, group, settings, store, progress):
+                    ids[task.name].add(result.result_id)
+            except BakeoffError as error:
+                if len(entries) == 1:
+                    raise
+                progress.note(f"{error}; going on with the other tasks")
+                unmade += [not_evaluated(task, source, str(error)) for source in group]
+        rows = [
             row
             for task in dict.fromkeys(task.name for task in found)
-            for row in rank(store.results(task))
+            for row in rank(store.results(task), ids[task])
             if row["result_id"] in ids[task]
         ]
+        return rows + [{"rank": None, "tie_group": None, **result.row()} for result in unmade]
     finally:
         store.close()
+
+
+def check_limit(seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds <= LONGEST:
+        raise UsageError(f"a time limit should be more than 0 seconds and at most {LONGEST:g}; it is {seconds:g}")
+
+
+def not_evaluated(task: Task, source: Source, error: str) -> Result:
+    """The row of an entry whose task could not be had. It is shown and not recorded: nothing was tried."""
+    higher = task.ranking.higher_is_better
+    return Result("", "", task.name, task.version, task.kind.name, source.name, task.metric, higher, "failed", error)
 
 
 def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -> list[tuple[Task, list[Source]]]:
@@ -81,6 +99,9 @@ def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -
     entries = []
     for task in tasks:
         group = [source for source in chosen if task.kind.name in source.kinds or (references and not source.kinds)]
+        if not group and len(tasks) > 1 and references:
+            progress.note(f"none of the submissions named answers {task.kind.name} tasks such as {task.name}; skipped")
+            continue
         if not group:
             raise UsageError(f"no submission answers {task.kind.name} tasks such as {task.name}; name one with -s")
         entries.append((task, list({source.name: source for source in group}.values())))
@@ -131,6 +152,8 @@ def tune(
     progress = progress or Progress()
     if trials < 1:
         raise UsageError(f"trials should be at least 1; it is {trials}")
+    check_limit(time_limit)
+    check_limit(timeout)
     settings = Settings(trials, 1, time_limit, slots.plan(devices, workers), isolation.choose(isolation_tier))
     found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
     plan([found], [submission], progress)
@@ -140,7 +163,16 @@ def tune(
         entry = Entry(ground, source, settings, store)
         progress.begin(found.name, source.name, 1, 1)
         with Worker(source, settings.isolation, threads=settings.slots.threads) as worker:
-            return entry.search(entry.bench(worker, progress), worker.ready(), timeout)
+            description = worker.ready()
+            if found.kind.name not in description.kinds:
+                raise PluginError(
+                    f"{source.name} answers {' and '.join(description.kinds)} tasks; this one is {found.kind.name}"
+                )
+            failed = [
+                fit.attempt for fit in store.fits(entry.study, "search") if fit.status not in ("complete", "pruned")
+            ]
+            entry.attempt = max(failed, default=-1) + 1  # what failed before is tried again
+            return entry.search(entry.bench(worker, progress), description, timeout)
     finally:
         ground.close()
         store.close()

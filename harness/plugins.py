@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, TypeVar
 
-from harness.contract import PluginError, Submission, Task, UsageError
+from harness.contract import BakeoffError, PluginError, Submission, Task, UsageError
 
 TASK_GROUP, SUBMISSION_GROUP = "bakeoff.tasks", "bakeoff.submissions"
 Warn = Callable[[str], None]
@@ -50,7 +50,8 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """Of the file's content; empty where the file has gone."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,10 @@ def read_submission(
         raise PluginError(f"there is no file {path}") from None
     except OSError as error:
         raise PluginError(f"{path} cannot be read: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:
-        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-        raise PluginError(f"{path} is not valid Python{where}: {error.args[0]}") from error
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
+        why = error.args[0] if error.args else type(error).__name__
+        raise PluginError(f"{path} is not valid Python{where}: {why}") from error
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if not classes:
         raise PluginError(
@@ -125,7 +127,10 @@ def _literal_kinds(node: ast.ClassDef) -> tuple[str, ...]:
                 value = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
             except ValueError:
                 return ()
-            return (value,) if isinstance(value, str) else tuple(value)
+            names = (value,) if isinstance(value, str) else value
+            return (
+                tuple(names) if isinstance(names, (tuple, list)) and all(isinstance(one, str) for one in names) else ()
+            )
     return ()
 
 
@@ -201,11 +206,11 @@ def read_tasks(path: Path) -> list[TaskSource]:
     """The Task objects at the top of a file. Raises PluginError where the file cannot be imported or has none."""
     try:
         module = _import(path)
-    except PluginError:
-        raise
-    except Exception as error:
+    except BakeoffError as error:
+        raise error if isinstance(error, PluginError) else PluginError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{path} could not be imported: {_last_line(error, path)}") from error
-    found = [value for value in vars(module).values() if isinstance(value, Task)]
+    found = list({id(value): value for value in vars(module).values() if isinstance(value, Task)}.values())
     if not found:
         raise PluginError(f"{path} holds no Task; a task file has a module-level `Task(...)` (see `bakeoff new task`)")
     return [TaskSource(task, path.resolve()) for task in found]

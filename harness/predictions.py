@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,9 +39,11 @@ def submit(
     """
     progress = progress or Progress()
     path = Path(file)
-    wanted = plugins.title("-".join(name.split()))
+    wanted = re.sub(r"[^\w-]+", "-", plugins.title(name)).strip("-")
     if not name or name != wanted:
         raise UsageError(f"a name should be lower case with hyphens; did you mean {wanted or 'my-model'!r}?")
+    if name in plugins.submissions(progress.note):
+        raise UsageError(f"{name} is the name of a submission that ships or is installed; choose another")
     found = plugins.find_task(task, progress.note).task
     if type(found.kind).questions is not Kind.questions:
         raise UsageError(
@@ -62,7 +65,9 @@ def submit(
             folder = store.path.parent / "artefacts" / result.result_id
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "picture.png").write_bytes(picture)
-        return [row for row in rank(store.results(found.name)) if row["result_id"] == result.result_id]
+        return [
+            row for row in rank(store.results(found.name), [result.result_id]) if row["result_id"] == result.result_id
+        ]
     except InvalidPrediction as error:
         raise UsageError(f"{path}: {error}") from error
     except TrialFailed as error:

@@ -66,10 +66,11 @@ class Scorer:
     def ask(self, trial: Trial, split: Split) -> tuple[Array, float]:
         """A fitted trial's answer to a split's inputs, in the split's order, and the seconds that one such answer took.
 
-        The kind says what is really asked; its order cannot be known beforehand. Raises TrialFailed.
+        The kind says what is really asked. Its chance comes from the hidden labels' hash: the same at each replay, and nothing that
+        a submission can know. Raises TrialFailed.
         """
         kind = self.task.kind
-        questions, read = kind.questions(split.x, np.random.default_rng())
+        questions, read = kind.questions(split.x, generator("questions", self.key))
         answers, seconds = zip(*(trial.predict(question, kind) for question in questions), strict=True)
         try:
             return read(answers), sum(seconds) / len(seconds)
@@ -97,11 +98,11 @@ class Scorer:
         if not (np.isfinite(replicates).all() and np.isfinite(losses).all()):
             raise self._not_finite(float("inf"))
         everything = np.arange(len(split))
-        metrics = {name: measure.of(everything) for name, measure in measures.items()}
+        metrics = {name: float(measure.of(everything)) for name, measure in measures.items()}
         return Scored(
             score,
-            chosen.of(self.public),
-            chosen.of(self.private),
+            float(chosen.of(self.public)),
+            float(chosen.of(self.private)),
             {name: value for name, value in metrics.items() if math.isfinite(value)},
             replicates,
             losses,

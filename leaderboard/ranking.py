@@ -6,7 +6,7 @@ replicates is a replicate of their difference: a paired bootstrap (Efron and Tib
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from leaderboard.result import Result
@@ -42,30 +42,30 @@ def differs(a: Replicated, b: Replicated) -> bool:
     return low > 0 or high < 0
 
 
-def standing(results: Iterable[Replicated]) -> list[Replicated]:
-    """The rows that stand on one task's board: the newest version and data alone; of each submission the newest complete
-    result, and a newer one that failed beside it."""
-    results = sorted(results, key=lambda pair: pair[0].created_at)
+def standing(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[Replicated]:
+    """The rows that stand on one task's board: the newest version, data and metric alone; of each submission the newest complete
+    result, and a newer one that failed beside it. Results whose ids are ``asked`` for count as newest."""
+    results = sorted(results, key=lambda pair: (pair[0].result_id in asked, pair[0].created_at))
     if not results:
         return []
     version = max(result.task_version for result, _ in results)
-    data = [result.data_sha256 for result, _ in results if result.task_version == version][-1]
+    last = [result for result, _ in results if result.task_version == version][-1]
     newest: dict[tuple[str, bool], Replicated] = {}
     for result, replicates in results:
-        if (result.task_version, result.data_sha256) == (version, data):
+        if (result.task_version, result.data_sha256, result.metric) == (version, last.data_sha256, last.metric):
             newest[result.submission, result.complete] = (result, replicates)
             if result.complete:
                 newest.pop((result.submission, False), None)
     return list(newest.values())
 
 
-def rank(results: Iterable[Replicated]) -> list[dict[str, Any]]:
+def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:
     """One task's board, best first: each row's record with ``rank`` (1-based) and ``tie_group`` in front.
 
     A tie group starts with its best entry and holds those that do not differ significantly from it. Rows that are not
-    complete stand last, without a rank.
+    complete stand last, without a rank. ``asked`` is as for `standing`.
     """
-    standings = standing(results)
+    standings = standing(results, asked)
     complete = [pair for pair in standings if pair[0].complete]
     complete.sort(
         key=lambda pair: (-_score(pair[0]) if pair[0].higher_is_better else _score(pair[0]), pair[0].created_at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,19 +95,31 @@ class Store:
         try:
             home.mkdir(parents=True, exist_ok=True)
             self.db = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+            self.db.execute("PRAGMA busy_timeout = 30000")
             (version,) = self.db.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
                 raise StoreError(
                     f"{self.path} was written by a newer Bakeoff (schema {version}, this one reads {SCHEMA_VERSION}); upgrade"
                 )
             if version == 0:
-                self.db.execute("PRAGMA journal_mode = WAL")
-                self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                self._write_ahead()
+                self.db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             self.db.execute("PRAGMA synchronous = FULL")
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"{self.path} cannot be opened ({error}); choose a folder that can be written with --home"
             ) from error
+
+    def _write_ahead(self) -> None:
+        """Switch to WAL. Of several processes that open a new file at once, SQLite refuses some at once, whatever the timeout."""
+        for left in reversed(range(100)):
+            try:
+                self.db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if not left:
+                    raise
+                time.sleep(0.05)
 
     def close(self) -> None:
         self.db.close()
@@ -118,9 +131,11 @@ class Store:
                 self.db.execute("BEGIN IMMEDIATE")
                 yield self.db
                 self.db.execute("COMMIT")
-            except sqlite3.Error as error:
+            except BaseException as error:
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
+                if not isinstance(error, sqlite3.Error):
+                    raise
                 raise StoreError(
                     f"{self.path} could not be written ({error}); what was recorded before is safe"
                 ) from error
@@ -129,7 +144,7 @@ class Store:
         """Record a result. The same ``result_id`` again changes nothing."""
         with self._transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (result_id) DO NOTHING",
                 (
                     result.result_id,
                     result.entry,
@@ -148,7 +163,8 @@ class Store:
         """Record a trial or a seed. The same key again changes nothing."""
         with self._transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO fits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO fits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (study, phase, number, params, attempt) DO NOTHING",
                 (
                     fit.study,
                     fit.phase,

@@ -245,3 +245,62 @@ def test_a_default_outside_its_space_is_said_before_anything_runs(tiny: Path) ->
     assert (
         row["status"] == "failed" and "has the default shrink='none', which is not in FloatDistribution" in row["error"]
     )
+
+
+SOCKETS = """
+import stat
+def sockets():
+    for fd in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode): yield fd
+        except OSError: pass
+"""
+
+
+def test_a_message_that_never_ends_is_a_timeout(tiny: Path) -> None:
+    """A byte now and then is no sign of life."""
+    drip = "fd = max(sockets())\nos.write(fd, bytes([0, 15, 0, 0]))\nwhile True:\n    os.write(fd, b' ')\n    time.sleep(0.5)"
+    bad = hostile(tiny, "bad", drip, top=SOCKETS)
+    started = time.monotonic()
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, time_limit=2, workers=1, home=tiny / "home")
+    assert row["status"] in ("timeout", "failed") and time.monotonic() - started < 60
+
+
+def test_descriptors_that_a_child_sends_up_are_not_kept(tiny: Path) -> None:
+    send = """
+import socket
+for fd in sockets():
+    try: socket.send_fds(socket.socket(fileno=os.dup(fd)), [b'x'], [0, 0, 0, 0])
+    except OSError: pass
+"""
+    bad = hostile(tiny, "bad", send, top=SOCKETS, space="{'a': Float(0, 1)}")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    harness.run(str(tiny / "tiny.py"), [str(bad)], trials=3, seeds=1, time_limit=3, workers=1, home=tiny / "home")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+
+
+def test_shared_memory_cannot_be_resized_by_a_child(tmp_path: Path) -> None:
+    """Snapshots too: the parent maps them when the child has gone, at the size that it gave them."""
+    cut = """
+for fd in range(3, 64):
+    try: os.ftruncate(fd, 1)
+    except OSError: pass
+"""
+    bad = hostile(tmp_path, "bad", cut, predict="return np.zeros((len(x), 8, 8, 1), dtype=np.uint8)")
+    bad.write_text(bad.read_text().replace("image-classification", "image-generation"))
+    (row,) = harness.run("digit-images", [str(bad)], seeds=1, home=tmp_path / "home")
+    assert row["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ("{'a': Float(0.1, float('inf'))}", "cannot be read"),
+        ("{'a': (0, 1)}", "a is a tuple"),
+        ("[1]", "space should be a dict"),
+    ],
+)
+def test_a_space_that_is_none_is_one_row(space: str, words: str, tiny: Path) -> None:
+    bad = hostile(tiny, "bad", space=space)
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], home=tiny / "home")
+    assert row["status"] == "failed" and words in row["error"]

@@ -143,7 +143,7 @@ BAD = {
         {"part": "valid", "x": put(np.nan)},
         "valid.x holds values that are not finite",
     ),
-    "targets with infinity": ("forecasting", {"y": put(np.inf)}, "train.x holds values that are not finite"),
+    "targets with infinity": ("forecasting", {"y": put(np.inf)}, "train.y holds values that are not finite"),
     "tokens as floats": ("next-token", {"x": as_float}, "float32"),
     "a token too high": ("next-token", {"y": put(5)}, "train.y should lie in 0..4"),
     "targets not shifted": (
@@ -284,9 +284,39 @@ def test_a_measure_of_some_samples_is_the_mean_of_their_values(name, index):
 @given(seeds, st.integers(1, 40))
 def test_the_default_question_holds_the_same_rows_and_is_read_back_in_their_order(seed, n):
     x = np.arange(3 * n).reshape(n, 3)
-    (asked,), read = GOOD["forecasting"][0].questions(x, np.random.default_rng(seed))
+    (asked,), read = GOOD["image-classification"][0].questions(x, np.random.default_rng(seed))
     np.testing.assert_array_equal(np.sort(asked, axis=0), x)
     np.testing.assert_array_equal(read([asked]), x)
+
+
+def windows_of(n=200, lookback=12, horizon=4):
+    """Stride-1 windows of a random walk: each one's future stands in later windows."""
+    walk = np.random.default_rng(0).normal(size=(n + lookback + horizon, 2)).cumsum(axis=0).astype(np.float32)
+    return np.stack([walk[start : start + lookback] for start in range(n)]), Forecasting(horizon=horizon)
+
+
+def forecast_of_last(x, horizon=4):
+    return np.repeat(x[:, -1:], horizon, axis=1)
+
+
+def forecast_looked_up(x, horizon=4):
+    """Finds the window that goes on where this one ends, and copies its end."""
+    answer = forecast_of_last(x, horizon)
+    where = {row[-1 - horizon].tobytes(): place for place, row in enumerate(x)}
+    for place, row in enumerate(x):
+        later = where.get(row[-1].tobytes())
+        if later is not None:
+            answer[place] = x[later, -horizon:]
+    return answer
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_forecast_that_is_looked_up_in_other_windows_is_refused(seed):
+    x, kind = windows_of()
+    questions, read = kind.questions(x, np.random.default_rng(seed))
+    np.testing.assert_array_equal(read([forecast_of_last(question) for question in questions]), forecast_of_last(x))
+    with pytest.raises(InvalidPrediction, match="depends on other windows"):
+        read([forecast_looked_up(question) for question in questions])
 
 
 # Causality -------------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import InvalidPrediction, Split, UsageError
+from harness.execution.pool import TrialFailed
 from harness.plugins import find_task
 from harness.predictions import export, read, submit
+from harness.scoring import Scorer
 from leaderboard import Store
 
 TASK = find_task("digits").task
@@ -287,12 +289,19 @@ def test_a_next_token_task_takes_no_files(tmp_path):
         submit(str(task), saved(tmp_path / "answer.npy", LABELS), "mine", home=tmp_path / "home")
 
 
-def test_forecasts_whose_errors_overflow_are_refused(tmp_path):
-    data = find_task("sunspots").task.load()
-    path = saved(tmp_path / "answer.npy", np.full(data.test.labels.shape, 1e25, np.float32))
-    with pytest.raises(UsageError, match="ordinary size"):
-        submit("sunspots", path, "mine", home=tmp_path / "home")
-    assert recorded(tmp_path / "home") == []
+def test_answers_whose_errors_overflow_are_refused():
+    task = find_task("sunspots").task
+    data = task.load()
+    with pytest.raises(TrialFailed, match="ordinary size"):
+        Scorer(task, data, "").test(np.full(data.test.labels.shape, 1e25, np.float32))
+
+
+@pytest.mark.parametrize("task", ["sunspots", "tiny-shakespeare"])
+def test_tasks_that_ask_twice_take_no_files(tmp_path, task):
+    path = saved(tmp_path / "answer.npy", np.zeros(3))
+    with pytest.raises(UsageError, match="by asking again with changed inputs"):
+        submit(task, path, "mine", home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
 
 
 def test_export_into_a_file_is_refused(tmp_path):

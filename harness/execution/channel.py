@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,10 @@ class ChannelClosed(Exception):
 
 
 class Channel:
-    """Length-prefixed JSON messages, with file descriptors, over a Unix stream socket."""
+    """Length-prefixed JSON messages over a Unix stream socket. Descriptors go down with them, never up."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
+    def __init__(self, sock: socket.socket, *, takes_fds: bool = False) -> None:
+        self.socket, self.takes_fds = sock, takes_fds
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         body = json.dumps(message).encode()
@@ -34,15 +35,20 @@ class Channel:
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 
-    def receive(self) -> tuple[dict[str, Any], list[int]]:
-        """The next message and its descriptors. Raises ChannelClosed, or TimeoutError after the socket's timeout."""
+    def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[int]]:
+        """The next message and its descriptors. Raises ChannelClosed, or TimeoutError at ``deadline`` (monotonic seconds)."""
+        fds: list[int] = []
         try:
-            head, fds, _, _ = socket.recv_fds(self.socket, 4, FDS_LIMIT)
-            head += self._exactly(4 - len(head)) if head else b""
+            self._wait(deadline)
+            if self.takes_fds:
+                head, fds, _, _ = socket.recv_fds(self.socket, 4, FDS_LIMIT)
+            else:  # what nobody takes, the kernel closes
+                head = self.socket.recv(4)
+            head += self._exactly(4 - len(head), deadline) if head else b""
             size = int.from_bytes(head, "big")
             if not head or size > MESSAGE_LIMIT:
                 raise ChannelClosed("no message" if not head else f"a message of {size} bytes")
-            message = json.loads(self._exactly(size))
+            message = json.loads(self._exactly(size, deadline))
         except TimeoutError:
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -51,9 +57,16 @@ class Channel:
             raise ChannelClosed("a message that is no object")
         return message, fds
 
-    def _exactly(self, size: int) -> bytes:
+    def _wait(self, deadline: float | None) -> None:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimeoutError
+        self.socket.settimeout(left)
+
+    def _exactly(self, size: int, deadline: float | None) -> bytes:
         pieces = []
         while size:
+            self._wait(deadline)
             piece = self.socket.recv(size)
             if not piece:
                 raise ChannelClosed("the connection ended inside a message")

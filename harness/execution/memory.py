@@ -41,6 +41,7 @@ class Shared:
         if fill:
             for start in range(0, size, 1 << 20):
                 os.pwrite(self.fd, fill * min(1 << 20, size - start), start)
+        self._seal("F_SEAL_SHRINK", "F_SEAL_GROW")
 
     @classmethod
     def of(cls, array: Array) -> Shared:
@@ -57,20 +58,17 @@ class Shared:
             while piece:
                 written = os.pwrite(shared.fd, piece, place)
                 place, piece = place + written, piece[written:]
-        shared._seal("F_SEAL_WRITE")
+        shared._seal("F_SEAL_WRITE", "F_SEAL_SEAL")
         return shared
 
     @classmethod
     def blank(cls, forms: Sequence[Form]) -> Shared:
         """Room for one answer of any of these forms, all bits set: NaN as a float, -1 as an integer."""
-        shared = cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
-        shared._seal()
-        return shared
+        return cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
 
-    def _seal(self, *more: str) -> None:
+    def _seal(self, *names: str) -> None:
         if hasattr(fcntl, "F_ADD_SEALS"):
-            seals = [getattr(fcntl, name) for name in ("F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL", *more)]
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, sum(seals))
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
 
     def spec(self, name: str) -> dict[str, Any]:
         return {"name": name, "shape": self.shape, "dtype": self.dtype}

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+import psutil
 from optuna.distributions import json_to_distribution
 
 from harness.contract import Array, Data, Distribution, InvalidPrediction, Kind, PluginError
@@ -132,9 +133,8 @@ class Worker:
 
     def ready(self) -> Description:
         """Wait until everything is imported. Raises PluginError with the reason where that fails."""
-        self.channel.socket.settimeout(WARM_LIMIT)
         try:
-            message, _ = self.channel.receive()
+            message, _ = self.channel.receive(time.monotonic() + WARM_LIMIT)
         except TimeoutError:
             raise PluginError(f"{self.source.name} took more than {WARM_LIMIT:.0f} s to import") from None
         except ChannelClosed:
@@ -144,12 +144,12 @@ class Worker:
             raise PluginError(f"{self.source.name} ended while it was imported ({why})") from None
         if message.get("event") != "ready":
             raise PluginError(f"{self.source.name} could not be loaded: {line(message.get('error'))}")
-        self.channel.socket.settimeout(None)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
             space = {str(name): json_to_distribution(text) for name, text in message["space"].items()}
             defaults = dict(message["defaults"])
+            json.dumps([dict(item.__dict__) for item in space.values()], allow_nan=False)  # no infinite bounds
             outside = [name for name in defaults if not allowed(space[name], defaults[name])]
             description = Description(tuple(line(kind) for kind in message["kinds"]), space, defaults)
         except Exception as error:
@@ -208,6 +208,13 @@ class Worker:
     ) -> None:
         self.close()
 
+    def _is_mine(self, pid: int) -> bool:
+        """Whether a process is a child of this worker's: a submission could name any."""
+        try:
+            return bool(psutil.Process(pid).ppid() == self.process.pid)
+        except psutil.Error:
+            return False
+
     def _kill_trials(self) -> None:
         """Kill the trials that a server left running because it was killed itself."""
         for pid in list(self.pids.values()):
@@ -224,15 +231,20 @@ class Worker:
 
     def _listen(self) -> None:
         """Hand each message of the server to the trial that it is about; None when the server is gone."""
-        with suppress(ChannelClosed, KeyError):
+        with suppress(ChannelClosed):
             while True:
                 message, _ = self.channel.receive()
-                number = message["number"]
-                if message["event"] == "started":
-                    self.pids[number] = int(message["pid"])
-                elif message["event"] == "exited":
+                number = whole(message.get("number"))
+                mailbox = None if number is None else self.mailboxes.get(number)
+                if number is None or mailbox is None:
+                    continue
+                if message.get("event") == "started":
+                    pid = whole(message.get("pid"))
+                    if pid and self._is_mine(pid):
+                        self.pids[number] = pid
+                elif message.get("event") == "exited":
                     self.pids.pop(number, None)
-                    self.mailboxes[number].put(message)
+                    mailbox.put(message)
         self.gone = True
         self._kill_trials()
         for mailbox in list(self.mailboxes.values()):
@@ -256,6 +268,7 @@ class Trial:
         self.worker = worker
         self.usage = Usage(0, 0.0)
         self.deadline = time.monotonic() + time_limit
+        self.killed = False
         self.time_limit = time_limit
         ours, theirs = socket.socketpair()
         self.channel = Channel(ours)
@@ -343,6 +356,7 @@ class Trial:
             self.sheet_memory.close()
 
     def _kill(self) -> None:
+        self.killed = True
         with self.worker.sending, suppress(ChannelClosed):
             self.worker.channel.send({"op": "kill", "number": self.number})
 
@@ -370,20 +384,14 @@ class Trial:
             self._raise_death()
 
     def _receive(self) -> dict[str, Any]:
-        left = self.deadline - time.monotonic()
         try:
-            if left <= 0:
-                raise TimeoutError
-            self.channel.socket.settimeout(left)
-            message, fds = self.channel.receive()
+            message, _ = self.channel.receive(self.deadline)
         except TimeoutError:
             raise TrialFailed(
                 "timeout", f"took more than {self.time_limit:g} s for fit and predict; raise --time-limit or do less"
             ) from None
         except ChannelClosed:
             self._raise_death()
-        for fd in fds:
-            os.close(fd)
         if message.get("event") == "failed":
             status = message.get("status")
             raise TrialFailed(
@@ -400,6 +408,8 @@ class Trial:
         code = self._exited()
         if code is None:
             raise TrialFailed("failed", "the submission's process is gone: it was killed, or killed itself")
+        if self.killed:
+            raise TrialFailed("failed", "its process closed its channel, or sent what is no message, and was ended")
         if code == -signal.SIGKILL:
             raise TrialFailed(
                 "out-of-memory",

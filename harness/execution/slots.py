@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 from harness.contract import UsageError
 
@@ -32,7 +33,20 @@ def gpus() -> list[str]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in listed.stdout.splitlines() if line.strip()]
+    names = [line.strip() for line in listed.stdout.splitlines() if line.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return names
+    # CUDA numbers what it may see from 0; which of the names these are does not matter here.
+    return names[: len([one for one in visible.split(",") if one.strip() not in ("", "-1")])]
+
+
+def torch_has_cuda() -> bool:
+    """Whether the torch that is installed is one for GPUs, by its version."""
+    try:
+        return "+cpu" not in version("torch")
+    except PackageNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ def plan(devices: str = "auto", workers: int | None = None) -> Slots:
     """Slots for ``--devices`` (auto, cpu, or cuda:0,cuda:1) and ``--workers``. Raises UsageError for a device that is not here."""
     there = gpus()
     if devices == "auto":
-        named = [f"cuda:{number}" for number in range(len(there))] or ["cpu"]
+        named = [f"cuda:{number}" for number in range(len(there)) if torch_has_cuda()] or ["cpu"]
     else:
         named = [name.strip() for name in devices.split(",")]
         known = ["cpu", *(f"cuda:{number}" for number in range(len(there)))]

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 import numpy as np
 import psutil
 
-from harness.contract import Array, PluginError, Split, Submission
+from harness.contract import Array, Distribution, PluginError, Split, Submission
 from harness.execution.channel import Channel, ChannelClosed
 from harness.execution.memory import map_array
 from harness.plugins import Source, load_submission
@@ -37,7 +37,7 @@ TEXT_LIMIT = 20_000
 
 
 def main(fd: int) -> None:
-    channel = Channel(socket.socket(fileno=fd))
+    channel = Channel(socket.socket(fileno=fd), takes_fds=True)
     hello, _ = channel.receive()
     adopt_orphans()
     try:
@@ -61,7 +61,18 @@ def describe(submission: type[Submission]) -> dict[str, Any]:
     """What the parent may know of a submission: kinds, search space, defaults. Checked here, and again by the parent."""
     from optuna.distributions import distribution_to_json
 
-    kinds = (submission.kind,) if isinstance(submission.kind, str) else tuple(submission.kind)
+    kinds = (submission.kind,) if isinstance(submission.kind, str) else submission.kind
+    if not isinstance(kinds, (tuple, list)) or not all(isinstance(kind, str) for kind in kinds):
+        raise PluginError(f"kind should be the name of a kind, or a tuple of names; it is {submission.kind!r}")
+    if not isinstance(submission.space, Mapping):
+        raise PluginError(
+            f"space should be a dict of Float, Int and Categorical; it is a {type(submission.space).__name__}"
+        )
+    for name, known in submission.space.items():
+        if not isinstance(known, Distribution):
+            raise PluginError(
+                f"space should be a dict of Float, Int and Categorical; {name} is a {type(known).__name__}"
+            )
     unknown = set(submission.defaults) - set(submission.space)
     if unknown:
         raise PluginError(f"defaults name {', '.join(sorted(unknown))}, which space does not have")
@@ -159,7 +170,7 @@ class Server:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.channel.close()
-            run_trial(self.submission, Channel(socket.socket(fileno=fds[0])), message, fds[1:])
+            run_trial(self.submission, Channel(socket.socket(fileno=fds[0]), takes_fds=True), message, fds[1:])
             code = 0
         except ChannelClosed:
             code = 0
@@ -190,6 +201,7 @@ class Server:
             for stray in psutil.Process().children():  # and what left its group: orphans come to this process
                 if stray.pid not in self.running:
                     kill_tree(stray.pid)
+            shutil.rmtree(self.scratch / str(self.running[pid]), ignore_errors=True)
             scale = 1 if sys.platform == "darwin" else 1024
             self.channel.send(
                 {

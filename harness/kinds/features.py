@@ -44,7 +44,9 @@ def check(name: str, shape: tuple[int, int, int]) -> None:
         raise DataError(f"there is no feature network {name!r}; there are {', '.join((*NETWORKS, PIXELS))}")
     side = NETWORKS[name].side
     if shape != (side, side, 1):
-        raise DataError(f'the feature network {name!r} wants images {(side, side, 1)}; these are {shape}. "{PIXELS}" takes any')
+        raise DataError(
+            f'the feature network {name!r} wants images {(side, side, 1)}; these are {shape}. "{PIXELS}" takes any'
+        )
 
 
 def extract(images: Array, name: str) -> Array:
@@ -54,7 +56,7 @@ def extract(images: Array, name: str) -> Array:
         return pixels(images)
     out = np.empty((len(images), 64), dtype=np.float32)
     for start in range(0, len(images), BATCH):
-        out[start:start + BATCH] = _forward(images[start:start + BATCH], name)
+        out[start : start + BATCH] = _forward(images[start : start + BATCH], name)
     return out
 
 

@@ -87,7 +87,7 @@ class ImageGeneration(Kind):
         """The Fréchet distance of real training images, as many as are tested, and that of uniform noise."""
         rng = np.random.default_rng(0)
         real = features.extract(data.test.labels, self.features)
-        rows = rng.permutation(len(data.train))[:len(real)]
+        rows = rng.permutation(len(data.train))[: len(real)]
         noise = rng.integers(0, 256, size=data.test.labels.shape, dtype=np.uint8)
         return {
             "frechet_distance_floor": frechet_distance(features.extract(data.train.labels[rows], self.features), real),
@@ -187,7 +187,7 @@ def _distances(a: Array, b: Array, rows: int = 256) -> Iterator[Array]:
     """Euclidean distances (rows, m) between some rows of a (n, d) and all of b (m, d), from the first to the last."""
     square = np.square(b).sum(axis=1)
     for start in range(0, len(a), rows):
-        part = a[start:start + rows]
+        part = a[start : start + rows]
         apart = part @ (-2 * b.T)
         apart += square
         apart += np.square(part).sum(axis=1, keepdims=True)

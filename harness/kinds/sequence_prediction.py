@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,12 +40,16 @@ class Forecasting(Kind):
 
     ``season`` is the period, in steps, of the naive forecast that MASE divides by. Test windows overlap, so resampling keeps
     ``horizon`` neighbours together. Metrics: mse, mae, mase.
+
+    A window's future stands in the look-back of later ones. So the harness asks a second time, with half of the windows turned
+    round, and the forecasts of the others must not move. (A model that remembers one call in the next is not stopped by this.)
     """
 
     horizon: int
     season: int = 1
 
     name: ClassVar[str] = "forecasting"
+    tolerance: ClassVar[float] = 1e-3
     metrics: ClassVar[Sequence[Metric]] = (
         Metric("mse", False, "mean squared error"),
         Metric("mae", False, "mean absolute error"),
@@ -76,6 +80,21 @@ class Forecasting(Kind):
             "mae": Measure.mean_of(metrics.absolute_error(answer, y)),
             "mase": Measure.mean_of(metrics.scaled_error(answer, y, train.x, self.season)),
         }
+
+    def questions(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
+        kept = rng.random(len(x)) < 0.5
+        altered = np.where(kept[:, None, None], x, x[:, ::-1])
+
+        def compare(true: Array, again: Array) -> None:
+            moved = np.abs(again.astype(np.float64) - true) / (1 + np.abs(true))
+            worst = float(np.where(kept[:, None, None], moved, 0.0).max())
+            if worst > self.tolerance:
+                raise InvalidPrediction(
+                    f"a forecast depends on other windows, which hold its future: changing only those moved it by "
+                    f"{worst:.3g} (a deterministic predict that answers each window by itself moves by nothing)"
+                )
+
+        return _ask_twice(x, altered, rng, compare)
 
     @property
     def block(self) -> int:
@@ -141,14 +160,9 @@ class NextToken(Kind):
         order = rng.permutation(n)
         tails = x[np.roll(order, 1)[np.argsort(order)]] if n > 1 else rng.permuted(x, axis=1)
         kept = np.arange(length) <= rng.integers(0, length - 1, size=(n, 1))
-        asked = [x, np.where(kept, x, tails)]
-        orders = [rng.permutation(n) for _ in asked]
-        places = rng.permutation(2)
+        altered = np.where(kept, x, tails)
 
-        def read(answers: Sequence[Array]) -> Array:
-            found = [answers[place][np.argsort(orders[which])] for which, place in enumerate(np.argsort(places))]
-            true: Array = found[0]
-            altered: Array = found[1]
+        def compare(true: Array, altered: Array) -> None:
             floor = np.log(metrics.SMALLEST_PROBABILITY)
             moved = np.abs(np.maximum(altered, floor) - np.maximum(true, floor)).max(axis=2)
             worst = float(np.where(kept, moved, 0.0).max())
@@ -157,9 +171,8 @@ class NextToken(Kind):
                     f"predictions depend on tokens that come later: changing only later tokens moved a "
                     f"log-probability by {worst:.3g} (a causal, deterministic predict moves none)"
                 )
-            return true
 
-        return [asked[which][orders[which]] for which in places], read
+        return _ask_twice(x, altered, rng, compare)
 
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
         nats = metrics.token_nats(answer, split.labels)
@@ -219,3 +232,17 @@ class Transduction(Kind):
 
     def draw(self, answer: Array, split: Split) -> bytes | None:
         return pictures.transcripts(answer, split.labels, self.alphabet, self.pad) if self.alphabet else None
+
+
+def _ask_twice(
+    x: Array, altered: Array, rng: np.random.Generator, compare: Callable[[Array, Array], None]
+) -> tuple[Sequence[Array], Reader]:
+    """The true inputs and altered ones, a question each, in random order; ``compare`` refuses what moved and must not."""
+    asked, orders, places = [x, altered], [rng.permutation(len(x)) for _ in range(2)], rng.permutation(2)
+
+    def read(answers: Sequence[Array]) -> Array:
+        true, again = [answers[place][np.argsort(orders[which])] for which, place in enumerate(np.argsort(places))]
+        compare(true, again)
+        return np.asarray(true)
+
+    return [asked[which][orders[which]] for which in places], read

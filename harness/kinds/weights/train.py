@@ -32,11 +32,16 @@ def network(name: str) -> nn.Sequential:
     """Images float32 (n, 1, side, side) in 0..1 to features (n, 64). Untrained."""
     side, (first, second) = NETWORKS[name].side, NETWORKS[name].strides
     left = side // first // second
-    return nn.Sequential(OrderedDict(
-        conv1=nn.Conv2d(1, FILTERS[0], 3, first, padding=1), relu1=nn.ReLU(),
-        conv2=nn.Conv2d(FILTERS[0], FILTERS[1], 3, second, padding=1), relu2=nn.ReLU(),
-        flat=nn.Flatten(), dense=nn.Linear(FILTERS[1] * left * left, FEATURES),
-    ))
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, FILTERS[0], 3, first, padding=1),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(FILTERS[0], FILTERS[1], 3, second, padding=1),
+            relu2=nn.ReLU(),
+            flat=nn.Flatten(),
+            dense=nn.Linear(FILTERS[1] * left * left, FEATURES),
+        )
+    )
 
 
 def frozen(name: str) -> nn.Sequential:
@@ -56,13 +61,15 @@ def train(name: str) -> None:
     x, y = tensor(data.train.x), torch.tensor(data.train.labels)
     torch.manual_seed(SEED)
     body = network(name)
-    head = nn.Sequential(nn.BatchNorm1d(FEATURES, affine=False), nn.ReLU(), nn.Dropout(0.3), nn.Linear(FEATURES, int(y.max()) + 1))
+    head = nn.Sequential(
+        nn.BatchNorm1d(FEATURES, affine=False), nn.ReLU(), nn.Dropout(0.3), nn.Linear(FEATURES, int(y.max()) + 1)
+    )
     classifier = nn.Sequential(body, head)
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs=epochs, steps_per_epoch=len(x) // BATCH)
     for _ in range(epochs):
         order = torch.randperm(len(x))
-        for index in order[:len(x) // BATCH * BATCH].view(-1, BATCH):
+        for index in order[: len(x) // BATCH * BATCH].view(-1, BATCH):
             optimizer.zero_grad()
             F.cross_entropy(classifier(x[index]), y[index]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -73,7 +80,9 @@ def train(name: str) -> None:
             right = (classifier(tensor(part.x)).argmax(dim=1) == torch.tensor(part.labels)).float().mean()
             print(f"{name}: accuracy {right:.4f} on {len(part)} images")
         standardise(body, body(x))
-    save_file({key: value.half().contiguous() for key, value in body.state_dict().items()}, WEIGHTS / f"{name}.safetensors")
+    save_file(
+        {key: value.half().contiguous() for key, value in body.state_dict().items()}, WEIGHTS / f"{name}.safetensors"
+    )
 
 
 def standardise(body: nn.Module, features: Tensor) -> None:
