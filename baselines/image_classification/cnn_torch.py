@@ -1,6 +1,7 @@
-"""A small convolutional network with batch normalisation, torch, trained on images moved by up to one pixel in eight.
+"""A small convolutional network with batch normalisation, torch, trained on images moved by up to a fourteenth of their side.
 
-Test accuracy: .996 on digits (3.6 CPU seconds a fit), .911 on fashion-mnist (376 s, 2 threads of a busy 2-core x86 CPU).
+Test accuracy: .993 on digits (3.3 s a fit), .913 on fashion-mnist (320 s a fit), means of three seeds on one thread of a
+busy 2-core x86 CPU.
 """
 
 import torch

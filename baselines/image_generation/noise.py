@@ -1,6 +1,6 @@
 """Every pixel uniform noise: the ceiling of every distance.
 
-Test Fréchet distance: 21.14 on digit-images, 76.70 on fashion-images. Nothing is learned.
+Test Fréchet distance: 20.03 on digit-images (mean of three seeds), 76.70 on fashion-images. Nothing is learned.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Gated recurrent unit (Cho et al. 2014) in torch: sequences to classes, futures or next tokens.
 
-Test accuracy .972 on digit-rows in 3.0 s; MSE 1.011 on sunspots in 1.8 s.
+Test accuracy .972 on digit-rows in 3.0 s; MSE 1.011 on sunspots in 1.8 s and .376 on etth1-96.
 Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
 """
 

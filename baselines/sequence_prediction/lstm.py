@@ -1,6 +1,7 @@
 """Long short-term memory (Hochreiter and Schmidhuber 1997) in torch: sequences to classes, futures or next tokens.
 
-Test accuracy .954 on digit-rows in 4.9 s; MSE 1.112 on sunspots in 1.9 s; 1.736 nats on tiny-shakespeare in 117 s.
+Test accuracy .954 on digit-rows in 4.9 s; MSE 1.112 on sunspots in 1.9 s and .389 on etth1-96;
+1.769 nats on tiny-shakespeare in 144 s.
 Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
 """
 
