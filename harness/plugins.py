@@ -327,6 +327,9 @@ def _by_name(found: Iterable[N]) -> dict[str, N]:
 def _named(name: str, known: dict[str, N], what: str) -> N:
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(title(name), known, n=3, cutoff=0.5)
+    file = Path(f"{name}.py")
+    if file.is_file():
+        close = [str(file)]
     hint = f"did you mean {' or '.join(close)}?" if close else f"`bakeoff list {what}s` shows what there is"
     raise UsageError(f"there is no {what} called {name!r}; {hint}")

@@ -169,6 +169,8 @@ def _table(path: Path, forms: Sequence[Form]) -> Array:
     frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     if "id" not in frame.columns:
         raise UsageError(f"{path} should have a column called id; it has {', '.join(map(str, frame.columns[:8]))}")
+    if frame.empty:
+        raise UsageError(f"{path} has no rows; it should have one for each of the {forms[0].shape[0]} test inputs")
     ids = frame["id"]
     if not pd.api.types.is_integer_dtype(ids):
         raise UsageError(f"{path}: ids should be the whole numbers 0 to {n - 1}, none missing")

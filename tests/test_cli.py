@@ -104,6 +104,8 @@ def test_doctor_says_what_works(bakeoff: Command) -> None:
 BAD = {
     "unknown task": (["run", "digts"], "did you mean digits"),
     "unknown submission": (["run", "tiny.py", "-s", "random-forrest"], "did you mean random-forest"),
+    "task in capitals": (["run", "DIGITS"], "did you mean digits"),
+    "file without its ending": (["run", "tiny.py", "-s", "nearest"], "did you mean nearest.py"),
     "no such file": (["run", "no.py"], "there is no file no.py"),
     "no such plug-in": (["run", "tiny.py", "-s", "no.py"], "there is no file no.py"),
     "no such object": (["run", "tiny.py", "-s", "nearest.py:Nobody"], "no class Nobody"),

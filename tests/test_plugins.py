@@ -51,7 +51,6 @@ from harness.frameworks.torch import TorchSubmission
 class Net(TorchSubmission):
     kind = "image-classification"
     space = {"learning_rate": Float(1e-4, 1e-2, log=True), "width": Int(16, 128, log=True)}
-    epochs = 20
     def build(self, train):
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(self.params["width"]), nn.ReLU(),
                              nn.Linear(self.params["width"], self.task_kind.classes))
