@@ -186,7 +186,7 @@ WRONG = {
     "ids alone": ("csv", LABEL_FRAME[["id"]], "it has 0"),
     "more rows than ids": ("parquet", MANY, "2,000,000 rows"),
     "an empty table": ("csv", b"", "cannot be read as csv"),
-    "a header alone": ("csv", "id,label\n", "should be the whole numbers"),
+    "a header alone": ("csv", "id,label\n", "has no rows; it should have one for each of the"),
     "binary as csv": ("csv", bytes(range(256)), "cannot be read as csv"),
     "text as parquet": ("parquet", "id,label\n", "cannot be read as parquet"),
     "an array too short": ("npy", LABELS[1:], f"it holds int64 ({N - 1},)"),
