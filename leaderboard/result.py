@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-STATUSES = ("complete", "failed", "timeout", "out-of-memory", "invalid")
+STATUSES = (
+    "complete",
+    "failed",
+    "invalid",
+    "timeout",
+    "out-of-memory",
+    "cpu-limit",
+    "process-limit",
+    "output-limit",
+    "disk-limit",
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,9 @@ class Result:
     summary: str = ""
     device: str = "cpu"
     isolation: str = "process"
+    """The tier that the code really ran under: sandbox-a, sandbox-b, process; or file, for predictions that came as one."""
+    probe: dict[str, str] = field(default_factory=dict)
+    """What was tried from inside that tier on this machine, and whether it was open or closed."""
     source_sha256: str = ""
     data_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
