@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from leaderboard import Store
     from leaderboard.render import Boards
 
 EMBEDDED = ("digits", "digit-rows", "sunspots", "digit-spelling", "digit-images")
@@ -83,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
             default=Path(os.environ.get("BAKEOFF_HOME") or ".bakeoff"),
             metavar="DIR",
             help="where results are kept (default: $BAKEOFF_HOME or .bakeoff)",
+        )
+        made.add_argument(
+            "--store",
+            default=os.environ.get("BAKEOFF_STORE") or None,
+            metavar="URL",
+            help="keep scores on a PostgreSQL server: postgresql://USER@HOST/DATABASE (default: $BAKEOFF_STORE or in --home)",
         )
 
     def machine(made: argparse.ArgumentParser) -> None:
@@ -188,6 +195,7 @@ def run_command(options: argparse.Namespace) -> int:
         devices=options.devices,
         isolation_tier=options.isolation,
         home=options.home,
+        store=options.store,
         progress=Terminal(),
     )
     return print_rows(rows, options)
@@ -202,7 +210,7 @@ def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
 
         tasks = list(dict.fromkeys(row["task"] for row in rows if row["result_id"]))
         if tasks:
-            print(render.table(read_boards(options.home, tasks, [row["result_id"] for row in rows])))
+            print(render.table(read_boards(options, tasks, [row["result_id"] for row in rows])))
     return 0 if all(row["status"] == "complete" for row in rows) else 1
 
 
@@ -225,6 +233,7 @@ def tune_command(options: argparse.Namespace) -> int:
             devices=options.devices,
             isolation_tier=options.isolation,
             home=options.home,
+            store=options.store,
             progress=Terminal(),
         )
     except TrialFailed as error:
@@ -245,7 +254,8 @@ def tune_command(options: argparse.Namespace) -> int:
 def submit_command(options: argparse.Namespace) -> int:
     from harness.predictions import submit
 
-    return print_rows(submit(options.task, options.predictions, options.name, home=options.home), options)
+    rows = submit(options.task, options.predictions, options.name, home=options.home, store=options.store)
+    return print_rows(rows, options)
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -260,19 +270,26 @@ def data_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def read_boards(home: Path, wanted: Sequence[str] = (), asked: Sequence[str] = ()) -> Boards:
-    """The boards of these tasks, or of all that have results; the results ``asked`` for stand on them."""
-    from leaderboard import Store, StoreError, rank
+def open_store(options: argparse.Namespace) -> Store:
+    """The store that a command reads. Raises StoreError where there is none."""
+    from leaderboard import Store
 
-    store = Store(home, create=False)
+    return Store(options.home, url=options.store, create=False)
+
+
+def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: Sequence[str] = ()) -> Boards:
+    """The boards of these tasks, or of all that have results; the results ``asked`` for stand on them."""
+    from leaderboard import StoreError, rank
+
+    store = open_store(options)
     try:
         tasks = store.tasks()
         for task in wanted:
             if task not in tasks:
                 known = f"; it has {', '.join(tasks)}" if tasks else ""
-                raise StoreError(f"there are no results for {task} in {home}{known}")
+                raise StoreError(f"there are no results for {task} in {store.name}{known}")
         if not tasks:
-            raise StoreError(f"there are no results in {home} yet; `bakeoff run TASK` makes some")
+            raise StoreError(f"there are no results in {store.name} yet; `bakeoff run TASK` makes some")
         return {name: rank(store.results(name), asked) for name in wanted or tasks}
     finally:
         store.close()
@@ -290,7 +307,7 @@ def task_name(reference: str) -> str:
 def leaderboard_command(options: argparse.Namespace) -> int:
     from leaderboard import render
 
-    boards = read_boards(options.home, [task_name(options.task)] if options.task else ())
+    boards = read_boards(options, [task_name(options.task)] if options.task else ())
     if options.format == "parquet":
         content = render.parquet(boards)
     elif options.format == "html":
@@ -318,9 +335,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def show_command(options: argparse.Namespace) -> int:
-    from leaderboard import Store
-
-    store = Store(options.home, create=False)
+    store = open_store(options)
     try:
         row = store.find(options.result).row()
     finally:
@@ -335,10 +350,9 @@ def show_command(options: argparse.Namespace) -> int:
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    from leaderboard import Store
     from leaderboard.compare import sentence
 
-    store = Store(options.home, create=False)
+    store = open_store(options)
     try:
         task = task_name(options.task)
         print(sentence(store.results(task), task, options.a, options.b))
@@ -351,7 +365,7 @@ def replay_command(options: argparse.Namespace) -> int:
     from harness.replay import replay
     from harness.terminal import Terminal
 
-    again = replay(options.result, home=options.home, progress=Terminal())
+    again = replay(options.result, home=options.home, store=options.store, progress=Terminal())
     print(again)
     return 0 if again.same else 1
 
@@ -422,8 +436,8 @@ def demo_command(options: argparse.Namespace) -> int:
     from harness.terminal import Terminal
     from leaderboard import render
 
-    rows = run(EMBEDDED, trials=options.trials, home=options.home, progress=Terminal())
-    boards = read_boards(options.home, EMBEDDED)
+    rows = run(EMBEDDED, trials=options.trials, home=options.home, store=options.store, progress=Terminal())
+    boards = read_boards(options, EMBEDDED)
     print("\n" + render.table(boards))
     write_file(options.out, render.html(boards, options.home / "artefacts").encode())
     print(f"\n{options.out} shows these boards with their intervals and pictures; open it in a browser")

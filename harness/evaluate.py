@@ -31,12 +31,14 @@ def run(
     devices: str = "auto",
     isolation_tier: str = "auto",
     home: str | Path = ".bakeoff",
+    store: str | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluate submissions on tasks and return the rows of their boards, in order of tasks and ranks.
 
     ``tasks`` are names, paths or Task objects; ``submissions`` names or paths, none for every baseline that fits the task's
-    kind. What ``home`` already has is not done again. Raises UsageError or PluginError before anything has run where the
+    kind. ``store`` is the URL of a PostgreSQL server that keeps the scores, None for SQLite in ``home``, which keeps pictures and
+    sources either way. What is recorded there is not done again. Raises UsageError or PluginError before anything has run where the
     request is wrong; an entry that fails is a row with its status.
     """
     progress = progress or Progress()
@@ -49,11 +51,11 @@ def run(
     entries = plan(found, submissions, progress)
     ids: dict[str, set[str]] = defaultdict(set)
     unmade: list[Result] = []
-    store = Store(Path(home))
+    kept = Store(Path(home), url=store)
     try:
         for task, group in entries:
             try:
-                for result in evaluate_task(task, group, settings, store, progress):
+                for result in evaluate_task(task, group, settings, kept, progress):
                     ids[task.name].add(result.result_id)
             except BakeoffError as error:
                 if len(entries) == 1:
@@ -63,12 +65,12 @@ def run(
         rows = [
             row
             for task in dict.fromkeys(task.name for task in found)
-            for row in rank(store.results(task), ids[task])
+            for row in rank(kept.results(task), ids[task])
             if row["result_id"] in ids[task]
         ]
         return rows + [{"rank": None, "tie_group": None, **result.row()} for result in unmade]
     finally:
-        store.close()
+        kept.close()
 
 
 def check_limit(seconds: float | None) -> None:
@@ -146,6 +148,7 @@ def tune(
     devices: str = "auto",
     isolation_tier: str = "auto",
     home: str | Path = ".bakeoff",
+    store: str | None = None,
     progress: Progress | None = None,
 ) -> Found:
     """Search only: trials up to number ``trials``, going on where the store says that the same search stopped."""
@@ -157,10 +160,10 @@ def tune(
     settings = Settings(trials, 1, time_limit, slots.plan(devices, workers), isolation.choose(isolation_tier))
     found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
     plan([found], [submission], progress)
-    store = Store(Path(home))
+    kept = Store(Path(home), url=store)
     ground = Ground(found)
     try:
-        entry = Entry(ground, source, settings, store)
+        entry = Entry(ground, source, settings, kept)
         progress.begin(found.name, source.name, 1, 1)
         with Worker(source, settings.isolation, threads=settings.slots.threads) as worker:
             description = worker.ready()
@@ -169,10 +172,10 @@ def tune(
                     f"{source.name} answers {' and '.join(description.kinds)} tasks; this one is {found.kind.name}"
                 )
             failed = [
-                fit.attempt for fit in store.fits(entry.study, "search") if fit.status not in ("complete", "pruned")
+                fit.attempt for fit in kept.fits(entry.study, "search") if fit.status not in ("complete", "pruned")
             ]
             entry.attempt = max(failed, default=-1) + 1  # what failed before is tried again
             return entry.search(entry.bench(worker, progress), description, timeout)
     finally:
         ground.close()
-        store.close()
+        kept.close()

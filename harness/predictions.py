@@ -30,7 +30,13 @@ BYTES_A_VALUE = 64
 
 
 def submit(
-    task: str, file: str | Path, name: str, *, home: str | Path = ".bakeoff", progress: Progress | None = None
+    task: str,
+    file: str | Path,
+    name: str,
+    *,
+    home: str | Path = ".bakeoff",
+    store: str | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Grade a file of predictions and return its row as a list of one, like `harness.run`.
 
@@ -50,7 +56,7 @@ def submit(
             f"{found.name} verifies predictions by asking again with changed inputs, which a file cannot answer; submit a plug-in"
         )
     content = regular_file(path)
-    store, ground = Store(Path(home)), None
+    kept, ground = Store(Path(home), url=store), None
     try:
         ground = Ground(found)
         test = ground.data.test
@@ -59,14 +65,12 @@ def submit(
         scored = ground.scorer.test(answer)
         digest = hashlib.sha256(content.read_bytes()).hexdigest()
         result = graded(ground, name, digest, scored, answer)
-        store.add(result, scored.replicates)  # type: ignore[arg-type]  # a float32 array is a sequence of floats
+        kept.add(result, scored.replicates)  # type: ignore[arg-type]  # a float32 array is a sequence of floats
         picture = found.kind.draw(answer, test)
         if picture:
-            folder = store.path.parent / "artefacts" / result.result_id
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "picture.png").write_bytes(picture)
+            kept.keep(result.result_id, "picture.png", picture)
         return [
-            row for row in rank(store.results(found.name), [result.result_id]) if row["result_id"] == result.result_id
+            row for row in rank(kept.results(found.name), [result.result_id]) if row["result_id"] == result.result_id
         ]
     except InvalidPrediction as error:
         raise UsageError(f"{path}: {error}") from error
@@ -75,7 +79,7 @@ def submit(
     finally:
         if ground:
             ground.close()
-        store.close()
+        kept.close()
 
 
 def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array) -> Result:

@@ -41,14 +41,16 @@ class Replay:
         return f"{self.recorded.submission} on {self.recorded.task} ({self.recorded.result_id}): {said}\n{pairs}{why}"
 
 
-def replay(reference: str, *, home: str | Path = ".bakeoff", progress: Progress | None = None) -> Replay:
+def replay(
+    reference: str, *, home: str | Path = ".bakeoff", store: str | None = None, progress: Progress | None = None
+) -> Replay:
     """Raises UsageError for a result that cannot be replayed, TrialFailed's reason included."""
     progress = progress or Progress()
-    store = Store(Path(home), create=False)
+    recorded = Store(Path(home), url=store, create=False)
     try:
-        result = store.find(reference)
+        result = recorded.find(reference)
     finally:
-        store.close()
+        recorded.close()
     source = Path(home) / "artefacts" / result.result_id / "source.py"
     if not result.complete or not source.is_file():
         raise UsageError(

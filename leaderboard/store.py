@@ -1,60 +1,22 @@
-"""Results in one SQLite file. Rows are only ever added; a row is one transaction; ranks are computed, never stored.
+"""Results in a database. Rows are only ever added; a row is one transaction; ranks are computed, never stored.
 
-The standard library's driver is used, not SQLAlchemy: importing that costs more than a whole ``bakeoff leaderboard`` may take.
+The database is one SQLite file, or a PostgreSQL server; both hold the same rows and answer the same questions.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from leaderboard.databases import Database, Sqlite, StoreError
 from leaderboard.result import Result
 
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS results (
-    result_id TEXT PRIMARY KEY,
-    entry TEXT NOT NULL,
-    task TEXT NOT NULL,
-    task_version INTEGER NOT NULL,
-    submission TEXT NOT NULL,
-    status TEXT NOT NULL,
-    score REAL,
-    row TEXT NOT NULL,
-    replicates BLOB NOT NULL,
-    created_at TEXT NOT NULL,
-    CHECK (status <> 'complete' OR (score IS NOT NULL AND score BETWEEN -1e300 AND 1e300))
-);
-CREATE INDEX IF NOT EXISTS results_by_task ON results (task, task_version);
-CREATE TABLE IF NOT EXISTS fits (
-    study TEXT NOT NULL,
-    phase TEXT NOT NULL CHECK (phase IN ('search', 'final')),
-    number INTEGER NOT NULL,
-    params TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    value REAL,
-    facts TEXT NOT NULL,
-    replicates BLOB NOT NULL,
-    losses BLOB NOT NULL,
-    created_at TEXT NOT NULL,
-    PRIMARY KEY (study, phase, number, params, attempt),
-    CHECK (status <> 'complete' OR (value IS NOT NULL AND value BETWEEN -1e300 AND 1e300))
-);
-"""
-
-
-class StoreError(Exception):
-    """The store cannot be opened, read or written. One sentence: what came and what to do."""
+__all__ = ["Fit", "Store", "StoreError", "now"]
 
 
 @dataclass(frozen=True)
@@ -83,108 +45,92 @@ def now() -> str:
 
 
 class Store:
-    """The results under one home folder. Safe to use from several threads and several processes."""
+    """The results of one home folder, or of a PostgreSQL server. Safe to use from several threads and several processes.
 
-    def __init__(self, home: Path, *, create: bool = True) -> None:
+    ``home`` is the folder of artefacts, and of the results where ``url`` is None: ``bakeoff.sqlite``. ``url`` is
+    ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``. Raises StoreError where there is nothing and ``create`` is False, where it
+    cannot be reached, and where a newer Bakeoff wrote it; an older one's is brought up to date.
+    """
+
+    def __init__(self, home: Path, *, url: str | None = None, create: bool = True) -> None:
+        self.home = home
         self.path = home / "bakeoff.sqlite"
-        self.lock = threading.Lock()
-        if not create and not self.path.exists():
-            raise StoreError(
-                f"there are no results in {home} yet; `bakeoff run TASK` makes some, --home names another folder"
-            )
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            self.db = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
-            self.db.execute("PRAGMA busy_timeout = 30000")
-            (version,) = self.db.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.path} was written by a newer Bakeoff (schema {version}, this one reads {SCHEMA_VERSION}); upgrade"
-                )
-            if version == 0:
-                self._write_ahead()
-                self.db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            self.db.execute("PRAGMA synchronous = FULL")
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"{self.path} cannot be opened ({error}); choose a folder that can be written with --home"
-            ) from error
+        self.database: Database = connect(url, create=create) if url else Sqlite(self.path, create=create)
 
-    def _write_ahead(self) -> None:
-        """Switch to WAL. Of several processes that open a new file at once, SQLite refuses some at once, whatever the timeout."""
-        for left in reversed(range(100)):
-            try:
-                self.db.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError:
-                if not left:
-                    raise
-                time.sleep(0.05)
+    @property
+    def name(self) -> str:
+        """What messages call it: the home folder, or the server's URL without a password."""
+        return str(self.home) if isinstance(self.database, Sqlite) else self.database.name
 
     def close(self) -> None:
-        self.db.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self.lock:
-            try:
-                self.db.execute("BEGIN IMMEDIATE")
-                yield self.db
-                self.db.execute("COMMIT")
-            except BaseException as error:
-                if self.db.in_transaction:
-                    self.db.execute("ROLLBACK")
-                if not isinstance(error, sqlite3.Error):
-                    raise
-                raise StoreError(
-                    f"{self.path} could not be written ({error}); what was recorded before is safe"
-                ) from error
+        self.database.close()
 
     def add(self, result: Result, replicates: Sequence[float] = ()) -> None:
-        """Record a result. The same ``result_id`` again changes nothing."""
-        with self._transaction() as db:
-            db.execute(
-                "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (result_id) DO NOTHING",
-                (
-                    result.result_id,
-                    result.entry,
-                    result.task,
-                    result.task_version,
-                    result.submission,
-                    result.status,
-                    result.score,
-                    _dump(result.row()),
-                    _pack(replicates),
-                    result.created_at,
-                ),
-            )
+        """Record a result; it is on disk when this returns. The same ``result_id`` again changes nothing."""
+        self._insert(
+            "results",
+            {
+                "result_id": result.result_id,
+                "entry": result.entry,
+                "task": result.task,
+                "task_version": result.task_version,
+                "submission": result.submission,
+                "status": result.status,
+                "score": result.score,
+                '"row"': _dump(result.row()),
+                "replicates": _pack(replicates),
+                "created_at": result.created_at,
+            },
+        )
 
     def add_fit(self, fit: Fit) -> None:
-        """Record a trial or a seed. The same key again changes nothing."""
-        with self._transaction() as db:
-            db.execute(
-                "INSERT INTO fits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (study, phase, number, params, attempt) DO NOTHING",
-                (
-                    fit.study,
-                    fit.phase,
-                    fit.number,
-                    _dump(fit.params),
-                    fit.attempt,
-                    fit.status,
-                    fit.value,
-                    _dump(fit.facts),
-                    _pack(fit.replicates),
-                    _pack(fit.losses),
-                    now(),
-                ),
-            )
+        """Record a trial or a seed; it is on disk when this returns. The same key again changes nothing."""
+        self._insert(
+            "fits",
+            {
+                "study": fit.study,
+                "phase": fit.phase,
+                "number": fit.number,
+                "params": _dump(fit.params),
+                "attempt": fit.attempt,
+                "status": fit.status,
+                "value": fit.value,
+                "facts": _dump(fit.facts),
+                "replicates": _pack(fit.replicates),
+                "losses": _pack(fit.losses),
+                "created_at": now(),
+            },
+        )
+
+    def _insert(self, table: str, values: Mapping[str, Any]) -> None:
+        self.database.write(
+            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) ON CONFLICT DO NOTHING",  # noqa: S608
+            list(values.values()),
+        )
+
+    def artefacts(self, result_id: str) -> Path:
+        """The folder of what is kept beside a result: pictures, source, log."""
+        return self.home / "artefacts" / result_id
+
+    def keep(self, result_id: str, name: str, content: bytes) -> None:
+        """Keep a file beside a result: whole or not at all, whenever the process ends. Raises StoreError."""
+        folder = self.artefacts(result_id)
+        unfinished = folder / f".{name}.new"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(content)
+            unfinished.replace(folder / name)
+        except OSError as error:
+            raise StoreError(
+                f"{folder / name} could not be written ({error.strerror}); what was recorded before is safe, "
+                "and the same command goes on from there"
+            ) from error
 
     def fits(self, study: str, phase: str) -> list[Fit]:
         """Every recorded fit of a study in order of number, the last attempt of each alone."""
-        rows = self._read(
-            "SELECT number, params, attempt, status, value, facts, replicates, losses FROM fits "
-            "WHERE study = ? AND phase = ? ORDER BY number, attempt",
+        rows = self.database.read(
+            "SELECT number, params, attempt, status, value, facts, replicates, losses FROM fits "  # noqa: S608
+            f"WHERE study = ? AND phase = ? ORDER BY number, attempt, {self.database.order}",
             (study, phase),
         )
         latest = {(row[0], row[1] if phase == "final" else ""): row for row in rows}
@@ -207,16 +153,24 @@ class Store:
     def results(self, task: str | None = None) -> list[tuple[Result, array[float]]]:
         """Results with their bootstrap replicates, oldest first; of one task, or all."""
         where, values = ("WHERE task = ? ", (task,)) if task is not None else ("", ())
-        rows = self._read(f"SELECT row, replicates FROM results {where}ORDER BY created_at, rowid", values)  # noqa: S608
+        rows = self.database.read(
+            f'SELECT "row", replicates FROM results {where}ORDER BY created_at, {self.database.order}',  # noqa: S608
+            values,
+        )
         return [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
 
     def tasks(self) -> list[str]:
         """The names of the tasks that have results, in the order in which they first got one."""
-        return [task for (task,) in self._read("SELECT task FROM results GROUP BY task ORDER BY min(created_at)", ())]
+        rows = self.database.read(
+            f"SELECT task FROM results GROUP BY task ORDER BY min(created_at), min({self.database.order})"  # noqa: S608
+        )
+        return [task for (task,) in rows]
 
     def find(self, reference: str) -> Result:
         """The result whose id starts with ``reference``. Raises StoreError unless there is exactly one."""
-        rows = self._read("SELECT row FROM results WHERE substr(result_id, 1, ?) = ?", (len(reference), reference))
+        rows = self.database.read(
+            'SELECT "row" FROM results WHERE substr(result_id, 1, ?) = ?', (len(reference), reference)
+        )
         if len(rows) != 1:
             raise StoreError(
                 f"{'no result has' if not rows else f'{len(rows)} results have'} an id that starts with {reference!r}; "
@@ -224,12 +178,16 @@ class Store:
             )
         return Result.from_row(json.loads(rows[0][0]))
 
-    def _read(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self.lock:
-            try:
-                return self.db.execute(sql, values).fetchall()
-            except sqlite3.Error as error:
-                raise StoreError(f"{self.path} could not be read ({error})") from error
+
+def connect(url: str, *, create: bool) -> Database:
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise StoreError(
+            "a store is given as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; "
+            "for SQLite leave it out and name a folder with --home"
+        )
+    from leaderboard.postgres import Postgres
+
+    return Postgres(url, create=create)
 
 
 def _dump(value: Mapping[str, Any]) -> str:

@@ -16,14 +16,16 @@ from conftest import REPOSITORY, Command, hostile, write
 
 import harness
 from harness.evaluate import tune
-from harness.execution.pool import TrialFailed
+from harness.execution.trial import TrialFailed
 from leaderboard import Store
 
 
 def table(home: Path, *columns: str) -> list[tuple[object, ...]]:
     store = Store(home, create=False)
     try:
-        return [tuple(row) for row in store.db.execute(f"SELECT {', '.join(columns)} FROM fits ORDER BY phase, number")]
+        return [
+            tuple(row) for row in store.database.read(f"SELECT {', '.join(columns)} FROM fits ORDER BY phase, number")
+        ]
     finally:
         store.close()
 
@@ -42,7 +44,7 @@ def test_a_row_has_every_key_of_the_interface(tiny: Path) -> None:
     assert row["score"] == pytest.approx((row["public_score"] + row["private_score"]) / 2)
     json.dumps(row, allow_nan=False)
     folder = tiny / "home" / "artefacts" / row["result_id"]
-    assert (folder / "source.py").read_text() == (tiny / "nearest.py").read_text()
+    assert (folder / "source" / "nearest.py").read_text() == (tiny / "nearest.py").read_text()
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 

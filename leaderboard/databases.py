@@ -1,0 +1,155 @@
+"""Where the tables are kept: what a store asks of a database, and SQLite, the one that needs no server.
+
+The standard library's driver is used, not SQLAlchemy: importing that costs more than a whole ``bakeoff leaderboard`` may take.
+Only a migration imports it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from leaderboard import schema
+
+BUSY_SECONDS = 60.0
+"""How long a writer waits for others."""
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written. One sentence: what came and what to do."""
+
+
+class Database(Protocol):
+    """One open database. Safe to use from several threads. Values stand in the SQL as ``?``; every error is a StoreError."""
+
+    name: str
+    """What messages call it; never with a password."""
+    order: str
+    """The column that sorts rows as they were inserted."""
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    def write(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """One statement, one transaction: on return it is on disk. It may run twice, so twice has to be the same as once."""
+
+    def close(self) -> None: ...
+
+
+def no_results(name: str) -> StoreError:
+    return StoreError(
+        f"there are no results in {name} yet; `bakeoff run TASK` makes some, --home and --store name others"
+    )
+
+
+def newer(name: str, version: int) -> StoreError:
+    return StoreError(
+        f"{name} was written by a newer Bakeoff (schema {version}, this one reads up to {schema.VERSION}); upgrade Bakeoff"
+    )
+
+
+class Sqlite:
+    """One file, write-ahead logged and synced at each commit."""
+
+    order = "rowid"
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path
+        self.name = str(path)
+        self.lock = threading.Lock()
+        if not create and not path.exists():
+            raise no_results(str(path.parent))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if (version := stored_version(path)) > schema.VERSION:
+                raise newer(self.name, version)
+            self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self.connection.close()
+                raise
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"{path} cannot be opened ({error}); choose a folder that can be written with --home"
+            ) from error
+
+    def _prepare(self) -> None:
+        """Write ahead, and the tables of this version: made, migrated or found."""
+        self._write_ahead()
+        self.connection.execute("PRAGMA synchronous = FULL")
+        if self._version() == 0:
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                if self._version() == 0:  # still: another process may have been first
+                    for statement in schema.SQLITE_2:
+                        self.connection.execute(statement)
+                    self.connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+        if self._version() < schema.VERSION:
+            from leaderboard import migrations
+
+            migrations.upgrade_sqlite(self.path)
+        if (version := self._version()) > schema.VERSION:
+            raise newer(self.name, version)
+
+    def _version(self) -> int:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _write_ahead(self) -> None:
+        """Switch to WAL. Of several processes that open a new file at once, SQLite refuses some at once, whatever the timeout."""
+        for left in reversed(range(100)):
+            try:
+                self.connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if not left:
+                    raise
+                time.sleep(0.05)
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self.lock:
+            try:
+                return self.connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"{self.name} could not be read ({error})") from error
+
+    def write(self, sql: str, values: Sequence[Any] = ()) -> None:
+        with self.lock:
+            try:
+                self.connection.execute(sql, values)
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"{self.name} could not be written ({error}); what was recorded before is safe, "
+                    "and the same command goes on from there"
+                ) from error
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def stored_version(path: Path) -> int:
+    """The schema version of a SQLite file, 0 for none, read so that no byte of it changes: SQLite itself, opening a file to
+    write, would move its log into it."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(64)
+    except FileNotFoundError:
+        return 0
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or log.stat().st_size == 0:
+        return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+    finally:
+        connection.close()

@@ -1,0 +1,76 @@
+"""An older store made into one of this version: Alembic runs the steps in ``versions/``, in one transaction.
+
+The version that counts is SQLite's ``user_version`` or PostgreSQL's table ``schema_version``; Alembic's own table is there only
+while it works. Whoever opens the store meanwhile waits, and then finds the work done. Imported only when there is work.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.pool import NullPool
+
+from leaderboard import schema
+from leaderboard.databases import BUSY_SECONDS, StoreError
+
+HERE = Path(__file__).parent
+VERSION_TABLE = "alembic_version"
+
+
+def upgrade_sqlite(path: Path) -> None:
+    """Raises StoreError with the reason; the file is then as it was."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+
+    engine = sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    # The driver would begin a transaction only at the first change; the version has to be read under the lock.
+    sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    _upgrade(engine, "PRAGMA user_version", "PRAGMA user_version = {}", str(path))
+
+
+def upgrade_postgres(connect: Callable[[], Any], *, lock: int) -> None:
+    """As `upgrade_sqlite`. ``connect`` opens connections, ``lock`` is the advisory lock under which versions change."""
+
+    def transactional() -> Any:
+        connection = connect()
+        connection.autocommit = False
+        return connection
+
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=transactional, poolclass=NullPool)
+    sqlalchemy.event.listen(
+        engine, "begin", lambda connection: connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
+    )
+    _upgrade(engine, "SELECT version FROM schema_version", "UPDATE schema_version SET version = {}", "the store")
+
+
+def _upgrade(engine: sqlalchemy.Engine, ask: str, tell: str, name: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(HERE).replace("%", "%%"))
+    try:
+        with engine.begin() as connection:
+            version = int(connection.exec_driver_sql(ask).scalar_one())
+            if version >= schema.VERSION:
+                return
+            config.attributes["connection"] = connection
+            command.stamp(config, _revision(version))
+            command.upgrade(config, _revision(schema.VERSION))
+            connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
+            connection.exec_driver_sql(tell.format(schema.VERSION))
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = getattr(error, "orig", None) or error
+        raise StoreError(
+            f"{name} could not be brought to schema {schema.VERSION} ({reason}); it is as it was"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _revision(version: int) -> str:
+    return f"{version:04d}"

@@ -1,0 +1,196 @@
+"""A store on a PostgreSQL server, for several machines: the tables of the schema ``bakeoff`` in the database that a URL names.
+
+Needs psycopg 3 (``pip install 'bakeoff[postgres]'``), which is imported here alone. A server that goes away is waited for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from leaderboard import schema
+from leaderboard.databases import StoreError, newer, no_results
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+PATIENCE = 60.0
+"""Seconds that a lost server is waited for."""
+PAUSE = 0.2
+SCHEMA = "bakeoff"
+LOCK = int.from_bytes(b"bakeoff", "big")
+"""The advisory lock under which tables are made and migrated."""
+# A connection that hangs is found out, unless the URL says otherwise. Seconds, and milliseconds for the last.
+MANNERS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 40_000,
+    "application_name": "bakeoff",
+}
+GONE = ("57P01", "57P02", "57P03", "57P05")
+"""SQLSTATEs of a server that shuts down, crashes, starts, or ends an idle session; class 08 are lost connections."""
+NOT_YET = ("starting up", "shutting down", "recovery mode", "not yet accepting")
+"""What a server says to a connection that came too early: such an answer has no SQLSTATE in psycopg."""
+T = TypeVar("T")
+
+
+class Postgres:
+    """One connection, made again whenever the server went away. Every statement is idempotent, so it may be sent twice."""
+
+    order = "inserted"
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        self.driver = load_driver()
+        self.settings = parse(url)
+        self.name = shown(self.settings)
+        self.lock = threading.Lock()
+        self.connection: Connection[tuple[Any, ...]] | None = None
+        self.opened = False
+        self.lost_since: float | None = None
+        try:
+            self._again(lambda connection: self._prepare(connection, create=create), "opened")
+        except BaseException:
+            self.close()
+            raise
+        self.opened = True
+
+    def _prepare(self, connection: Connection[tuple[Any, ...]], *, create: bool) -> None:
+        version = self._version(connection)
+        if version == 0 and not create:
+            raise no_results(self.name)
+        if version == 0:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+                if self._version(connection) == 0:  # still: another process may have been first
+                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                    for statement in schema.POSTGRES_2:
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION,))
+            version = self._version(connection)
+        if version < schema.VERSION:
+            from leaderboard import migrations
+
+            migrations.upgrade_postgres(self._connect, lock=LOCK)
+            version = self._version(connection)
+        if version > schema.VERSION:
+            raise newer(self.name, version)
+
+    def _version(self, connection: Connection[tuple[Any, ...]]) -> int:
+        """0 where there are no tables yet."""
+        found = connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.schema_version",)).fetchone()
+        if found == (None,):
+            return 0
+        row = connection.execute("SELECT version FROM schema_version").fetchone()
+        return int(row[0]) if row else 0
+
+    def _connect(self) -> Connection[tuple[Any, ...]]:
+        # No prepared statements, which poolers between here and the server do not keep.
+        connection: Connection[tuple[Any, ...]] = self.driver.connect(
+            autocommit=True, prepare_threshold=None, **self.settings
+        )
+        try:
+            connection.execute(f"SET search_path TO {SCHEMA}")
+            # What is acknowledged is on disk; a server that promises more than that is left to it.
+            connection.execute(
+                "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        text = sql.replace("?", "%s")
+        return self._again(lambda connection: connection.execute(text, values).fetchall(), "read")
+
+    def write(self, sql: str, values: Sequence[Any] = ()) -> None:
+        text = sql.replace("?", "%s")
+        self._again(lambda connection: connection.execute(text, values), "written")
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def _again(self, work: Callable[[Connection[tuple[Any, ...]]], T], done: str) -> T:
+        """Do work, on a new connection where the old one is lost, for up to `PATIENCE` seconds after it was lost."""
+        with self.lock:
+            while True:
+                try:
+                    if self.connection is None:
+                        self.connection = self._connect()
+                    answer = work(self.connection)
+                    self.lost_since = None
+                    return answer
+                except self.driver.Error as error:
+                    lost = self._is_lost(error)
+                    if lost:
+                        self.close()
+                        self.lost_since = self.lost_since or time.monotonic()
+                    if not lost or time.monotonic() - (self.lost_since or 0.0) > PATIENCE:
+                        raise self._said(error, done) from error
+                time.sleep(PAUSE)
+
+    def _is_lost(self, error: Any) -> bool:
+        """Whether the server may come back. At the first connection a server that says nothing is an error at once."""
+        if not isinstance(error, (self.driver.OperationalError, self.driver.InterfaceError)):
+            return False
+        state = error.sqlstate or ""
+        if state in GONE or state.startswith("08") or any(said in str(error) for said in NOT_YET):
+            return True
+        return self.opened and (self.connection is None or self.connection.closed)
+
+    def _said(self, error: Any, done: str) -> StoreError:
+        why = " ".join((error.diag.message_primary or str(error)).split())
+        if done == "opened":
+            return StoreError(
+                f"the store {self.name} cannot be opened ({why}); check the URL and that its server runs, "
+                "or leave --store and BAKEOFF_STORE out"
+            )
+        return StoreError(
+            f"the store {self.name} could not be {done} ({why}); what was recorded before is safe, "
+            "and the same command goes on from there"
+        )
+
+
+def load_driver() -> Any:
+    try:
+        import psycopg
+    except ImportError as error:
+        raise StoreError(
+            "a store on PostgreSQL needs psycopg, which is not installed; `pip install 'bakeoff[postgres]'`"
+        ) from error
+    return psycopg
+
+
+def parse(url: str) -> dict[str, Any]:
+    """The settings of a connection. What cannot be read is not repeated: pieces of a password may stand anywhere in it."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    unreadable = StoreError(
+        "the store's URL cannot be read; it should be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+        "with special characters of a password as %40 for @, %2F for / and so on"
+    )
+    user, at, rest = url.partition("://")[2].partition("@")
+    if "@" in rest or (at and "/" in user):
+        raise unreadable
+    try:
+        settings = conninfo_to_dict(url)
+    except ProgrammingError:
+        raise unreadable from None
+    if not all(port.isdigit() or not port for port in str(settings.get("port", "")).split(",")):
+        raise unreadable
+    return MANNERS | settings
+
+
+def shown(settings: dict[str, Any]) -> str:
+    """A URL for messages: no password."""
+    host = settings.get("host") or settings.get("hostaddr") or ""
+    host = "" if host.startswith("/") else host
+    port = f":{settings['port']}" if settings.get("port") else ""
+    return f"postgresql://{host}{port}/{settings.get('dbname') or ''}"

@@ -1,0 +1,99 @@
+"""The tables, by version, one statement an item. A version's text is never changed: a new version is a new text and a migration.
+
+Version 1 had the tables without triggers, and scores were finite only where a row was complete. PostgreSQL starts at version 2.
+"""
+
+from __future__ import annotations
+
+VERSION = 2
+
+
+def _append_only(table: str, *key: str) -> tuple[str, ...]:
+    """Rows come in and stay. `INSERT OR REPLACE` deletes without asking a trigger for deletes, therefore the third one: a key that
+    is there already is left as it is, whatever the statement wanted."""
+    same = " AND ".join(f"{column} = NEW.{column}" for column in key)
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    there = f"SELECT 1 FROM {table} WHERE ({same}) OR rowid = NEW.rowid"  # noqa: S608
+    return (
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_once BEFORE INSERT ON {table} WHEN EXISTS ({there}) BEGIN SELECT RAISE(IGNORE); END",
+    )
+
+
+SQLITE_2 = (
+    """CREATE TABLE results (
+    result_id TEXT PRIMARY KEY NOT NULL,
+    entry TEXT NOT NULL,
+    task TEXT NOT NULL,
+    task_version INTEGER NOT NULL,
+    submission TEXT NOT NULL,
+    status TEXT NOT NULL,
+    score REAL CHECK (score BETWEEN -1e300 AND 1e300),
+    "row" TEXT NOT NULL,
+    replicates BLOB NOT NULL,
+    created_at TEXT NOT NULL,
+    CHECK (status <> 'complete' OR score IS NOT NULL)
+)""",
+    "CREATE INDEX results_by_task ON results (task, task_version)",
+    """CREATE TABLE fits (
+    study TEXT NOT NULL,
+    phase TEXT NOT NULL CHECK (phase IN ('search', 'final')),
+    number INTEGER NOT NULL,
+    params TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    value REAL CHECK (value BETWEEN -1e300 AND 1e300),
+    facts TEXT NOT NULL,
+    replicates BLOB NOT NULL,
+    losses BLOB NOT NULL,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (study, phase, number, params, attempt),
+    CHECK (status <> 'complete' OR value IS NOT NULL)
+)""",
+    *_append_only("results", "result_id"),
+    *_append_only("fits", "study", "phase", "number", "params", "attempt"),
+)
+
+# NaN is greater than every number in PostgreSQL, so BETWEEN refuses it. Times sort by bytes, whatever the server's language.
+# An index entry holds at most 2.7 kB, which parameters may exceed: their hash stands for them in the key, of
+# their bytes, which is what decoding doubled backslashes gives.
+POSTGRES_2 = (
+    """CREATE TABLE results (
+    result_id TEXT PRIMARY KEY,
+    entry TEXT NOT NULL,
+    task TEXT NOT NULL,
+    task_version BIGINT NOT NULL,
+    submission TEXT NOT NULL,
+    status TEXT NOT NULL,
+    score DOUBLE PRECISION CHECK (score BETWEEN -1e300 AND 1e300),
+    "row" TEXT NOT NULL,
+    replicates BYTEA NOT NULL,
+    created_at TEXT COLLATE "C" NOT NULL,
+    inserted BIGINT GENERATED ALWAYS AS IDENTITY,
+    CHECK (status <> 'complete' OR score IS NOT NULL)
+)""",
+    "CREATE INDEX results_by_task ON results (task, task_version)",
+    """CREATE TABLE fits (
+    study TEXT NOT NULL,
+    phase TEXT NOT NULL CHECK (phase IN ('search', 'final')),
+    number BIGINT NOT NULL,
+    params TEXT NOT NULL,
+    attempt BIGINT NOT NULL,
+    status TEXT NOT NULL,
+    value DOUBLE PRECISION CHECK (value BETWEEN -1e300 AND 1e300),
+    facts TEXT NOT NULL,
+    replicates BYTEA NOT NULL,
+    losses BYTEA NOT NULL,
+    created_at TEXT COLLATE "C" NOT NULL,
+    inserted BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    CHECK (status <> 'complete' OR value IS NOT NULL)
+)""",
+    r"""CREATE UNIQUE INDEX fits_once ON fits
+    (study, phase, number, attempt, sha256(decode(replace(params, '\', '\\'), 'escape')))""",
+    """CREATE FUNCTION append_only() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$""",
+    "CREATE TRIGGER results_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON results EXECUTE FUNCTION append_only()",
+    "CREATE TRIGGER fits_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON fits EXECUTE FUNCTION append_only()",
+    "CREATE TABLE schema_version (version BIGINT NOT NULL, one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one))",
+)
