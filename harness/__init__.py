@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.contract import Int as Int
     from harness.contract import InvalidPrediction as InvalidPrediction
     from harness.contract import Kind as Kind
+    from harness.contract import Limits as Limits
     from harness.contract import Measure as Measure
     from harness.contract import Metric as Metric
     from harness.contract import PluginError as PluginError
@@ -43,6 +44,7 @@ _HOME_OF = {
         "Int",
         "InvalidPrediction",
         "Kind",
+        "Limits",
         "Measure",
         "Metric",
         "PluginError",

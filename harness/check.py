@@ -12,7 +12,8 @@ from harness import plugins
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
 from harness.entry import Progress, load
 from harness.execution import isolation, slots
-from harness.execution.pool import FitData, TrialFailed, Worker
+from harness.execution.pool import Setting, Worker
+from harness.execution.trial import FitData, TrialFailed
 from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import Source
 from harness.scoring import Scorer
@@ -130,7 +131,8 @@ def as_answer(kind: Kind, split: Split, fill: float | None) -> Array:
 
 def check_submission(source: Source) -> list[Finding]:
     findings = Findings()
-    with Worker(source, isolation.choose("auto"), threads=slots.cores()) as worker:
+    setting = Setting(isolation.choose("auto", plugins.warn_on_stderr), threads=slots.cores())
+    with Worker(plugins.bundle(source), setting) as worker:
         kinds: tuple[str, ...] = ()
         with findings.trying(f"{source.path.name} can be imported and describes itself") as note:
             description = worker.ready()
@@ -185,7 +187,7 @@ def check_kind(findings: Findings, worker: Worker, task: Task, data: Data, param
         with worker.trial(params, shared, seed=1, device="cpu", time_limit=TIME_LIMIT) as trial:
             trial.fit()
             return [
-                scorer.ask(trial, data.test)[0],
+                scorer.ask(trial, data.test, "check")[0],
                 trial.predict(data.test.x, kind)[0],
                 trial.predict(data.test.x, kind)[0],
                 trial.predict(data.test.x[:1], kind)[0],

@@ -15,11 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.contract import Limits
     from leaderboard import Store
     from leaderboard.render import Boards
 
 EMBEDDED = ("digits", "digit-rows", "sunspots", "digit-spelling", "digit-images")
 """The tasks of the demo: their data come with the libraries, so they need no network."""
+
+
+def amount(text: str) -> int:
+    """Bytes: 500M, 4G, or a plain number."""
+    scale = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1:].upper())
+    try:
+        return int(float(text[:-1]) * scale) if scale else int(text)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"should be bytes, such as 500M or 4G; it is {text!r}") from None
+
+
+LIMITS: tuple[tuple[str, str, Callable[[str], float], str], ...] = (
+    ("cpu", "SECONDS", float, "processor time over all its processes"),
+    ("memory", "BYTES", amount, "memory over all its processes, such as 4G"),
+    ("process", "N", int, "processes and threads"),
+    ("output", "BYTES", amount, "what it may print"),
+    ("disk", "BYTES", amount, "what it may write"),
+)
 FORMATS = ("table", "json", "csv", "markdown", "html", "parquet")
 
 
@@ -101,8 +120,15 @@ def build_parser() -> argparse.ArgumentParser:
             "--devices", default="auto", metavar="LIST", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)"
         )
         made.add_argument(
-            "--isolation", default="auto", choices=("auto", "sandbox", "process"), help="how submissions are shut in"
+            "--isolation",
+            default="auto",
+            choices=("auto", "sandbox", "sandbox-a", "sandbox-b", "process"),
+            help="how submissions are shut in (default: auto, the best that `bakeoff doctor` finds)",
         )
+        for name, metavar, kind, text in LIMITS:
+            made.add_argument(
+                f"--{name}-limit", type=kind, metavar=metavar, help=f"{text}, for one fit (default: the task's)"
+            )
         home(made)
         made.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
@@ -194,11 +220,20 @@ def run_command(options: argparse.Namespace) -> int:
         workers=options.workers,
         devices=options.devices,
         isolation_tier=options.isolation,
+        limits=limits(options),
         home=options.home,
         store=options.store,
         progress=Terminal(),
     )
     return print_rows(rows, options)
+
+
+def limits(options: argparse.Namespace) -> Limits:
+    from harness.contract import Limits
+
+    return Limits(
+        options.cpu_limit, options.memory_limit, options.process_limit, options.output_limit, options.disk_limit
+    )
 
 
 def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
@@ -219,7 +254,7 @@ def tune_command(options: argparse.Namespace) -> int:
 
     from harness.contract import BakeoffError
     from harness.evaluate import tune
-    from harness.execution.pool import TrialFailed
+    from harness.execution.trial import TrialFailed
     from harness.terminal import Terminal
 
     try:
@@ -232,6 +267,7 @@ def tune_command(options: argparse.Namespace) -> int:
             workers=options.workers,
             devices=options.devices,
             isolation_tier=options.isolation,
+            limits=limits(options),
             home=options.home,
             store=options.store,
             progress=Terminal(),

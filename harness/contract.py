@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ __all__ = [
     "Int",
     "InvalidPrediction",
     "Kind",
+    "Limits",
     "Measure",
     "Metric",
     "PluginError",
@@ -225,11 +226,38 @@ class Kind(ABC):
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What one fit with its predictions may use, beside the time on the clock. None leaves it to the machine's own default.
+
+    ``memory`` and ``disk`` are bytes at any moment, over all its processes; ``cpu_seconds`` the time that all of them computed;
+    ``processes`` counts threads too; ``output`` is the bytes that it may print.
+    """
+
+    cpu_seconds: float | None = None
+    memory: int | None = None
+    processes: int | None = None
+    output: int | None = None
+    disk: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not value > 0:
+                raise UsageError(f"the limit {field.name} should be more than 0; it is {value}")
+
+    def over(self, other: Limits) -> Limits:
+        """These limits, and the other's where these are silent."""
+        mine = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(other, **{name: value for name, value in mine.items() if value is not None})
+
+
+@dataclass(frozen=True)
 class Task:
     """A question with fixed data and one ranking metric.
 
     ``load`` returns the three splits, the same ones every time. ``time_limit`` is the default number of seconds for one fit
-    with its predictions. A change that makes old scores incomparable bumps ``version``, which starts a new board.
+    with its predictions, ``limits`` what else one may use. A change that makes old scores incomparable bumps ``version``, which
+    starts a new board.
     """
 
     name: str
@@ -239,6 +267,7 @@ class Task:
     version: int = 1
     time_limit: float = 1800.0
     description: str = ""
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, Kind):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import BakeoffError, Data, DataError, PluginError, Task
+from harness.contract import Array, BakeoffError, Data, DataError, Kind, Limits, PluginError, Task
+from harness.execution import watch
 from harness.execution.isolation import Isolation
-from harness.execution.pool import Description, FitData, Trial, TrialFailed, Worker
+from harness.execution.pool import Crew, Description, Setting
 from harness.execution.slots import Slots
+from harness.execution.trial import FitData, TrialFailed
 from harness.kinds import pictures
-from harness.plugins import Source
+from harness.plugins import Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
 from harness.search import Bench, Found, first_guess, in_parallel, same, search
@@ -38,13 +39,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Settings:
-    """How entries are evaluated. ``time_limit`` is in seconds for one fit with its predictions; None is the task's own."""
+    """How entries are evaluated. ``time_limit`` is in seconds for one fit with its predictions; None is the task's own.
+
+    ``limits`` go before the task's.
+    """
 
     trials: int
     seeds: int
     time_limit: float | None
     slots: Slots
     isolation: Isolation
+    limits: Limits = Limits()
 
 
 class Ground:
@@ -91,8 +96,8 @@ class Entry:
         self.ground, self.source, self.settings, self.store = ground, source, settings, store
         self.task = ground.task
         self.time_limit = settings.time_limit or self.task.time_limit
-        self.content = source.path.read_bytes()
-        self.sha256 = hashlib.sha256(self.content).hexdigest()
+        self.bundle = bundle(source)
+        self.sha256 = self.bundle.sha256
         # A search on another device is another search: its times and its last digits differ.
         self.study = content_key(ground.study_key(self.sha256, source.object, self.time_limit), settings.slots.device)
         self.key = content_key(self.study, source.name, settings.trials, settings.seeds)
@@ -119,6 +124,8 @@ class Entry:
             references=self.ground.references,
             device=self.settings.slots.device,
             isolation=self.settings.isolation.name,
+            probe=dict(self.settings.isolation.answers),
+            source=":".join(filter(None, (self.bundle.files[0][0], self.source.object))),
             source_sha256=self.sha256,
             data_sha256=self.ground.sha256,
             versions=versions(),
@@ -128,13 +135,21 @@ class Entry:
     @property
     def artefacts(self) -> Path:
         """Where pictures, source and log of this entry are kept."""
-        return self.store.path.parent / "artefacts" / self.blank().result_id
+        return self.store.home / "artefacts" / self.blank().result_id
 
-    def bench(self, worker: Worker, progress: Progress) -> Bench:
-        """What this entry's trials run on. The worker may still be warming up."""
+    def crew(self) -> Crew:
+        """This submission's processes, the first one started; close them when done."""
+        slots = self.settings.slots
+        at_once = len(slots.devices)
+        limits = self.settings.limits.over(self.task.limits)
+        share = Limits(memory=watch.default_memory(at_once))
+        return Crew(self.bundle, Setting(self.settings.isolation, limits.over(share), slots.threads, at_once))
+
+    def bench(self, crew: Crew, progress: Progress) -> Bench:
+        """What this entry's trials run on. The crew may still be warming up."""
         ground, slots = self.ground, self.settings.slots
         return Bench(
-            worker,
+            crew,
             ground.fit_data,
             ground.scorer,
             self.store,
@@ -150,11 +165,7 @@ class Entry:
         result, replicates = self.blank(), np.zeros(0, dtype=np.float32)
         kind = self.task.kind.name
         try:
-            description = bench.worker.ready()
-            if self.source.sha256 != self.sha256:
-                raise PluginError(
-                    f"{self.source.path} changed after the run began; run again to evaluate what it is now"
-                )
+            description = bench.crew.ready()
             if kind not in description.kinds:
                 raise PluginError(
                     f"{self.source.name} answers {' and '.join(description.kinds)} tasks; this one is {kind}"
@@ -179,8 +190,9 @@ class Entry:
         except Exception as error:
             result = replace(result, error=f"could not be evaluated: {type(error).__name__}: {error}"[:600])
         result = replace(result, created_at=now())
-        self.keep("source.py", self.content)
-        self.keep("log.txt", bench.worker.log.encode())
+        for name, content in self.bundle.files:
+            self.keep(f"source/{name}", content)
+        self.keep("log.txt", bench.crew.printed.encode())
         self.store.add(result, replicates.tolist())
         return result
 
@@ -199,15 +211,16 @@ class Entry:
             if fit.number < wanted and fit.status == "complete" and same(fit.params, params)
         }
         failures: list[TrialFailed] = []
+        left = [seed for seed in range(wanted) if seed not in done]
         bench.watcher.seed(len(done), wanted)
+        asked_twice = type(self.task.kind).questions is not Kind.questions
+        bench.crew.expect(len(left) * (2 if asked_twice else 1))
 
         def one(seed: int, device: str) -> None:
             if failures:
                 return
             try:
-                with bench.trial(params, seed=seed + 1, device=device, snapshots=seed == 0) as trial:
-                    fit = self.score(trial, seed, params)
-                fit.facts["peak_memory"] = trial.usage.peak_memory
+                fit = self.final(bench, params, seed, device)
             except TrialFailed as error:
                 failures.append(error)
                 return
@@ -215,20 +228,42 @@ class Entry:
             done[seed] = fit
             bench.watcher.seed(len(done), wanted)
 
-        in_parallel([seed for seed in range(wanted) if seed not in done], one, bench)
+        in_parallel(left, one, bench)
         if failures:
             raise failures[0]
         return [done[seed] for seed in range(wanted)]
 
-    def score(self, trial: Trial, seed: int, params: dict[str, Any]) -> Fit:
-        """Fit, ask about validation and hidden test, score; keep the pictures of the first seed."""
-        scorer, kind = self.ground.scorer, self.task.kind
-        fitted = trial.fit()
-        valid = scorer.valid(scorer.ask(trial, scorer.data.valid)[0])
-        answer, seconds = scorer.ask(trial, scorer.data.test)
+    def final(self, bench: Bench, params: dict[str, Any], seed: int, device: str) -> Fit:
+        """One seed from fit to score, in a process that no other seed was in: what that one has seen of the test it cannot tell.
+
+        Where a kind asks more than once, each further question goes to a process of its own as well, with the fitted model as it
+        was before the first.
+        """
+        scorer, kind, crew = self.ground.scorer, self.task.kind, bench.crew
+        test, turn = scorer.data.test, f"{self.sha256} {seed}"
+        options: dict[str, Any] = {"seed": seed + 1, "device": device, "time_limit": bench.time_limit}
+
+        def put(questions: Sequence[Array]) -> list[tuple[Array, float]]:
+            first, *others = questions
+            if not others:
+                return [trial.predict(first, kind)]
+            with trial.freeze() as model:
+                answers = [trial.predict(first, kind)]
+                trial.close()
+                worker.close()
+                for question in others:
+                    with crew.fresh() as another, another.thaw(model, **options) as again:
+                        again.thaw()
+                        answers.append(again.predict(question, kind))
+            return answers
+
+        with crew.fresh() as worker, worker.trial(params, bench.data, snapshots=seed == 0, **options) as trial:
+            fitted = trial.fit()
+            valid = scorer.valid(scorer.ask(trial, scorer.data.valid, turn)[0])
+            answer, seconds = scorer.ask_each(test, turn, put)
         scored = scorer.test(answer)
         if seed == 0:
-            picture = kind.draw(answer, scorer.data.test)
+            picture = kind.draw(answer, test)
             if picture:
                 self.keep("picture.png", picture)
             for number, sheet in enumerate(fitted.snapshots if fitted.snapshots is not None else (), start=1):
@@ -240,6 +275,7 @@ class Entry:
             "metrics": scored.metrics,
             "fit_seconds": fitted.seconds,
             "predict_seconds": seconds,
+            "peak_memory": trial.usage.peak_memory,
             "n_parameters": fitted.n_parameters,
             "summary": fitted.summary,
         }
@@ -279,5 +315,6 @@ class Entry:
         ), replicates
 
     def keep(self, name: str, content: bytes) -> None:
-        self.artefacts.mkdir(parents=True, exist_ok=True)
-        (self.artefacts / name).write_bytes(content)
+        place = self.artefacts / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness import plugins
-from harness.contract import LONGEST, BakeoffError, PluginError, Task, UsageError
+from harness import datasets, plugins
+from harness.contract import LONGEST, BakeoffError, Limits, PluginError, Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings
-from harness.execution import isolation, slots
-from harness.execution.pool import Worker
+from harness.execution import cgroups, isolation, slots
+from harness.execution.pool import Crew
 from harness.plugins import Source
 from harness.search import Found
 from leaderboard import Result, Store, rank
@@ -30,6 +30,7 @@ def run(
     workers: int | None = None,
     devices: str = "auto",
     isolation_tier: str = "auto",
+    limits: Limits = Limits(),  # noqa: B008, frozen
     home: str | Path = ".bakeoff",
     store: str | None = None,
     progress: Progress | None = None,
@@ -45,7 +46,9 @@ def run(
     if trials < 0 or seeds < 1:
         raise UsageError(f"trials should be at least 0 and seeds at least 1; they are {trials} and {seeds}")
     check_limit(time_limit)
-    settings = Settings(trials, seeds, time_limit, slots.plan(devices, workers), isolation.choose(isolation_tier))
+    settings = Settings(
+        trials, seeds, time_limit, slots.plan(devices, workers), tier(isolation_tier, home, progress), limits
+    )
     asked = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
     found = [task if isinstance(task, Task) else plugins.find_task(task, progress.note).task for task in asked]
     entries = plan(found, submissions, progress)
@@ -71,6 +74,13 @@ def run(
         return rows + [{"rank": None, "tie_group": None, **result.row()} for result in unmade]
     finally:
         kept.close()
+
+
+def tier(wanted: str, home: str | Path, progress: Progress) -> isolation.Isolation:
+    """The tier of a run. What harnesses that were killed have left on this machine is cleared away first."""
+    isolation.sweep()
+    cgroups.sweep()
+    return isolation.choose(wanted, progress.note, hidden=[Path(home), *datasets.folders()])
 
 
 def check_limit(seconds: float | None) -> None:
@@ -119,16 +129,16 @@ def evaluate_task(
         waiting = [Entry(ground, source, settings, store) for source in sources]
         unknown = [entry for entry in waiting if entry.known is None]
         with ExitStack() as started:
-            workers: list[Worker] = []
+            crews: list[Crew] = []
             for place, entry in enumerate(waiting, start=1):
                 progress.begin(task.name, entry.source.name, place, len(waiting))
                 if entry.known is None:
                     now = unknown.index(entry)
-                    for ahead in unknown[len(workers) : now + 2]:
-                        workers.append(Worker(ahead.source, settings.isolation, threads=settings.slots.threads))
-                        started.callback(workers[-1].close)
-                    with workers[now]:
-                        result = entry.evaluate(entry.bench(workers[now], progress))
+                    for ahead in unknown[len(crews) : now + 2]:
+                        crews.append(ahead.crew())
+                        started.callback(crews[-1].close)
+                    with crews[now]:
+                        result = entry.evaluate(entry.bench(crews[now], progress))
                 else:
                     result = entry.known
                 progress.end(result, known=entry.known is not None)
@@ -147,6 +157,7 @@ def tune(
     workers: int | None = None,
     devices: str = "auto",
     isolation_tier: str = "auto",
+    limits: Limits = Limits(),  # noqa: B008, frozen
     home: str | Path = ".bakeoff",
     store: str | None = None,
     progress: Progress | None = None,
@@ -157,7 +168,9 @@ def tune(
         raise UsageError(f"trials should be at least 1; it is {trials}")
     check_limit(time_limit)
     check_limit(timeout)
-    settings = Settings(trials, 1, time_limit, slots.plan(devices, workers), isolation.choose(isolation_tier))
+    settings = Settings(
+        trials, 1, time_limit, slots.plan(devices, workers), tier(isolation_tier, home, progress), limits
+    )
     found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
     plan([found], [submission], progress)
     kept = Store(Path(home), url=store)
@@ -165,8 +178,8 @@ def tune(
     try:
         entry = Entry(ground, source, settings, kept)
         progress.begin(found.name, source.name, 1, 1)
-        with Worker(source, settings.isolation, threads=settings.slots.threads) as worker:
-            description = worker.ready()
+        with entry.crew() as crew:
+            description = crew.ready()
             if found.kind.name not in description.kinds:
                 raise PluginError(
                     f"{source.name} answers {' and '.join(description.kinds)} tasks; this one is {found.kind.name}"
@@ -175,7 +188,7 @@ def tune(
                 fit.attempt for fit in kept.fits(entry.study, "search") if fit.status not in ("complete", "pruned")
             ]
             entry.attempt = max(failed, default=-1) + 1  # what failed before is tried again
-            return entry.search(entry.bench(worker, progress), description, timeout)
+            return entry.search(entry.bench(crew, progress), description, timeout)
     finally:
         ground.close()
         kept.close()

@@ -10,16 +10,18 @@ import ast
 import difflib
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from harness.contract import BakeoffError, PluginError, Submission, Task, UsageError
 
@@ -47,11 +49,8 @@ class Source:
     module: str | None = None
     kinds: tuple[str, ...] = ()
     help: str = ""
-
-    @property
-    def sha256(self) -> str:
-        """Of the file's content; empty where the file has gone."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.is_file() else ""
+    files: tuple[str, ...] = ()
+    """What its ``files`` names, beside the modules that it imports from its own folder."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,40 @@ def warn_on_stderr(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """A submission's own code and files, read once: what is hashed, kept with the result and run is the same.
+
+    ``files`` are pairs of a path relative to the plug-in's folder and its content, the plug-in itself first.
+    """
+
+    name: str
+    files: tuple[tuple[str, bytes], ...]
+    object: str | None = None
+    module: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the plug-in's content; with further files, of all their names and hashes."""
+        hashes = [(name, hashlib.sha256(content).hexdigest()) for name, content in self.files]
+        if len(hashes) == 1:
+            return hashes[0][1]
+        return hashlib.sha256(repr([hashes[0], *sorted(hashes[1:])]).encode()).hexdigest()
+
+    def told(self) -> dict[str, Any]:
+        """What a child is told beside the content."""
+        sizes = [(name, len(content)) for name, content in self.files]
+        return {"files": sizes, "object": self.object, "module": self.module}
+
+    def content(self) -> IO[bytes]:
+        """All contents one after another, in an open file that has no name."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115, the caller closes it
+        for _, content in self.files:
+            file.write(content)
+        file.seek(0)
+        return file
+
+
 # Submissions: read, not run -------------------------------------------------------------------------------------------------
 
 
@@ -112,17 +145,23 @@ def read_submission(
     chosen = [object_name] if object_name else [known for known in classes if kinds[known]] or list(classes)[-1:]
     doc = (ast.get_docstring(tree) or ast.get_docstring(classes[chosen[0]]) or "").partition("\n")[0]
     default = title(object_name) if object_name else title(path.stem)
-    return Source(name or default, path.resolve(), object_name, module, kinds[chosen[0]], doc)
+    files = _literal(classes[chosen[0]], "files")
+    return Source(name or default, path.resolve(), object_name, module, kinds[chosen[0]], doc, files)
 
 
 def _literal_kinds(node: ast.ClassDef) -> tuple[str, ...]:
+    return _literal(node, "kind")
+
+
+def _literal(node: ast.ClassDef, name: str) -> tuple[str, ...]:
+    """A class attribute that is a name or several, where it is written as a literal; else nothing."""
     for statement in node.body:
         targets: Sequence[ast.expr] = ()
         if isinstance(statement, ast.Assign):
             targets = statement.targets
         elif isinstance(statement, ast.AnnAssign):
             targets = [statement.target]
-        if any(isinstance(target, ast.Name) and target.id == "kind" for target in targets):
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             try:
                 value = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
             except ValueError:
@@ -172,11 +211,76 @@ def find_submission(reference: str, warn: Warn = warn_on_stderr) -> Source:
     return _named(reference, submissions(warn), "submission")
 
 
-def load_submission(source: Source) -> type[Submission]:
-    """Import a submission: this runs its code, so only the child calls it. Raises PluginError for an ambiguous or empty file."""
-    module = importlib.import_module(source.module) if source.module else _import(source.path)
-    if source.object:
-        chosen = getattr(module, source.object, None)
+def bundle(source: Source) -> Bundle:
+    """Read a submission's file, the modules beside it that it imports, and the ``files`` that it names. Raises PluginError."""
+    folder = source.path.parent
+    names = [source.path.name]
+    if source.module is None:
+        for name in names:  # grows while it is read: helpers may import helpers
+            if name.endswith(".py"):
+                names += [helper for helper in _helpers(folder, folder / name) if helper not in names]
+        for name in source.files:
+            names += [name] if name not in names else []
+    contents = []
+    for name in names:
+        place = (folder / name).resolve()
+        if not place.is_relative_to(folder.resolve()):
+            raise PluginError(
+                f"{source.name} names the file {name}, which is outside its folder; put it beside the plug-in"
+            )
+        try:
+            contents.append((name, place.read_bytes()))
+        except OSError as error:
+            raise PluginError(f"{place}, which {source.name} needs, cannot be read: {error.strerror}") from error
+    return Bundle(source.name, tuple(contents), source.object, source.module)
+
+
+def _helpers(folder: Path, path: Path) -> list[str]:
+    """The modules in a folder that a file of it imports. What is installed goes first, as Python itself would have it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom) and node.level == 1 and path.parent != folder:  # inside a package
+            package = ".".join(path.parent.relative_to(folder).parts)
+            stem = f"{package}.{node.module}" if node.module else package
+            imported = [stem, *(f"{stem}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for module in imported:
+            parts = module.split(".")
+            if _is_installed(parts[0], folder):
+                continue
+            for depth in range(1, len(parts) + 1):
+                place = Path(*parts[:depth])
+                found += [
+                    str(one) for one in (place.with_suffix(".py"), place / "__init__.py") if (folder / one).is_file()
+                ]
+    return list(dict.fromkeys(found))
+
+
+def _is_installed(top: str, folder: Path) -> bool:
+    """Whether a module is found without looking into the plug-in's folder."""
+    if top in sys.stdlib_module_names:
+        return True
+    places = [place for place in sys.path if place and Path(place).resolve() != folder.resolve()]
+    return importlib.machinery.PathFinder.find_spec(top, places) is not None
+
+
+def load_submission(path: Path, object_name: str | None = None, module_name: str | None = None) -> type[Submission]:
+    """Import a submission: this runs its code, so only the child calls it. Raises PluginError for an ambiguous or empty file.
+
+    The module's name comes from the file's alone, so that a model pickled in one process is known in another.
+    """
+    module = importlib.import_module(module_name) if module_name else _import(path, f"bakeoff_submission_{path.stem}")
+    if object_name:
+        chosen = getattr(module, object_name, None)
         classes = [chosen] if inspect.isclass(chosen) and issubclass(chosen, Submission) else []
     else:
         classes = [
@@ -189,13 +293,13 @@ def load_submission(source: Source) -> type[Submission]:
             and hasattr(value, "kind")
         ]
     if not classes:
-        raise PluginError(f"{source.path.name} holds no subclass of harness.Submission with a `kind`")
+        raise PluginError(f"{path.name} holds no subclass of harness.Submission with a `kind`")
     if len(classes) > 1:
-        names = " or ".join(f"{source.path.name}:{found.__name__}" for found in classes)
-        raise PluginError(f"{source.path.name} holds several submissions; say {names}")
+        names = " or ".join(f"{path.name}:{found.__name__}" for found in classes)
+        raise PluginError(f"{path.name} holds several submissions; say {names}")
     if inspect.isabstract(classes[0]):
         missing = ", ".join(sorted(classes[0].__abstractmethods__))
-        raise PluginError(f"{classes[0].__name__} in {source.path.name} still has to define {missing}")
+        raise PluginError(f"{classes[0].__name__} in {path.name} still has to define {missing}")
     return classes[0]
 
 
@@ -270,12 +374,12 @@ def as_path(reference: str) -> tuple[Path | None, str | None]:
     return None, None
 
 
-def _import(path: Path) -> ModuleType:
+def _import(path: Path, name: str = "") -> ModuleType:
     """A file as a module under a name of its own; helper modules beside it can be imported, but shadow nothing."""
     if not path.is_file():
         raise PluginError(f"there is no file {path}")
     path = path.resolve()
-    name = f"bakeoff_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = name or f"bakeoff_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     if str(path.parent) not in sys.path:

@@ -9,7 +9,7 @@ from harness import plugins
 from harness.contract import UsageError
 from harness.entry import Entry, Ground, Progress, Settings
 from harness.execution import isolation, slots
-from harness.execution.pool import TrialFailed, Worker
+from harness.execution.trial import TrialFailed
 from harness.provenance import versions
 from leaderboard import Result, Store
 
@@ -51,7 +51,10 @@ def replay(
         result = recorded.find(reference)
     finally:
         recorded.close()
-    source = Path(home) / "artefacts" / result.result_id / "source.py"
+    kept = Path(home) / "artefacts" / result.result_id
+    file, _, object_name = result.source.partition(":")
+    # what was kept before a result named its file lies there as source.py
+    source = kept / "source" / file if file else kept / "source.py"
     if not result.complete or not source.is_file():
         raise UsageError(
             f"result {result.result_id} ({result.status}) has no kept source to replay; replay a complete result of a plug-in"
@@ -62,16 +65,16 @@ def replay(
         len(result.seeds),
         None,
         slots.plan("auto" if result.device == "cpu" else result.device),
-        isolation.choose("auto"),
+        isolation.choose("process" if result.isolation == "process" else "auto", progress.note),
     )
-    nowhere = Store(source.parent / "replay")  # a store of its own, so that nothing recorded is taken for the answer
+    nowhere = Store(kept / "replay")  # a store of its own, so that nothing recorded is taken for the answer
     try:
-        found = replace(plugins.read_submission(source), name=result.submission)
+        found = replace(plugins.read_submission(source, object_name or None), name=result.submission)
         entry = Entry(ground, found, settings, nowhere)
         entry.study += f"-{len(nowhere.fits(entry.study, 'final'))}"
-        with Worker(found, settings.isolation, threads=settings.slots.threads) as worker:
-            worker.ready()
-            fits = entry.finals(entry.bench(worker, progress), result.params)
+        with entry.crew() as crew:
+            crew.ready()
+            fits = entry.finals(entry.bench(crew, progress), result.params)
     except TrialFailed as error:
         raise UsageError(f"{result.submission} could not be fitted again: {error}") from error
     finally:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.contract import Array, Data, DataError, InvalidPrediction, Measure, Split, Task
-from harness.execution.pool import Trial, TrialFailed
+from harness.execution.trial import Trial, TrialFailed
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
 """Bootstrap draws: many where the metric is a mean over samples, fewer where each draw computes it anew."""
@@ -63,15 +63,20 @@ class Scorer:
         self.key = f"{task.name}|{task.version}|{data_sha256}"
         self.public, self.private = hidden_parts(len(data.test), task.kind.block, self.key)
 
-    def ask(self, trial: Trial, split: Split) -> tuple[Array, float]:
-        """A fitted trial's answer to a split's inputs, in the split's order, and the seconds that one such answer took.
+    def ask(self, trial: Trial, split: Split, turn: str) -> tuple[Array, float]:
+        """A fitted trial's answer to a split's inputs, all questions asked in its one process; see `ask_each`."""
+        return self.ask_each(split, turn, lambda questions: [trial.predict(one, self.task.kind) for one in questions])
 
-        The kind says what is really asked. Its chance comes from the hidden labels' hash: the same at each replay, and nothing that
-        a submission can know. Raises TrialFailed.
+    def ask_each(
+        self, split: Split, turn: str, put: Callable[[Sequence[Array]], Sequence[tuple[Array, float]]]
+    ) -> tuple[Array, float]:
+        """The answer to a split's inputs, in the split's order, and the seconds that one such answer took. Raises TrialFailed.
+
+        The kind says what is really asked, and ``put`` has it answered. The order of rows depends on the hidden labels and on
+        ``turn`` (which fit of which entry this is): another in each run, unknown to a submission, and the same when replayed.
         """
-        kind = self.task.kind
-        questions, read = kind.questions(split.x, generator("questions", self.key))
-        answers, seconds = zip(*(trial.predict(question, kind) for question in questions), strict=True)
+        questions, read = self.task.kind.questions(split.x, generator("questions", self.key, turn))
+        answers, seconds = zip(*put(questions), strict=True)
         try:
             return read(answers), sum(seconds) / len(seconds)
         except InvalidPrediction as error:

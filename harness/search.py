@@ -23,8 +23,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from harness.contract import Distribution
-from harness.execution.pool import Description, FitData, Trial, TrialFailed, TrialPruned, Worker
+from harness.execution.pool import Crew, Description
 from harness.execution.slots import Slots
+from harness.execution.trial import FitData, TrialFailed, TrialPruned
 from harness.scoring import Scorer
 from leaderboard import Store
 from leaderboard.store import Fit
@@ -114,13 +115,13 @@ class Study:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the trials of one entry run: its process, its data, who scores and records them, and on how many slots.
+    """Where the trials of one entry run: its processes, its data, who scores and records them, and on how many slots.
 
     ``study`` is the key that its fits are recorded under, ``time_limit`` the seconds for one fit with its predictions.
     Fits that failed in an earlier ``attempt`` are done again.
     """
 
-    worker: Worker
+    crew: Crew
     data: FitData
     scorer: Scorer
     store: Store
@@ -130,18 +131,12 @@ class Bench:
     slots: Slots
     watcher: Watcher
 
-    def trial(self, params: Mapping[str, Any], *, seed: int, device: str, snapshots: bool = False) -> Trial:
-        """Start a trial; use it in a ``with`` block."""
-        return self.worker.trial(
-            params, self.data, seed=seed, device=device, time_limit=self.time_limit, snapshots=snapshots
-        )
-
 
 J = TypeVar("J")
 
 
 def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) -> None:
-    """Run jobs, as many at once as there are slots, each with its device. Any error ends the worker and comes out here."""
+    """Run jobs, as many at once as there are slots, each with its device. Any error ends the crew and comes out here."""
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
     for device in bench.slots.devices:
         free.put(device)
@@ -161,7 +156,7 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
         except BaseException:  # Ctrl-C too: nothing may wait for a fit that nobody wants any more
             for future in futures:
                 future.cancel()
-            bench.worker.close()
+            bench.crew.close()
             raise
 
 
@@ -206,14 +201,16 @@ def search(bench: Bench, description: Description, *, n_trials: int, timeout: fl
         status, value = "complete", None
         facts: dict[str, Any] = {}
         try:
-            with bench.trial(trial.params, seed=SEARCH_SEED, device=device) as running:
+            with bench.crew.first.trial(
+                trial.params, bench.data, seed=SEARCH_SEED, device=device, time_limit=bench.time_limit
+            ) as running:
                 running.fit(on_report)
-                value = bench.scorer.valid(bench.scorer.ask(running, bench.scorer.data.valid)[0])
+                value = bench.scorer.valid(bench.scorer.ask(running, bench.scorer.data.valid, f"search {number}")[0])
         except TrialPruned:
             status = "pruned"
         except TrialFailed as error:
             status, facts = error.status, {"error": str(error)}
-        if bench.worker.closed:
+        if bench.crew.closed:
             return  # ended from here, not by itself: not a result
         with lock:
             rungs = study.tell(trial, status, value)

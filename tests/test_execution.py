@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import harness
 from harness import plugins
 from harness.contract import PluginError
 from harness.execution import isolation
-from harness.execution.pool import FitData, TrialFailed, Worker
+from harness.execution.pool import Setting, Worker
+from harness.execution.trial import FitData, TrialFailed
 from harness.plugins import read_tasks
 
 CASES = {
@@ -134,7 +136,7 @@ def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
     )
     task = read_tasks(tiny / "tiny.py")[0].task
     data = FitData(task.load(), task.kind)
-    with Worker(source, isolation.choose("process"), threads=1) as worker:
+    with Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker:
         worker.ready()
         for _ in range(2):
             with worker.trial({}, data, seed=0, device="cpu", time_limit=20) as trial:
@@ -151,7 +153,7 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
     data = FitData(loaded, task.kind)
-    with Worker(source, isolation.choose("process"), threads=1) as worker:
+    with Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker:
         description = worker.ready()
         assert description.kinds == ("image-classification",) and description.defaults == {"shrink": 0.0}
         with worker.trial({"shrink": 0.0}, data, seed=0, device="cpu", time_limit=20) as trial:
@@ -174,7 +176,10 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
 )
 def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Path) -> None:
     source = plugins.find_submission(str(hostile(tiny, "bad", top=top)))
-    with Worker(source, isolation.choose("process"), threads=1) as worker, pytest.raises(PluginError, match=words):
+    with (
+        Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker,
+        pytest.raises(PluginError, match=words),
+    ):
         worker.ready()
 
 
@@ -182,16 +187,24 @@ def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
     source = plugins.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
     task = read_tasks(tiny / "tiny.py")[0].task
     data = FitData(task.load(), task.kind)
-    worker = Worker(source, isolation.choose("process"), threads=1)
+    worker = Worker(plugins.bundle(source), Setting(isolation.choose("auto")))
     worker.ready()
     trial = worker.trial({}, data, seed=0, device="cpu", time_limit=100)
-    while not worker.pids:
+    failures: list[TrialFailed] = []
+
+    def fit() -> None:
+        try:
+            trial.fit()
+        except TrialFailed as error:
+            failures.append(error)
+
+    fitting = threading.Thread(target=fit)
+    fitting.start()
+    while not trial.process:
         time.sleep(0.01)
-    (pid,) = worker.pids.values()
     worker.close()
-    with pytest.raises(TrialFailed):
-        trial.fit()
-    assert not psutil.pid_exists(pid) and not worker.scratch.exists()
+    fitting.join(20)
+    assert failures and not trial.process.is_running() and not psutil.pid_exists(worker.process.pid)
     data.close()
 
 

@@ -343,10 +343,19 @@ ROOMS = [
     ["harness.search"],
     ["harness.scoring"],
     ["harness.execution.pool", "harness.execution.slots", "harness.provenance"],
-    ["harness.execution.worker"],
-    ["harness.execution.memory", "harness.execution.channel", "harness.plugins"],
+    ["harness.execution.trial"],
+    ["harness.execution.worker", "harness.execution.watch"],
+    ["harness.execution.isolation", "harness.execution.cgroups"],
+    [
+        "harness.execution.memory",
+        "harness.execution.channel",
+        "harness.execution.processes",
+        "harness.execution.lockdown",
+        "harness.execution.holes",
+        "harness.plugins",
+    ],
     ["harness.kinds", "harness.frameworks"],
-    ["harness.metrics", "harness.execution.isolation", "harness.datasets"],
+    ["harness.metrics", "harness.datasets"],
     ["harness.contract"],
 ]
 

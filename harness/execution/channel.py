@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,10 +19,18 @@ class ChannelClosed(Exception):
 
 
 class Channel:
-    """Length-prefixed JSON messages over a Unix stream socket. Descriptors go down with them, never up."""
+    """Length-prefixed JSON messages over a Unix stream socket. Descriptors go down with them, never up.
 
-    def __init__(self, sock: socket.socket, *, takes_fds: bool = False) -> None:
+    ``tells_pid``: with each message the kernel says which process sent it, in the numbers of this side (Linux); see ``pid``.
+    """
+
+    def __init__(self, sock: socket.socket, *, takes_fds: bool = False, tells_pid: bool = False) -> None:
         self.socket, self.takes_fds = sock, takes_fds
+        self.pid: int | None = None
+        """The sender of the first message, where that is asked for."""
+        self.wants_pid = tells_pid and hasattr(socket, "SO_PASSCRED")
+        if self.wants_pid:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         body = json.dumps(message).encode()
@@ -42,6 +51,8 @@ class Channel:
             self._wait(deadline)
             if self.takes_fds:
                 head, fds, _, _ = socket.recv_fds(self.socket, 4, FDS_LIMIT)
+            elif self.wants_pid and self.pid is None:
+                head = self._head_with_pid()
             else:  # what nobody takes, the kernel closes
                 head = self.socket.recv(4)
             head += self._exactly(4 - len(head), deadline) if head else b""
@@ -56,6 +67,15 @@ class Channel:
         if not isinstance(message, dict):
             raise ChannelClosed("a message that is no object")
         return message, fds
+
+    def _head_with_pid(self) -> bytes:
+        """Room for the sender's credentials alone: descriptors beside them are closed by the kernel."""
+        size = struct.calcsize("3i")
+        head, extra, _, _ = self.socket.recvmsg(4, socket.CMSG_SPACE(size))
+        for level, kind, data in extra:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(data) >= size:
+                self.pid = struct.unpack("3i", data[:size])[0] or None
+        return head
 
     def _wait(self, deadline: float | None) -> None:
         left = None if deadline is None else deadline - time.monotonic()

@@ -26,22 +26,54 @@ def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False
     return np.frombuffer(mapped, dtype).reshape(shape)
 
 
+def nameless() -> int:
+    """A descriptor of an empty file in memory that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("bakeoff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def seal(fd: int, *names: str) -> None:
+    """Forbid something for good, where the system can. Raises OSError where a writable mapping stands against it."""
+    if hasattr(fcntl, "F_ADD_SEALS"):
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
+
+
+class Parcel:
+    """Bytes that a child writes, as many as its limits let it, and nobody changes once they are sealed. Never read here."""
+
+    def __init__(self) -> None:
+        self.fd = nameless()
+
+    def seal(self) -> None:
+        """Raises OSError while somebody can still write through a mapping."""
+        seal(self.fd, "F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL")
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Shared:
     """An array in a file without a name, of fixed size, that a descriptor can be handed out for."""
 
     def __init__(self, shape: Sequence[int], dtype: str, *, fill: bytes | None = None) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype).str
         size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if hasattr(os, "memfd_create"):
-            self.fd = os.memfd_create("bakeoff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
-            with tempfile.TemporaryFile() as file:
-                self.fd = os.dup(file.fileno())
+        self.fd = nameless()
         os.ftruncate(self.fd, size)
         if fill:
             for start in range(0, size, 1 << 20):
                 os.pwrite(self.fd, fill * min(1 << 20, size - start), start)
-        self._seal("F_SEAL_SHRINK", "F_SEAL_GROW")
+        seal(self.fd, "F_SEAL_SHRINK", "F_SEAL_GROW")
 
     @classmethod
     def of(cls, array: Array) -> Shared:
@@ -58,17 +90,13 @@ class Shared:
             while piece:
                 written = os.pwrite(shared.fd, piece, place)
                 place, piece = place + written, piece[written:]
-        shared._seal("F_SEAL_WRITE", "F_SEAL_SEAL")
+        seal(shared.fd, "F_SEAL_WRITE", "F_SEAL_SEAL")
         return shared
 
     @classmethod
     def blank(cls, forms: Sequence[Form]) -> Shared:
         """Room for one answer of any of these forms, all bits set: NaN as a float, -1 as an integer."""
         return cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
-
-    def _seal(self, *names: str) -> None:
-        if hasattr(fcntl, "F_ADD_SEALS"):
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
 
     def spec(self, name: str) -> dict[str, Any]:
         return {"name": name, "shape": self.shape, "dtype": self.dtype}

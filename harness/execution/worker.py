@@ -1,16 +1,19 @@
 """The child: a warmed process that imports one submission, and forks for every trial.
 
-``python -m harness.execution.worker FD`` talks over the Unix socket FD. The server imports and then does nothing but fork,
-reap and kill. Each fork has a channel of its own to the parent, fits there, answers questions, and exits. Arrays come and go
+``python -m harness.execution.worker FD`` talks over the Unix socket FD. The server imports and then does nothing but fork
+and reap. Each fork has a channel of its own to the parent, fits there, answers questions, and exits. Arrays come and go
 through file descriptors of fixed size, numbers and short texts through small JSON messages: no pickle, no file names.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import gc
 import importlib
 import math
 import os
+import pickle
 import random
 import selectors
 import shutil
@@ -25,12 +28,12 @@ from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
-import psutil
 
 from harness.contract import Array, Distribution, PluginError, Split, Submission
 from harness.execution.channel import Channel, ChannelClosed
 from harness.execution.memory import map_array
-from harness.plugins import Source, load_submission
+from harness.execution.processes import children, kill_tree
+from harness.plugins import load_submission
 
 PR_SET_CHILD_SUBREAPER = 36
 TEXT_LIMIT = 20_000
@@ -38,21 +41,39 @@ TEXT_LIMIT = 20_000
 
 def main(fd: int) -> None:
     channel = Channel(socket.socket(fileno=fd), takes_fds=True)
-    hello, _ = channel.receive()
+    hello, fds = channel.receive()
     adopt_orphans()
     try:
-        submission = load_submission(Source(**hello["source"] | {"path": Path(hello["source"]["path"])}))
+        path = unpack(hello["source"]["files"], fds[0], Path(hello["folder"]))
+        submission = load_submission(path, hello["source"]["object"], hello["source"]["module"])
         warm_up()
-        channel.send({"event": "ready", **describe(submission)})
+        described = describe(submission)
+        # What is there now is there for good: a collection in a fork that looked at it would copy every page of it.
+        gc.collect()
+        gc.freeze()
+        channel.send({"event": "ready", **described})
     except BaseException as error:  # a plug-in may raise anything, also SystemExit
         traceback.print_exc()
         channel.send({"event": "broken", "error": one_line(error)})
         return
-    Server(channel, submission).serve()
+    Server(channel, submission, Path.cwd()).serve()
+
+
+def unpack(files: Sequence[tuple[str, int]], fd: int, folder: Path) -> Path:
+    """Write out the plug-in's files, which the parent has read and hashed; the first one is the plug-in itself."""
+    with os.fdopen(fd, "rb") as content:
+        for name, size in files:
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.read(size))
+    return folder / files[0][0]
 
 
 def warm_up() -> None:
-    """Import now what a library would otherwise import in every fork: torch's first optimiser loads its compiler front."""
+    """Import now what a library would otherwise import in every fork: numpy its generators when they are first named, torch its
+    compiler's front with the first optimiser.
+    """
+    importlib.import_module("numpy.random")
     if "torch" in sys.modules:
         importlib.import_module("torch._dynamo")
 
@@ -90,20 +111,6 @@ def one_line(error: BaseException) -> str:
     return (text if isinstance(error, PluginError) else f"{name}: {text}" if text else name)[:300]
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process, its process group where it leads one, and its descendants."""
-    try:
-        process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
-    except psutil.Error:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    for member in family:
-        with suppress(psutil.Error):
-            member.kill()
-
-
 def adopt_orphans() -> None:
     """Have the kernel hand this process whatever its descendants leave behind (Linux; elsewhere such strays go to init)."""
     if sys.platform == "linux":
@@ -113,8 +120,8 @@ def adopt_orphans() -> None:
 class Server:
     """Forks, reaps, kills; ends with everything it started when the parent's end of the channel closes."""
 
-    def __init__(self, channel: Channel, submission: type[Submission]) -> None:
-        self.channel, self.submission, self.scratch = channel, submission, Path.cwd()
+    def __init__(self, channel: Channel, submission: type[Submission], scratch: Path) -> None:
+        self.channel, self.submission, self.scratch = channel, submission, scratch
         self.running: dict[int, int] = {}  # pid -> the trial's number
         self.wake, self.woken = socket.socketpair()
         self.wake.setblocking(False)
@@ -136,11 +143,12 @@ class Server:
             except ChannelClosed:
                 pass
             finally:
+                # The parent may be gone.
                 for pid in self.running:
-                    self.kill(pid)
+                    kill_tree(pid)
                     with suppress(ChildProcessError):
                         os.waitpid(pid, 0)
-                shutil.rmtree(self.scratch, ignore_errors=True)  # the parent may be gone
+                shutil.rmtree(self.scratch, ignore_errors=True)
 
     @staticmethod
     def _ignore(number: int, frame: FrameType | None) -> None:
@@ -148,11 +156,6 @@ class Server:
 
     def obey(self) -> None:
         message, fds = self.channel.receive()
-        if message["op"] == "kill":
-            for pid, number in list(self.running.items()):
-                if number == message["number"]:
-                    self.kill(pid)
-            return
         pid = os.fork()
         if pid == 0:
             self.become_trial(message, fds)
@@ -161,7 +164,6 @@ class Server:
         self.running[pid] = message["number"]
         for fd in fds:
             os.close(fd)
-        self.channel.send({"event": "started", "number": message["number"], "pid": pid})
 
     def become_trial(self, message: dict[str, Any], fds: list[int]) -> NoReturn:
         code = 1
@@ -170,7 +172,13 @@ class Server:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.channel.close()
-            run_trial(self.submission, Channel(socket.socket(fileno=fds[0]), takes_fds=True), message, fds[1:])
+            channel = Channel(socket.socket(fileno=fds[0]), takes_fds=True)
+            for stream in (1, 2):
+                os.dup2(fds[1], stream)
+            os.close(fds[1])
+            channel.send({"event": "awake"})
+            channel.receive()  # the parent has to say that the limits hold
+            run_trial(self.submission, channel, message, fds[2:])
             code = 0
         except ChannelClosed:
             code = 0
@@ -180,11 +188,6 @@ class Server:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-
-    @staticmethod
-    def kill(pid: int) -> None:
-        """The trial's process group and whatever of its descendants left the group."""
-        kill_tree(pid)
 
     def reap(self) -> None:
         while self.running:
@@ -198,9 +201,9 @@ class Server:
                 continue
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what the trial itself left behind
-            for stray in psutil.Process().children():  # and what left its group: orphans come to this process
-                if stray.pid not in self.running:
-                    kill_tree(stray.pid)
+            for stray in children(os.getpid()):  # and what left its group: orphans come to this process
+                if stray not in self.running:
+                    kill_tree(stray)
             shutil.rmtree(self.scratch / str(self.running[pid]), ignore_errors=True)
             scale = 1 if sys.platform == "darwin" else 1024
             self.channel.send(
@@ -215,29 +218,44 @@ class Server:
 
 
 def run_trial(submission: type[Submission], channel: Channel, message: dict[str, Any], fds: list[int]) -> None:
-    """One trial, in its own fork: make, fit, then answer what is asked until the parent hangs up."""
-    seed = int(message["seed"])
-    seed_everything(seed)
-    arrays = {spec["name"]: map_array(fd, spec["shape"], spec["dtype"]) for spec, fd in zip(message["arrays"], fds)}
-    snapshots = arrays.pop("snapshots", None)
+    """One trial, in its own fork: come to a fitted model, then answer what is asked until the parent hangs up."""
+    seed_everything(int(message["seed"]))
     place = os.open("/dev/null", os.O_RDONLY)
     os.dup2(place, 0)
     doing = "set up"
     try:
         os.makedirs(message["scratch"], exist_ok=True)  # noqa: PTH103
         os.chdir(message["scratch"])
-        model = submission(message["params"], seed=seed, device=message["device"])
-        model.task_kind = SimpleNamespace(**message["kind"])
-        doing = "fit"
-        model.fit(
-            Split(arrays["train.x"], arrays["train.y"]), Split(arrays["valid.x"], arrays["valid.y"]), Reporter(channel)
-        )
-        synchronise(message["device"])
-        channel.send({"event": "fitted"})
-        doing = "describe itself"
-        channel.send({"event": "described", **facts(model, snapshots, fds[-1])})
+        if message["op"] == "thaw":
+            doing = "take up its pickled model"
+            with os.fdopen(fds[0], "rb") as parcel:
+                parcel.seek(0)
+                model = pickle.load(parcel)  # noqa: S301, the submission's own bytes, in the submission's own sandbox
+            channel.send({"event": "thawed"})
+        else:
+            arrays = {
+                spec["name"]: map_array(fd, spec["shape"], spec["dtype"]) for spec, fd in zip(message["arrays"], fds)
+            }
+            snapshots = arrays.pop("snapshots", None)
+            model = submission(message["params"], seed=message["seed"], device=message["device"])
+            model.task_kind = SimpleNamespace(**message["kind"])
+            doing = "fit"
+            model.fit(
+                Split(arrays["train.x"], arrays["train.y"]),
+                Split(arrays["valid.x"], arrays["valid.y"]),
+                Reporter(channel),
+            )
+            synchronise(message["device"])
+            channel.send({"event": "fitted"})
+            doing = "describe itself"
+            channel.send({"event": "described", **facts(model, snapshots, fds[-1])})
         while True:
             question, handed = channel.receive()
+            if question["op"] == "freeze":
+                doing = "be pickled, which tasks need that ask a second time in another process"
+                freeze(model, handed[0])
+                channel.send({"event": "frozen"})
+                continue
             doing = "predict"
             x = map_array(handed[0], question["shape"], question["dtype"])
             answer = np.asarray(model.predict(x))
@@ -249,21 +267,30 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
         return
     except BaseException as error:  # a submission may raise anything
         traceback.print_exc()
-        kind = "failed"
-        if (
-            isinstance(error, MemoryError)
-            or "out of memory" in str(error).lower()
-            or "can't allocate memory" in str(error).lower()
-        ):
-            kind = "out-of-memory"
-        elif isinstance(error, WrongForm):
-            kind = "invalid"
-        text = (
-            str(error)
-            if isinstance(error, WrongForm)
-            else f"could not {doing}: {one_line(error)}{plugin_line(error, submission)}"
-        )
-        channel.send({"event": "failed", "status": kind, "error": text[:600]})
+        said = str(error) if isinstance(error, WrongForm) else f"could not {doing}: {one_line(error)}"
+        where = "" if isinstance(error, WrongForm) else plugin_line(error, submission)
+        channel.send({"event": "failed", "status": status_of(error), "error": f"{said}{where}"[:600]})
+
+
+def freeze(model: Submission, fd: int) -> None:
+    """Pickle a fitted model into a descriptor."""
+    with os.fdopen(fd, "wb") as parcel:
+        pickle.dump(model, parcel, protocol=5)
+
+
+def status_of(error: BaseException) -> str:
+    """The status that an error of a submission's comes to: which limit it met, if it met one."""
+    said = str(error).lower()
+    if isinstance(error, WrongForm):
+        return "invalid"
+    if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+        return "out-of-memory"
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "disk-limit"
+    if number == errno.EAGAIN or "can't start new thread" in said:
+        return "process-limit"
+    return "failed"
 
 
 def plugin_line(error: BaseException, submission: type[Submission]) -> str:

@@ -1,0 +1,189 @@
+"""The holes that a sandbox must not have: bait that the parent lays out, and a probe that tries to take it from the inside.
+
+``python -m harness.execution.holes TOLD`` prints a JSON object {hole: what happened}. Only the standard library is imported. Each
+attempt is the real one (a connection is made, a file is opened), because what a kernel refuses depends on more than its version.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+SECRET = "the labels"
+OPEN, CLOSED = "open", "closed"
+
+EVERY_SANDBOX = (
+    "read a file",
+    "write a file",
+    "parent's memory",
+    "parent's environment",
+    "signal the parent",
+    "trace the parent",
+    "tcp",
+    "udp",
+    "vsock",
+    "netlink",
+    "abstract socket",
+    "io_uring",
+    "keyring",
+    "bpf",
+    "user namespace",
+    "capabilities",
+    "new privileges",
+)
+MUST_BE_CLOSED = {"sandbox-a": (*EVERY_SANDBOX, "process list", "unlimited disk"), "sandbox-b": EVERY_SANDBOX}
+"""What a tier has to answer with "closed" before it may be called so."""
+
+SYSTEM_CALLS = {
+    # generic numbers of 64-bit Linux: those above 423 are the same on every architecture
+    "io_uring": {"x86_64": 425, "aarch64": 425},
+    "keyring": {"x86_64": 248, "aarch64": 217},
+    "bpf": {"x86_64": 321, "aarch64": 280},
+    "unshare": {"x86_64": 272, "aarch64": 97},
+    "ptrace": {"x86_64": 101, "aarch64": 117},
+}
+CLONE_NEWUSER, PTRACE_ATTACH, PTRACE_DETACH = 0x10000000, 16, 17
+
+
+class Bait:
+    """What only the parent should reach: a file, a folder, its own memory and environment, and sockets that it listens on."""
+
+    def __enter__(self) -> Self:
+        self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-bait-")
+        place = Path(self.folder.name)
+        place.chmod(0o777)
+        (place / "labels").write_text(SECRET)
+        (place / "labels").chmod(0o666)
+        self.tcp, self.udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+        self.abstract = socket.socket(socket.AF_UNIX)
+        for listener in (self.tcp, self.udp):
+            listener.bind(("127.0.0.1", 0))
+        self.abstract.bind(f"\0bakeoff-bait-{os.getpid()}-{id(self)}")
+        self.tcp.listen()
+        self.abstract.listen()
+        self.told = {
+            "parent": os.getpid(),
+            "folder": str(place),
+            "tcp": self.tcp.getsockname()[1],
+            "udp": self.udp.getsockname()[1],
+            "abstract": self.abstract.getsockname()[1:].decode(),
+        }
+        return self
+
+    def judge(self, said: Mapping[str, str]) -> dict[str, str]:
+        """What the probe said, corrected by what really arrived here."""
+        answers = {str(hole): str(answer) for hole, answer in said.items()}
+        self.udp.setblocking(False)
+        with suppress(BlockingIOError):
+            self.udp.recv(1)
+            answers["udp"] = OPEN
+        if (Path(self.folder.name) / "written").exists():
+            answers["write a file"] = OPEN
+        return answers
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for listener in (self.tcp, self.udp, self.abstract):
+            listener.close()
+        self.folder.cleanup()
+
+
+def main() -> None:
+    told = json.loads(sys.argv[1])
+    print(json.dumps(probe(told)))
+
+
+def probe(told: Mapping[str, Any]) -> dict[str, str]:
+    """Try every hole. An error is "closed"; whatever works is "open"."""
+    parent, folder = int(told["parent"]), Path(told["folder"])
+    attempts: dict[str, Callable[[], object]] = {
+        "read a file": lambda: (folder / "labels").read_text(),
+        "write a file": lambda: (folder / "written").write_text("here"),
+        "parent's memory": lambda: os.close(os.open(f"/proc/{parent}/mem", os.O_RDONLY)),
+        "parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
+        "signal the parent": lambda: os.kill(parent, 0) if parent != os.getpid() else refuse(),
+        "trace the parent": lambda: call("ptrace", PTRACE_ATTACH, parent, 0, 0),
+        "process list": lambda: refuse() if not strangers() else None,
+        "tcp": lambda: socket.create_connection(("127.0.0.1", told["tcp"]), timeout=2),
+        "udp": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", told["udp"])),
+        "vsock": lambda: socket.socket(socket.AF_VSOCK),
+        "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "abstract socket": lambda: socket.socket(socket.AF_UNIX).connect(f"\0{told['abstract']}"),
+        "io_uring": lambda: call("io_uring", 1, ctypes.create_string_buffer(256)),
+        "keyring": lambda: call("keyring", b"user", b"bakeoff", b"x", 1, -2),
+        "bpf": lambda: call("bpf", 0, ctypes.create_string_buffer(128), 128),
+        "user namespace": lambda: call("unshare", CLONE_NEWUSER),
+        "capabilities": lambda: refuse() if int(status("CapEff"), 16) == 0 else None,
+        "new privileges": lambda: refuse() if status("NoNewPrivs") == "1" else None,
+        "unlimited disk": lambda: refuse() if limited("/tmp") and limited("/dev/shm") else None,  # noqa: S108
+    }
+    return {hole: attempt(action) for hole, action in attempts.items()}
+
+
+def attempt(action: Callable[[], object]) -> str:
+    try:
+        action()
+    except OSError:
+        return CLOSED
+    return OPEN
+
+
+def refuse() -> None:
+    raise PermissionError
+
+
+def call(name: str, *arguments: Any) -> int:
+    """A system call by its number. Raises OSError where the kernel refuses it."""
+    number = SYSTEM_CALLS[name].get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"the number of {name} on {platform.machine()} is not known here")
+    libc = ctypes.CDLL(None, use_errno=True)
+    answer = libc.syscall(ctypes.c_long(number), *arguments)
+    if answer == -1:
+        raise OSError(ctypes.get_errno(), name)
+    if name == "ptrace":  # let go again of what should never have been caught
+        libc.syscall(ctypes.c_long(number), PTRACE_DETACH, arguments[1], 0, signal.SIGCONT)
+    return int(answer)
+
+
+def status(field: str) -> str:
+    """A field of this process's /proc/self/status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return line.split()[1]
+    return ""
+
+
+def strangers() -> list[int]:
+    """Processes that are neither this one nor its parents."""
+    own, pid = set(), os.getpid()
+    while pid > 0:
+        own.add(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and int(entry.name) not in own]
+
+
+def limited(folder: str) -> bool:
+    """Whether a folder is a filesystem of a bounded size of its own, at most a tenth of a terabyte."""
+    facts = os.statvfs(folder)
+    return facts.f_blocks * facts.f_frsize < 10**11 and os.stat(folder).st_dev != os.stat("/").st_dev  # noqa: PTH116
+
+
+if __name__ == "__main__":
+    main()

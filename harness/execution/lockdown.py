@@ -1,0 +1,137 @@
+"""The first thing that runs in a child: give up what it may not have, then become the module that was asked for.
+
+``python -m harness.execution.lockdown SETTINGS MODULE [ARGUMENT...]``. Nothing that starts a thread is imported before the locks
+are on, because Landlock binds the thread that calls it and those that it starts. bubblewrap brings its own seccomp filter along;
+where there is no bubblewrap the filter is loaded here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+FORBIDDEN = (
+    # other processes and their memory
+    "ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_getfd pidfd_open pidfd_send_signal "
+    # the kernel's larger and younger doors
+    "io_uring_setup io_uring_enter io_uring_register bpf perf_event_open userfaultfd keyctl add_key request_key "
+    "open_by_handle_at name_to_handle_at fanotify_init lookup_dcookie syslog "
+    # mounts and namespaces
+    "mount umount2 pivot_root chroot fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr unshare setns "
+    # the machine itself
+    "reboot swapon swapoff kexec_load kexec_file_load init_module finit_module delete_module acct quotactl quotactl_fd "
+    "settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname iopl ioperm vhangup mknod mknodat"
+).split()
+"""System calls that no model needs. They fail with EPERM, which a library can live with."""
+
+NEW_NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
+"""CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of linux/sched.h."""
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+AF_UNIX = 1
+
+
+def seccomp_filter(*, sockets: bool) -> Any:
+    """What a sandboxed process may not ask of the kernel. ``sockets``: Unix sockets are let through, the rest never is."""
+    import pyseccomp as seccomp
+
+    denied, absent = seccomp.ERRNO(errno.EPERM), seccomp.ERRNO(errno.ENOSYS)
+    rules = seccomp.SyscallFilter(seccomp.ALLOW)
+    for name in FORBIDDEN:
+        try:
+            number = seccomp.resolve_syscall(seccomp.Arch.NATIVE, name)
+        except (ValueError, RuntimeError):
+            continue
+        if number >= 0:  # this architecture has it
+            rules.add_rule(denied, name)
+    for flag in NEW_NAMESPACES:
+        rules.add_rule(denied, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
+    rules.add_rule(
+        absent, "clone3"
+    )  # its flags lie in memory, where no filter can look; the C library goes back to clone
+    for request in (TIOCSTI, TIOCLINUX):
+        rules.add_rule(denied, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
+    refused = seccomp.ERRNO(errno.EACCES)
+    if sockets:
+        rules.add_rule(refused, "socket", seccomp.Arg(0, seccomp.NE, AF_UNIX))
+    else:
+        rules.add_rule(refused, "socket")
+    return rules
+
+
+def export_filter(file: IO[bytes]) -> None:
+    """The filter of `seccomp_filter` as the program that bubblewrap loads."""
+    seccomp_filter(sockets=True).export_bpf(file)
+
+
+def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
+    """Landlock: nothing but these paths; no TCP; no signal or abstract socket to anything outside, where the kernel knows how."""
+    from landlock import FSAccess, Ruleset, landlock_abi_version
+    from landlock.plumbing import RulesetAttr, get_create_ruleset
+
+    class WideAttr(RulesetAttr):  # type: ignore[misc]
+        """The ruleset's later fields, which the library does not know yet."""
+
+        _fields_ = [("handled_access_net", ctypes.c_uint64), ("scoped", ctypes.c_uint64)]
+
+    class Wide(Ruleset):  # type: ignore[misc]
+        def __post_init__(self) -> None:
+            abi = landlock_abi_version()
+            tcp = 0b11 if abi >= 4 else 0  # bind and connect
+            scopes = 0b11 if abi >= 6 else 0  # abstract Unix sockets and signals
+            attributes = WideAttr(FSAccess.all(), tcp, scopes)
+            size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+            object.__setattr__(self, "_fd", get_create_ruleset()(ctypes.byref(attributes), size, 0))
+
+    rules = Wide()
+    look = FSAccess.EXECUTE | FSAccess.READ_FILE | FSAccess.READ_DIR
+    for paths, access in ((read, look), (write, FSAccess.all())):
+        for path in paths:
+            if os.path.isdir(path):  # noqa: PTH112, pathlib costs time in every child
+                rules.allow(path, rules=access)
+            elif os.path.exists(path):  # noqa: PTH110
+                rules.allow(path, rules=access & FSAccess.all_file())
+    ctypes.set_errno(0)
+    rules.apply()
+
+
+def change_user(uid: int) -> None:
+    """Become nobody in particular. A container may not have so high a number; every Linux has 65534."""
+    os.setgroups([])
+    try:
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    except OSError:
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+
+
+def lock(settings: Mapping[str, Any]) -> None:
+    """Everything that ``settings`` asks for, in an order in which each step is still allowed. Raises where one fails."""
+    for name, limit in settings.get("rlimits", {}).items():
+        number = getattr(resource, name)
+        hard = resource.getrlimit(number)[1]
+        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(number, (value, value))
+    if settings.get("uid") is not None:
+        change_user(int(settings["uid"]))
+    if "read" in settings:
+        restrict_files(settings["read"], settings["write"])
+    if settings.get("seccomp"):
+        seccomp_filter(sockets=False).load()
+
+
+def main() -> None:
+    lock(json.loads(sys.argv[1]))
+    sys.argv = sys.argv[2:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,389 @@
+"""The parent's side of one trial: a fork that fits and answers, watched, and believed in nothing without looking.
+
+Whatever goes wrong comes out as a `TrialFailed` with one of the statuses of a row. All times are by this process's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, Self
+
+import psutil
+
+from harness.contract import Array, Data, InvalidPrediction, Kind, Limits
+from harness.execution import cgroups
+from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
+from harness.execution.memory import Parcel, Shared
+from harness.execution.processes import kill, tree
+from harness.execution.watch import Excess, Watch, advice, excess_of, size
+from harness.execution.worker import TEXT_LIMIT
+
+EXIT_LIMIT = 5.0
+"""Seconds that a killed trial may take to be reported as gone before its whole worker is given up."""
+LOG_LIMIT = 64 * 1024
+SAID_BY_CHILD = ("failed", "out-of-memory", "invalid", "process-limit", "disk-limit")
+"""The statuses that a child may give itself; none of them is to its advantage."""
+
+
+class TrialFailed(Exception):
+    """A trial that gave no valid answer. ``status`` is a row's, any but complete."""
+
+    def __init__(self, status: str, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+
+
+class TrialPruned(Exception):
+    """A trial that the search ended."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit cost and left. ``snapshots`` are sheets of pictures from training, oldest first."""
+
+    seconds: float
+    n_parameters: int | None
+    summary: str
+    snapshots: Array | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Peak resident memory in bytes, and processor seconds, of a trial that has ended."""
+
+    peak_memory: int
+    cpu_seconds: float
+
+
+class FitData:
+    """What every trial of a task is given: train and valid in shared memory, and the kind's fields. Close it when done."""
+
+    def __init__(self, data: Data, kind: Kind) -> None:
+        self.kind = {"name": kind.name, **kind.settings()}
+        self.arrays = {
+            f"{part}.{axis}": Shared.of(array)
+            for part, split in (("train", data.train), ("valid", data.valid))
+            for axis, array in (("x", split.x), ("y", split.labels))
+        }
+        self.snapshots = kind.snapshots()
+
+    def close(self) -> None:
+        for shared in self.arrays.values():
+            shared.close()
+
+
+class Log:
+    """The end of what a submission's processes print. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.pieces: deque[bytes] = deque()
+        self.kept = 0
+        self.lock = threading.Lock()
+
+    def add(self, piece: bytes) -> None:
+        with self.lock:
+            self.pieces.append(piece)
+            self.kept += len(piece)
+            while self.kept - len(self.pieces[0]) > LOG_LIMIT:
+                self.kept -= len(self.pieces.popleft())
+
+    @property
+    def text(self) -> str:
+        with self.lock:
+            return b"".join(self.pieces)[-LOG_LIMIT:].decode(errors="replace")
+
+    def drain(self, fd: int, most: int | None, full: Callable[[], None]) -> threading.Thread:
+        """Read a pipe to its end, in a thread that then closes it; ``full`` is called once more than ``most`` bytes have come."""
+
+        def read() -> None:
+            came = 0
+            while piece := os.read(fd, 1 << 16):
+                before, came = came, came + len(piece)
+                self.add(piece)
+                if most is not None and before <= most < came:
+                    full()
+            os.close(fd)
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        return thread
+
+
+class Home(Protocol):
+    """What a trial needs of the worker that it is a fork of."""
+
+    limits: Limits
+    log: Log
+    trials: dict[int, Trial]
+
+    def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None: ...
+    def give_up(self) -> None: ...
+
+
+class Trial:
+    """One fork: `fit`, then `predict` any number of times. Leaving the ``with`` block ends the process; then `usage` is known."""
+
+    def __init__(
+        self,
+        worker: Home,
+        message: Mapping[str, Any],
+        arrays: Mapping[str, Shared],
+        *,
+        handed: Sequence[int] = (),
+        sheet_of: FitData | None = None,
+        time_limit: float,
+        scratch: Path | None,
+    ) -> None:
+        self.worker, self.time_limit, self.scratch = worker, time_limit, scratch
+        self.usage = Usage(0, 0.0)
+        self.deadline = time.monotonic() + time_limit
+        self.killed = self.closed = False
+        self.exceeded: Excess | None = None
+        self.process: psutil.Process | None = None
+        self.group: cgroups.Group | None = None
+        self.watch: Watch | None = None
+        ours, theirs = socket.socketpair()
+        self.channel = Channel(ours, tells_pid=True)
+        self.mailbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.sheet = sheet_of.snapshots if sheet_of else None
+        self.sheet_memory = Shared(self.sheet.shape, self.sheet.dtype) if self.sheet else None
+        given = dict(arrays) | ({"snapshots": self.sheet_memory} if self.sheet_memory else {})
+        out, printed = os.pipe()
+        self.printing = worker.log.drain(out, worker.limits.output, self._printed_too_much)
+        self.started = time.monotonic()
+        try:
+            fds = [theirs.fileno(), printed, *handed, *(array.fd for array in given.values())]
+            worker.post({**message, "arrays": [array.spec(name) for name, array in given.items()]}, fds, self)
+        finally:
+            theirs.close()
+            os.close(printed)
+
+    number: int
+    """Given by the worker when it posts the message."""
+
+    def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> Fitted:
+        """Wait for the fit. ``on_report(loss)`` may answer True to end the trial: TrialPruned. Raises TrialFailed."""
+        self._begin()
+        while (message := self._receive()).get("event") == "report":
+            loss = real(message.get("loss"))
+            prune = on_report(float("nan") if loss is None else loss)
+            self._send({"prune": prune})
+            if prune:
+                raise TrialPruned
+        seconds = time.monotonic() - self.started
+        self._expect(message, "fitted")
+        facts = self._receive()
+        self._expect(facts, "described")
+        kept = whole(facts.get("snapshots"))
+        pictures = self.sheet_memory.read(self.sheet)[:kept] if self.sheet_memory and self.sheet and kept else None
+        return Fitted(seconds, whole(facts.get("n_parameters")), text(facts.get("summary"), TEXT_LIMIT), pictures)
+
+    def predict(self, x: Array, kind: Kind) -> tuple[Array, float]:
+        """The answer to ``x``, verified, and the seconds it took. Raises TrialFailed."""
+        forms = kind.forms(x)
+        with Shared.of(x) as question, Shared.blank(forms) as answer:
+            started = time.monotonic()
+            self._send(
+                {
+                    "op": "predict",
+                    "shape": question.shape,
+                    "dtype": question.dtype,
+                    "forms": [{"name": form.name, "shape": form.shape, "dtype": form.dtype} for form in forms],
+                },
+                [question.fd, answer.fd],
+            )
+            message = self._receive()
+            self._expect(message, "predicted")
+            seconds = time.monotonic() - started
+            chosen = [form for form in forms if form.name == message.get("form")]
+            if not chosen:
+                raise TrialFailed(
+                    "invalid", f"the answer's form should be one of {', '.join(form.name for form in forms)}"
+                )
+            copy = answer.read(chosen[0])
+        try:
+            kind.verify(copy, x)
+        except InvalidPrediction as error:
+            raise TrialFailed("invalid", str(error)) from error
+        return copy, seconds
+
+    def freeze(self) -> Parcel:
+        """The fitted model as bytes that nobody can change any more, for `Worker.thaw`. Raises TrialFailed; close it when done."""
+        parcel = Parcel()
+        try:
+            self._send({"op": "freeze"}, [parcel.fd])
+            self._expect(self._receive(), "frozen")
+            parcel.seal()
+        except OSError as error:
+            parcel.close()
+            raise TrialFailed("invalid", f"the pickled model is still being written to: {error}") from error
+        except BaseException:
+            parcel.close()
+            raise
+        return parcel
+
+    def thaw(self) -> None:
+        """Wait until a frozen model is back. Raises TrialFailed."""
+        self._begin()
+        self._expect(self._receive(), "thawed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and kind is not TrialPruned:
+            self.kill()
+        self.close()
+
+    def close(self) -> None:
+        """End the process and everything that it started; closing again does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        self.channel.close()
+        self._exited()
+        if self.watch:
+            self.watch.stop()
+        self.kill()  # what it left running
+        if self.group:
+            self.usage = Usage(max(self.usage.peak_memory, self.group.peak_memory), self.usage.cpu_seconds)
+            self.group.close()
+        self.worker.trials.pop(self.number, None)
+        if self.sheet_memory:
+            self.sheet_memory.close()
+
+    def kill(self) -> None:
+        """Kill the trial and what it started, as far as can be seen from here. The worker's process does so too when it reaps."""
+        if self.group:
+            self.group.kill()
+        if self.process and self.process.is_running():  # the number may be another process's by now
+            for pid in tree(self.process.pid):
+                kill(pid)
+        self.killed = True
+
+    def _begin(self) -> None:
+        """Let the fork begin, once it is known by the kernel's word which process it is, and its limits hold."""
+        try:
+            message, _ = self.channel.receive(self.deadline)
+        except TimeoutError:
+            self._raise_timeout()
+        except ChannelClosed:
+            self._raise_death()
+        self._expect(message, "awake")
+        limits, pid = self.worker.limits, self.channel.pid
+        if pid:
+            with suppress(psutil.Error):
+                self.process = psutil.Process(pid)
+            self.group = cgroups.make(limits.memory, limits.processes)
+            with suppress(OSError):
+                if self.group:
+                    self.group.add(pid)
+            self.watch = Watch(pid, limits, self._end, self.group, self.scratch)
+        self._send({"op": "go"})
+
+    def _end(self, excess: Excess) -> None:
+        """A limit was exceeded. Called from the thread that saw it."""
+        self.exceeded = self.exceeded or excess
+        self.kill()
+
+    def _printed_too_much(self) -> None:
+        most = self.worker.limits.output or 0
+        self._end(Excess("output-limit", f"printed more than {size(most)}; {advice('output', size(most))}"))
+
+    def _exited(self) -> int | None:
+        """Wait for the end of the process; its exit code, or None where the whole worker is gone."""
+        for patience in (EXIT_LIMIT, EXIT_LIMIT):
+            try:
+                message = self.mailbox.get(timeout=patience)
+            except queue.Empty:
+                self.kill()
+                continue
+            self.mailbox.put(message)
+            if message is None:
+                return None
+            peak = max(whole(message.get("peak_memory")) or 0, self.watch.peak if self.watch else 0)
+            self.usage = Usage(peak, real(message.get("cpu_seconds")) or 0.0)
+            code = message.get("code")
+            return code if isinstance(code, int) else None
+        self.worker.give_up()
+        return None
+
+    def _send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        try:
+            self.channel.send(message, fds)
+        except ChannelClosed:
+            self._raise_death()
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            message, _ = self.channel.receive(self.deadline)
+        except TimeoutError:
+            self._raise_timeout()
+        except ChannelClosed:
+            self._raise_death()
+        # A limit may have cost it a child and not itself: what it says then is worth nothing.
+        if excess := self._excess():
+            raise TrialFailed(excess.status, excess.error)
+        if message.get("event") == "failed":
+            status = message.get("status")
+            raise TrialFailed(
+                status if status in SAID_BY_CHILD else "failed",
+                line(message.get("error")) or "it failed and said nothing of why",
+            )
+        return message
+
+    def _excess(self) -> Excess | None:
+        if self.exceeded is None and self.group:
+            self.exceeded = excess_of(self.group, self.worker.limits)
+        return self.exceeded
+
+    def _expect(self, message: Mapping[str, Any], event: str) -> None:
+        if message.get("event") != event:
+            raise TrialFailed("invalid", f"the process should have said {event!r}; it said {json.dumps(message)[:80]}")
+
+    def _raise_timeout(self) -> NoReturn:
+        raise TrialFailed(
+            "timeout", f"took more than {self.time_limit:g} s for fit and predict; raise --time-limit or do less"
+        )
+
+    def _raise_death(self) -> NoReturn:
+        ended_here = self.killed
+        code = self._exited()
+        if excess := self._excess():
+            raise TrialFailed(excess.status, excess.error)
+        if code is None:
+            raise TrialFailed("failed", "the submission's process is gone: it was killed, or killed itself")
+        if self.killed and not ended_here:
+            raise TrialFailed("failed", "its process closed its channel, or sent what is no message, and was ended")
+        if code == -signal.SIGXCPU:
+            raise TrialFailed("cpu-limit", f"computed too long; {advice('cpu', self.worker.limits.cpu_seconds)} s")
+        if code == -signal.SIGKILL:
+            raise TrialFailed(
+                "out-of-memory",
+                "killed by the system, most likely because memory ran out; use a smaller model or batch",
+            )
+        raise TrialFailed("failed", f"its process ended before it answered ({exit_reason(code)})")
+
+
+def exit_reason(code: int | None) -> str:
+    """What an exit code of `subprocess` says, None being a process that runs on."""
+    if code is None:
+        return "it closed its channel"
+    if code < 0:
+        with suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"

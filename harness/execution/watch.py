@@ -1,0 +1,150 @@
+"""What a trial uses while it runs, seen from outside, and the end of one that uses more than its limits.
+
+The kernel's own limits (control groups, resource limits, the size of the sandbox's folders) hold at every moment but see one
+process or say nothing; this thread looks a few times a second, adds up over all processes of the trial, and gives the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.contract import Limits
+from harness.execution.cgroups import Group
+from harness.execution.processes import tree
+
+INTERVAL = 0.1
+"""Seconds between two looks."""
+PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+MEBIBYTE = 1 << 20
+STANDARD = Limits(processes=512, output=64 * MEBIBYTE, disk=1024 * MEBIBYTE)
+"""Where neither task nor command says. Memory is a share of the machine's, see `default_memory`."""
+SHARE = 0.8
+
+
+def default_memory(at_once: int) -> int:
+    """Bytes for each of this many trials at once: together, four fifths of the machine."""
+    return int(SHARE * os.sysconf("SC_PHYS_PAGES") * PAGE / at_once)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """A limit that was exceeded: the row's status, and the sentence."""
+
+    status: str
+    error: str
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} GB"
+
+
+@dataclass
+class Usage:
+    """What a tree of processes uses now: bytes, seconds, processes and threads."""
+
+    memory: int = 0
+    cpu_seconds: float = 0.0
+    processes: int = 0
+
+
+def usage(pid: int, *, exact_above: int | None) -> Usage:
+    """What the tree under a process uses. Pages that processes share are counted once, where the sum would pass ``exact_above``."""
+    members = tree(pid)
+    total = Usage()
+    for member in members:
+        try:
+            stat = Path("/proc", str(member), "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total.memory += int(stat[21]) * PAGE
+        total.cpu_seconds += sum(map(int, stat[11:15])) / TICK  # its own, and its children's that have ended
+        total.processes += int(stat[17])
+    if exact_above is not None and total.memory > exact_above:
+        total.memory = sum(map(own_memory, members))
+    return total
+
+
+def own_memory(pid: int) -> int:
+    """Resident bytes, those shared with other processes divided among them; 0 for a process that has gone."""
+    with suppress(OSError):
+        for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def disk_use(folder: Path) -> int:
+    """Bytes that the files under a folder take."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118, as os.walk gives them
+    return total
+
+
+class Watch:
+    """Looks at one trial until it is stopped; calls ``end`` once, with what was exceeded."""
+
+    def __init__(
+        self, pid: int, limits: Limits, end: Callable[[Excess], None], group: Group | None, scratch: Path | None
+    ) -> None:
+        self.pid, self.limits, self.end, self.group, self.scratch = pid, limits, end, group, scratch
+        self.peak = 0
+        self.stopped = threading.Event()
+        threading.Thread(target=self._look_until_stopped, daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def _look_until_stopped(self) -> None:
+        while not self.stopped.wait(INTERVAL):
+            if excess := self.look():
+                self.end(excess)
+                return
+
+    def look(self) -> Excess | None:
+        """What is exceeded now, if anything."""
+        limits = self.limits
+        if self.group and (excess := excess_of(self.group, limits)):
+            return excess
+        now = usage(self.pid, exact_above=limits.memory)
+        self.peak = max(self.peak, now.memory)
+        if not self.group and limits.memory is not None and now.memory > limits.memory:
+            return Excess(
+                "out-of-memory", f"used {size(now.memory)} of memory; {advice('memory', size(limits.memory))}"
+            )
+        if limits.cpu_seconds is not None and now.cpu_seconds > limits.cpu_seconds:
+            return Excess(
+                "cpu-limit", f"computed for {now.cpu_seconds:.4g} s; {advice('cpu', f'{limits.cpu_seconds:g} s')}"
+            )
+        if not self.group and limits.processes is not None and now.processes >= limits.processes:
+            return Excess(
+                "process-limit", f"had {now.processes} processes and threads; {advice('process', limits.processes)}"
+            )
+        if self.scratch and limits.disk is not None and (used := disk_use(self.scratch)) > limits.disk:
+            return Excess("disk-limit", f"wrote {size(used)}; {advice('disk', size(limits.disk))}")
+        return None
+
+
+def excess_of(group: Group, limits: Limits) -> Excess | None:
+    """What the kernel refused a group."""
+    if group.out_of_memory and limits.memory is not None:
+        return Excess("out-of-memory", f"needed more memory than it may have; {advice('memory', size(limits.memory))}")
+    if group.refused_processes:
+        return Excess("process-limit", f"started too many processes and threads; {advice('process', limits.processes)}")
+    return None
+
+
+def advice(limit: str, value: object) -> str:
+    return f"the limit is {value}, --{limit}-limit raises it"
