@@ -62,6 +62,8 @@ class Result:
     """The tier that the code really ran under: sandbox-a, sandbox-b, process; or file, for predictions that came as one."""
     probe: dict[str, str] = field(default_factory=dict)
     """What was tried from inside that tier on this machine, and whether it was open or closed."""
+    source: str = ""
+    """The plug-in's file among the kept ones, with ``:Object`` where one was named."""
     source_sha256: str = ""
     data_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
