@@ -114,15 +114,15 @@ class Store:
 
     def keep(self, result_id: str, name: str, content: bytes) -> None:
         """Keep a file beside a result: whole or not at all, whenever the process ends. Raises StoreError."""
-        folder = self.artefacts(result_id)
-        unfinished = folder / f".{name}.new"
+        place = self.artefacts(result_id) / name
+        unfinished = place.with_name(f".{place.name}.new")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             unfinished.write_bytes(content)
-            unfinished.replace(folder / name)
+            unfinished.replace(place)
         except OSError as error:
             raise StoreError(
-                f"{folder / name} could not be written ({error.strerror}); what was recorded before is safe, "
+                f"{place} could not be written ({error.strerror}); what was recorded before is safe, "
                 "and the same command goes on from there"
             ) from error
 
