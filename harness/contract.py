@@ -293,6 +293,8 @@ class Submission(ABC):
     kind: ClassVar[str | tuple[str, ...]]
     space: ClassVar[Mapping[str, Distribution]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
+    files: ClassVar[str | tuple[str, ...]] = ()
+    """Files beside the plug-in that it reads (``Path(__file__).parent / name``), a literal. Modules come by themselves."""
     task_kind: SimpleNamespace
     snapshots: Sequence[Array] = ()
     """Pictures kept during training, oldest first, each of `Kind.snapshots` shape without its first axis."""

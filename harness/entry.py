@@ -49,7 +49,7 @@ class Settings:
     time_limit: float | None
     slots: Slots
     isolation: Isolation
-    limits: Limits = Limits()
+    limits: Limits = Limits()  # noqa: RUF009, frozen
 
 
 class Ground:

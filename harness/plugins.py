@@ -94,6 +94,8 @@ class Bundle:
     files: tuple[tuple[str, bytes], ...]
     object: str | None = None
     module: str | None = None
+    package: Path | None = None
+    """Where the top package of an installed ``module`` is."""
 
     @property
     def sha256(self) -> str:
@@ -232,7 +234,11 @@ def bundle(source: Source) -> Bundle:
             contents.append((name, place.read_bytes()))
         except OSError as error:
             raise PluginError(f"{place}, which {source.name} needs, cannot be read: {error.strerror}") from error
-    return Bundle(source.name, tuple(contents), source.object, source.module)
+    package = None
+    if source.module is not None:
+        depth = source.module.count(".") + (source.path.name == "__init__.py")
+        package = source.path.parents[depth - 1] if depth else source.path
+    return Bundle(source.name, tuple(contents), source.object, source.module, package)
 
 
 def _helpers(folder: Path, path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -10,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from conftest import REPOSITORY, Command, hostile, write
 
 import harness
+from harness.contract import PluginError
 from harness.evaluate import tune
 from harness.execution.trial import TrialFailed
 from leaderboard import Store
@@ -97,10 +100,11 @@ def test_a_changed_source_is_another_entry(tiny: Path) -> None:
 def test_a_failed_entry_is_tried_again(tiny: Path) -> None:
     flag = tiny / "flag"
     bad = hostile(tiny, "bad", f"assert os.path.exists({str(flag)!r}), 'no flag'")
-    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, home=tiny / "home")
+    trusted = {"isolation_tier": "process", "home": tiny / "home"}  # a sandbox would not see the flag
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, **trusted)
     assert row["status"] == "failed" and "no flag" in row["error"]
     flag.touch()
-    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, home=tiny / "home")
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, **trusted)
     assert row["status"] == "complete"
 
 
@@ -300,19 +304,70 @@ def test_json_stays_one_document_whatever_a_task_prints(tiny: Path, bakeoff: Com
     assert json.loads(done.stdout)["rows"] and "loading" in done.stderr
 
 
-def test_a_source_that_changes_during_the_run_is_not_scored_under_its_old_name(tiny: Path) -> None:
+def test_what_is_hashed_is_what_runs_and_is_kept(tiny: Path) -> None:
+    """A file that changes while the run is on changes nothing: its content was read once."""
     other = hostile(tiny, "other")
-    hostile(tiny, "editor", f"open({str(other)!r}, 'a').write('# changed')\ntime.sleep(1)")
-    rows = harness.run(str(tiny / "tiny.py"), [str(tiny / "editor.py"), str(other)], seeds=1, home=tiny / "home")
+    before = other.read_bytes()
+    hostile(tiny, "editor", f"open({str(other)!r}, 'a').write('\\nraise ValueError')\ntime.sleep(1)")
+    rows = harness.run(
+        str(tiny / "tiny.py"),
+        [str(tiny / "editor.py"), str(other)],
+        seeds=1,
+        isolation_tier="process",
+        home=tiny / "home",
+    )
     by_name = {row["submission"]: row for row in rows}
-    assert by_name["editor"]["status"] == "complete"
-    assert by_name["other"]["status"] == "failed" and "changed after the run began" in by_name["other"]["error"]
+    assert other.read_bytes() != before
+    assert by_name["editor"]["status"] == by_name["other"]["status"] == "complete"
+    assert by_name["other"]["source_sha256"] == hashlib.sha256(before).hexdigest()
+    kept = tiny / "home" / "artefacts" / by_name["other"]["result_id"] / "source" / "other.py"
+    assert kept.read_bytes() == before
+
+
+HELPER = """
+import numpy as np
+from folder.deeper import ANSWER
+
+def answer(n):
+    return np.full(n, ANSWER)
+"""
+
+
+def test_helpers_and_named_files_come_along_and_are_hashed(tiny: Path) -> None:
+    """Modules that a plug-in imports from its own folder, theirs in turn, and the files that it names; nothing else of the folder."""
+    (tiny / "helper.py").write_text(HELPER)
+    (tiny / "folder").mkdir()
+    (tiny / "folder" / "__init__.py").touch()
+    (tiny / "folder" / "deeper.py").write_text("ANSWER = 1\n")
+    (tiny / "numpy.py").write_text("raise ValueError('shadowed')")
+    np.save(tiny / "weights.npy", np.arange(3))
+    nosy = (
+        "here = os.path.dirname(__file__)\n"
+        "assert sorted(os.listdir(here)) == ['folder', 'helper.py', 'model.py', 'weights.npy'], os.listdir(here)\n"
+        "assert np.load(os.path.join(here, 'weights.npy')).sum() == 3"
+    )
+    model = hostile(tiny, "model", nosy, predict="return helper.answer(len(x))", top="import helper")
+    model.write_text(model.read_text().replace("    space", "    files = ('weights.npy',)\n    space"))
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(model)], seeds=1, home=tiny / "home")
+    assert row["error"] is None
+    (tiny / "folder" / "deeper.py").write_text("ANSWER = 2\n")
+    (again,) = harness.run(str(tiny / "tiny.py"), [str(model)], seeds=1, home=tiny / "home")
+    assert again["result_id"] != row["result_id"] and again["source_sha256"] != row["source_sha256"]
+
+
+@pytest.mark.parametrize("name", ["../tiny.py", "/etc/passwd", "missing.npy"])
+def test_files_outside_the_folder_or_missing_are_refused(name: str, tiny: Path) -> None:
+    model = hostile(tiny, "model")
+    model.write_text(model.read_text().replace("    space", f"    files = ({name!r},)\n    space"))
+    with pytest.raises(PluginError, match="beside the plug-in|cannot be read"):
+        harness.run(str(tiny / "tiny.py"), [str(model)], home=tiny / "home")
 
 
 def test_a_tune_that_failed_is_tried_again(tiny: Path) -> None:
     flag = tiny / "flag"
     bad = hostile(tiny, "bad", f"assert os.path.exists({str(flag)!r}), 'no flag'", space="{'a': Float(0, 1)}")
     with pytest.raises(TrialFailed, match="no flag"):
-        tune(str(tiny / "tiny.py"), str(bad), trials=2, home=tiny / "home")
+        tune(str(tiny / "tiny.py"), str(bad), trials=2, isolation_tier="process", home=tiny / "home")
     flag.touch()
-    assert tune(str(tiny / "tiny.py"), str(bad), trials=2, home=tiny / "home").n_failed == 0
+    again = tune(str(tiny / "tiny.py"), str(bad), trials=2, isolation_tier="process", home=tiny / "home")
+    assert again.n_failed == 0

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-SECRET = "the labels"
+SECRET = "the labels"  # noqa: S105
 OPEN, CLOSED = "open", "closed"
 
 EVERY_SANDBOX = (
@@ -110,7 +110,7 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
     """Try every hole. An error is "closed"; whatever works is "open"."""
     parent, folder = int(told["parent"]), Path(told["folder"])
     attempts: dict[str, Callable[[], object]] = {
-        "read a file": lambda: (folder / "labels").read_text(),
+        "read a file": (folder / "labels").read_text,
         "write a file": lambda: (folder / "written").write_text("here"),
         "parent's memory": lambda: os.close(os.open(f"/proc/{parent}/mem", os.O_RDONLY)),
         "parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),

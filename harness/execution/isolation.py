@@ -61,13 +61,16 @@ _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 
 @dataclass(frozen=True)
 class Room:
-    """What one sandboxed process gets: ``disk`` bytes to write, ``rlimits`` by name, GPU ``devices``, a ``number`` of its own."""
+    """What one process gets: ``disk`` bytes to write, ``rlimits`` by name, a ``number`` of its own, and files ``shown`` to it
+    beside the libraries.
+    """
 
     scratch: Path
     disk: int = 1 << 30
     rlimits: Mapping[str, int] = field(default_factory=dict)
     number: int = 0
     threads: int = 1
+    shown: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,12 @@ class Isolation:
             uid = other_user(room) if os.getuid() == 0 and readable_by_others() else None
             if uid is not None:
                 os.chown(room.scratch, uid, uid)
-            locks |= {"uid": uid, "seccomp": True, "read": readable(), "write": [str(room.scratch), *device_nodes()]}
+            locks |= {
+                "uid": uid,
+                "seccomp": True,
+                "read": [*readable(), *map(str, room.shown)],
+                "write": [str(room.scratch), *device_nodes()],
+            }
             drop = ["--bounding-set", "-all"] if os.getuid() == 0 and uid is None else []
             before = ["setpriv", *drop, "--inh-caps", "-all", "--ambient-caps", "-all", "--pdeathsig", "KILL", "--"]
             command = [*before, *python, json.dumps(locks), *arguments]
@@ -154,33 +162,30 @@ class Isolation:
             made.update(missing)
             return [word for parent in missing for word in ("--perms", "0755", "--dir", str(parent))]
 
-        command += ["--ro-bind", "/usr", "/usr"]
-        made.add(Path("/usr"))
+        command += ["--proc", "/proc", "--dev", "/dev"]
+        for place in ("/dev/shm", "/tmp"):  # noqa: S108, the sandbox's own
+            command += ["--size", str(room.disk), "--perms", "1777", "--tmpfs", place]
+        command += ["--perms", "1777", "--dir", INSIDE, "--ro-bind", "/usr", "/usr"]
+        made.update(map(Path, ("/usr", "/dev", "/tmp")))  # noqa: S108, libraries may lie below /tmp
         for name in ("bin", "sbin", "lib", "lib32", "lib64"):
-            place = Path("/", name)
-            if place.is_symlink():
-                command += ["--symlink", os.readlink(place), str(place)]  # noqa: PTH115
-            elif place.is_dir():
-                command += ["--ro-bind", str(place), str(place)]
-            made.add(place)
-        for path in (*visible(), *(Path("/etc", name) for name in ETC)):
-            if path.exists():
+            top = Path("/", name)
+            if top.is_symlink():
+                command += ["--symlink", os.readlink(top), str(top)]  # noqa: PTH115
+            elif top.is_dir():
+                command += ["--ro-bind", str(top), str(top)]
+            made.add(top)
+        seen = [Path("/usr")]
+        for path in (*visible(), *room.shown, *(Path("/etc", name) for name in ETC)):
+            if path.exists() and not any(path.is_relative_to(other) for other in seen):
                 command += [*folders(path), "--ro-bind", str(path), str(path)]
-                made.add(path)
+                seen.append(path)
         for path in self.hidden:
-            if path.is_dir() and any(path.is_relative_to(seen) for seen in visible()):
+            if path.is_dir() and any(path.is_relative_to(other) for other in seen):
                 command += ["--size", "4096", "--tmpfs", str(path), "--remount-ro", str(path)]
-        size = str(room.disk)
-        command += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
         for node in gpu_nodes():
             command += ["--dev-bind", node, node]
-        command += [
-            *folders(Path("/sys/devices/system")),
-            "--ro-bind-try",
-            "/sys/devices/system",
-            "/sys/devices/system",
-        ]
-        command += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp", "--perms", "1777", "--dir", INSIDE]  # noqa: S108
+        cores = "/sys/devices/system"  # how many there are, for whoever plans threads
+        command += [*folders(Path(cores)), "--ro-bind-try", cores, cores]
         return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", INSIDE]
 
     @staticmethod

@@ -79,7 +79,12 @@ class Worker:
         ours, theirs = socket.socketpair()
         self.channel = Channel(ours)
         room = Room(
-            self.scratch, (self.limits.disk or 0) * setting.at_once, self._rlimits(), next(_numbers), setting.threads
+            self.scratch,
+            disk=(self.limits.disk or 0) * setting.at_once,
+            rlimits=self._rlimits(),
+            number=next(_numbers),
+            threads=setting.threads,
+            shown=(bundle.package,) if bundle.package else (),
         )
         out, printed = os.pipe()
         self.printing = self.log.drain(out, self.limits.output, self.kill)

@@ -383,7 +383,7 @@ def exit_reason(code: int | None) -> str:
     """What an exit code of `subprocess` says, None being a process that runs on."""
     if code is None:
         return "it closed its channel"
-    if code < 0:
-        with suppress(ValueError):
-            return f"signal {signal.Signals(-code).name}"
+    number = -code if code < 0 else code - 128  # bubblewrap says it as a shell does
+    with suppress(ValueError):
+        return f"signal {signal.Signals(number).name}"
     return f"exit code {code}"
