@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from leaderboard import schema
+from leaderboard.errors import StoreError, newer, no_results, not_written
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for others."""
-
-
-class StoreError(Exception):
-    """The store cannot be opened, read or written. One sentence: what came and what to do."""
 
 
 class Database(Protocol):
@@ -39,18 +36,6 @@ class Database(Protocol):
     def close(self) -> None: ...
 
 
-def no_results(name: str) -> StoreError:
-    return StoreError(
-        f"there are no results in {name} yet; `bakeoff run TASK` makes some, --home and --store name others"
-    )
-
-
-def newer(name: str, version: int) -> StoreError:
-    return StoreError(
-        f"{name} was written by a newer Bakeoff (schema {version}, this one reads up to {schema.VERSION}); upgrade Bakeoff"
-    )
-
-
 class Sqlite:
     """One file, write-ahead logged and synced at each commit."""
 
@@ -65,8 +50,8 @@ class Sqlite:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if (version := stored_version(path)) > schema.VERSION:
-                raise newer(self.name, version)
-            self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+                raise newer(self.name, version, schema.VERSION)
+            self.connection = self._connect()
             try:
                 self._prepare()
             except BaseException:
@@ -76,6 +61,9 @@ class Sqlite:
             raise StoreError(
                 f"{path} cannot be opened ({error}); choose a folder that can be written with --home"
             ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
 
     def _prepare(self) -> None:
         """Write ahead, and the tables of this version: made, migrated or found."""
@@ -96,9 +84,9 @@ class Sqlite:
         if self._version() < schema.VERSION:
             from leaderboard import migrations
 
-            migrations.upgrade_sqlite(self.path)
+            migrations.upgrade_sqlite(self._connect, self.name)
         if (version := self._version()) > schema.VERSION:
-            raise newer(self.name, version)
+            raise newer(self.name, version, schema.VERSION)
 
     def _version(self) -> int:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
@@ -127,10 +115,7 @@ class Sqlite:
             try:
                 self.connection.execute(sql, values)
             except sqlite3.Error as error:
-                raise StoreError(
-                    f"{self.name} could not be written ({error}); what was recorded before is safe, "
-                    "and the same command goes on from there"
-                ) from error
+                raise not_written(self.name, error) from error
 
     def close(self) -> None:
         self.connection.close()

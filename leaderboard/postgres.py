@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from leaderboard import schema
-from leaderboard.databases import StoreError, newer, no_results
+from leaderboard.errors import StoreError, newer, no_results, not_written
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -74,10 +74,10 @@ class Postgres:
         if version < schema.VERSION:
             from leaderboard import migrations
 
-            migrations.upgrade_postgres(self._connect, lock=LOCK)
+            migrations.upgrade_postgres(self._connect, self.name, lock=LOCK)
             version = self._version(connection)
         if version > schema.VERSION:
-            raise newer(self.name, version)
+            raise newer(self.name, version, schema.VERSION)
 
     def _version(self, connection: Connection[tuple[Any, ...]]) -> int:
         """0 where there are no tables yet."""
@@ -151,10 +151,9 @@ class Postgres:
                 f"the store {self.name} cannot be opened ({why}); check the URL and that its server runs, "
                 "or leave --store and BAKEOFF_STORE out"
             )
-        return StoreError(
-            f"the store {self.name} could not be {done} ({why}); what was recorded before is safe, "
-            "and the same command goes on from there"
-        )
+        if done == "read":
+            return StoreError(f"the store {self.name} could not be read ({why})")
+        return not_written(f"the store {self.name}", why)
 
 
 def load_driver() -> Any:

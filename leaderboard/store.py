@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from leaderboard.databases import Database, Sqlite, StoreError
+from leaderboard.databases import Database, Sqlite
+from leaderboard.errors import StoreError, not_written
 from leaderboard.result import Result
 
 __all__ = ["Fit", "Store", "StoreError", "now"]
@@ -54,8 +55,7 @@ class Store:
 
     def __init__(self, home: Path, *, url: str | None = None, create: bool = True) -> None:
         self.home = home
-        self.path = home / "bakeoff.sqlite"
-        self.database: Database = connect(url, create=create) if url else Sqlite(self.path, create=create)
+        self.database: Database = connect(url, create=create) if url else Sqlite(home / "bakeoff.sqlite", create=create)
 
     @property
     def name(self) -> str:
@@ -121,10 +121,7 @@ class Store:
             unfinished.write_bytes(content)
             unfinished.replace(place)
         except OSError as error:
-            raise StoreError(
-                f"{place} could not be written ({error.strerror}); what was recorded before is safe, "
-                "and the same command goes on from there"
-            ) from error
+            raise not_written(str(place), error.strerror) from error
 
     def fits(self, study: str, phase: str) -> list[Fit]:
         """Every recorded fit of a study in order of number, the last attempt of each alone."""

@@ -311,14 +311,24 @@ BAD_URLS = {
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
-def test_a_wrong_url_is_a_sentence_without_its_password(url: str, bakeoff: Command) -> None:
+def test_a_wrong_url_is_a_sentence_without_its_password(url: str, tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
-    for done in (
-        bakeoff("leaderboard", "--store", url, code=2),
-        bakeoff("run", "digits", "-s", "svm", env={"BAKEOFF_STORE": url}, code=2),
+    with pytest.raises(StoreError) as caught:
+        Store(tmp_path, url=url)
+    said = str(caught.value)
+    assert BAD_URLS[url] in said and "geheim" not in said and "\n" not in said
+
+
+def test_every_command_takes_a_store(tmp_path: Path, bakeoff: Command) -> None:
+    url = "postgresql://u:geheim@127.0.0.1:1/db"
+    pytest.importorskip("psycopg")
+    for arguments, env in (
+        (["leaderboard", "--store", url], {}),
+        (["run", "digits", "-s", "svm"], {"BAKEOFF_STORE": url}),
     ):
-        assert BAD_URLS[url] in done.stderr and "geheim" not in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+        done = bakeoff(*arguments, env=env, code=2)
+        assert BAD_URLS[url] in done.stderr and "geheim" not in done.stderr and not done.stdout
+        assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_missing_driver_is_a_sentence(tmp_path: Path, bakeoff: Command) -> None:

@@ -6,7 +6,6 @@ while it works. Whoever opens the store meanwhile waits, and then finds the work
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,25 @@ from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
 from leaderboard import schema
-from leaderboard.databases import BUSY_SECONDS, StoreError
+from leaderboard.errors import StoreError
 
 HERE = Path(__file__).parent
 VERSION_TABLE = "alembic_version"
 
 
-def upgrade_sqlite(path: Path) -> None:
-    """Raises StoreError with the reason; the file is then as it was."""
+def upgrade_sqlite(connect: Callable[[], Any], name: str) -> None:
+    """``connect`` opens connections without transactions of their own, ``name`` is what messages call the store.
 
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-
+    Raises StoreError with the reason; the file is then as it was.
+    """
     engine = sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=NullPool)
     # The driver would begin a transaction only at the first change; the version has to be read under the lock.
     sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    _upgrade(engine, "PRAGMA user_version", "PRAGMA user_version = {}", str(path))
+    _upgrade(engine, "PRAGMA user_version", "PRAGMA user_version = {}", name)
 
 
-def upgrade_postgres(connect: Callable[[], Any], *, lock: int) -> None:
-    """As `upgrade_sqlite`. ``connect`` opens connections, ``lock`` is the advisory lock under which versions change."""
+def upgrade_postgres(connect: Callable[[], Any], name: str, *, lock: int) -> None:
+    """As `upgrade_sqlite`; ``lock`` is the advisory lock under which versions change."""
 
     def transactional() -> Any:
         connection = connect()
@@ -47,7 +45,7 @@ def upgrade_postgres(connect: Callable[[], Any], *, lock: int) -> None:
     sqlalchemy.event.listen(
         engine, "begin", lambda connection: connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
     )
-    _upgrade(engine, "SELECT version FROM schema_version", "UPDATE schema_version SET version = {}", "the store")
+    _upgrade(engine, "SELECT version FROM schema_version", "UPDATE schema_version SET version = {}", name)
 
 
 def _upgrade(engine: sqlalchemy.Engine, ask: str, tell: str, name: str) -> None:
