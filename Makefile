@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export KERAS_BACKEND := torch
 
-.PHONY: demo test test-long check clean
+.PHONY: demo test test-long torture check clean
 
 demo: .venv/ready
 	$(BIN)/bakeoff demo --out leaderboard.html
@@ -13,6 +13,10 @@ test: .venv/ready
 
 test-long: .venv/ready
 	$(BIN)/pytest -m "long or not long"
+
+# 200 kills each of runs at any time, of runs at named steps, of writers on SQLite and of writers on PostgreSQL: a quarter of an hour.
+torture: .venv/ready
+	$(BIN)/pytest -m long -s tests/test_faults.py tests/test_store_writers.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

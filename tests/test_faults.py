@@ -1,0 +1,393 @@
+"""Crashes lose nothing: runs that are killed at every step, disks that fill up, servers that go away, in mid-run.
+
+A run is killed, the same command is given again, and the table is that of a run that nobody disturbed. What was acknowledged is
+there, once; nothing is left running and nothing is left lying about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import REPOSITORY, TINY_MODEL, TINY_TASK, write
+from servers import Server, server
+
+from leaderboard import Store
+
+KILLER = Path(__file__).parent / "killer.py"
+STEPS = ("spawn", "read", "score", "commit", "tell")
+TRIALS, SEEDS = 6, 2
+NOT_COMPARED = ("fit_seconds", "predict_seconds", "search_seconds", "peak_memory_mb", "created_at")
+
+
+@dataclass
+class Scene:
+    """A folder with a task, a submission and a home, and the command that is given again and again."""
+
+    folder: Path
+    url: str | None = None
+    workers: int = 1
+    trials: int = TRIALS
+    isolation: str = "process"
+    diaries: int = 0
+    resumed: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        (self.folder / "temporary").mkdir(parents=True)
+        write(self.folder, "tiny.py", TINY_TASK)
+        write(self.folder, "nearest.py", TINY_MODEL)
+
+    @property
+    def temporary(self) -> Path:
+        return self.folder / "temporary"
+
+    def start(self, **plan: object) -> subprocess.Popen[str]:
+        self.diaries += 1
+        plan["diary"] = str(self.folder / f"diary{self.diaries}")
+        arguments = ["run", "tiny.py", "-s", "nearest.py", "--json", "--isolation", self.isolation, "--home", "home"]
+        arguments += ["--trials", self.trials, "--seeds", SEEDS, "--workers", self.workers]  # type: ignore[list-item]
+        return subprocess.Popen(
+            [sys.executable, KILLER, json.dumps(plan), *map(str, arguments)],
+            cwd=self.folder,
+            env=os.environ
+            | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(self.temporary), "BAKEOFF_STORE": self.url or ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self) -> list[dict[str, object]]:
+        """The command, undisturbed; its rows."""
+        started = time.monotonic()
+        process = self.start()
+        said, complained = process.communicate(timeout=120)
+        assert process.returncode == 0, complained
+        self.resumed.append(time.monotonic() - started)
+        rows: list[dict[str, object]] = json.loads(said)["rows"]
+        return rows
+
+    def killed(self, step: str, when: str, hit: int) -> bool:
+        """The command, killed at a step; whether it came that far."""
+        process = self.start(step=step, when=when, hit=hit)
+        process.communicate(timeout=120)
+        assert process.returncode in (0, -signal.SIGKILL)
+        nobody(self.children())
+        return process.returncode != 0
+
+    def killed_after(self, seconds: float) -> bool:
+        process = self.start()
+        time.sleep(seconds)
+        family = []
+        with suppress(psutil.Error):
+            psutil.Process(process.pid).suspend()  # so that it has no child that is not seen
+            family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate(timeout=60)
+        nobody(family)
+        return process.returncode != 0
+
+    def entries(self, kind: str) -> list[object]:
+        """What the diaries say: every acknowledged ``fit`` or ``result``."""
+        lines = [
+            json.loads(line)
+            for path in self.folder.glob("diary*")
+            for line in path.read_text().splitlines()
+            if line.endswith("}")
+        ]
+        return [line[kind] for line in lines if kind in line]
+
+    def children(self) -> list[psutil.Process]:
+        """What the last run had started when it was killed, as far as it still is."""
+        found = []
+        *_, last = sorted(self.folder.glob("diary*"), key=lambda path: int(path.name[5:]))
+        for line in map(json.loads, last.read_text().splitlines()):
+            for pid, created in line.get("children", ()):
+                with suppress(psutil.NoSuchProcess):
+                    child = psutil.Process(pid)
+                    if child.create_time() == created:
+                        found.append(child)
+        return found
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        store = Store(self.folder / "home", url=self.url, create=False)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def table(self) -> object:
+        """Everything that a run in pieces and a run in one piece must agree on."""
+        with self.store() as store:
+            fits = store.database.read("SELECT phase, number, params, attempt, status, value FROM fits")
+            rows = [result.row() for result, _ in store.results()]
+        kept = sorted(path.name for path in (self.folder / "home" / "artefacts").rglob("*") if path.is_file())
+        return sorted(fits), [{key: row[key] for key in row if key not in NOT_COMPARED} for row in rows], kept
+
+    def nothing_is_lost(self) -> None:
+        """What was acknowledged is there; nothing is there twice; the budget is exact; all is in a final state."""
+        with self.store() as store:
+            fits = [list(row) for row in store.database.read("SELECT study, phase, number, params, attempt FROM fits")]
+            results = [result for result, _ in store.results()]
+            statuses = {status for (status,) in store.database.read("SELECT DISTINCT status FROM fits")}
+        acknowledged = [entry for entry in self.entries("fit") if isinstance(entry, list)]
+        assert all(fits.count(entry) == 1 for entry in acknowledged), "an acknowledged row is missing, or there twice"
+        numbers = sorted((phase, number) for _, phase, number, _, _ in fits)
+        assert numbers == [("final", n) for n in range(SEEDS)] + [("search", n) for n in range(self.trials)]
+        assert [(result.n_trials, result.n_failed, result.status) for result in results] == [
+            (self.trials, 0, "complete")
+        ]
+        assert self.entries("result") == [results[0].result_id] and statuses <= {"complete", "pruned"}
+
+    def nothing_is_left(self) -> None:
+        """No temporary folder; what was left by a kill went with the next start."""
+        assert list(self.temporary.glob("bakeoff-*")) == []
+
+
+def nobody(family: list[psutil.Process]) -> None:
+    """None of these processes lives for more than a few seconds."""
+    _, alive = psutil.wait_procs(family, timeout=10)
+    alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not alive, alive
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """The table of a run that nothing happened to."""
+    scene = Scene(tmp_path_factory.mktemp("undisturbed") / "scene")
+    scene.run()
+    scene.nothing_is_lost()
+    scene.nothing_is_left()
+    return scene.table()
+
+
+# Killed runs ----------------------------------------------------------------------------------------------------------------
+
+
+def both(check: Callable[[Any], float], cases: Sequence[Any]) -> float:
+    """Two checks at once: a run waits more than it works. The longest of the times that they return."""
+    with ThreadPoolExecutor(2) as threads:
+        return max(threads.map(check, cases))
+
+
+def test_killed_at_each_step(tmp_path: Path, undisturbed: object) -> None:
+    """One run, killed five times, at another step each time, and left alone; killed before them, and killed after them."""
+
+    def check(when: str) -> float:
+        scene = Scene(tmp_path / when)
+        for step in STEPS:
+            assert scene.killed(step, when, hit=1 if step != "commit" else 2)
+        scene.run()
+        scene.nothing_is_lost()
+        scene.nothing_is_left()
+        assert scene.table() == undisturbed
+        return scene.resumed[0]
+
+    seconds = both(check, ["before", "after"])
+    print(f"10 kills; resumed in {seconds:.1f} s")
+    assert seconds < 30
+
+
+def test_killed_around_the_last_rows(tmp_path: Path, undisturbed: object) -> None:
+    """After the first seed of the final fits, and between the result's row and the end of the run."""
+    scene = Scene(tmp_path / "scene")
+    assert scene.killed("commit", "after", hit=TRIALS + 1)
+    assert scene.killed("commit", "after", hit=SEEDS)
+    scene.run()
+    scene.nothing_is_lost()
+    scene.nothing_is_left()
+    assert scene.table() == undisturbed
+
+
+def test_killed_at_any_time(tmp_path: Path, undisturbed: object) -> None:
+    """At moments that nobody chose; with two trials at once the questions depend on who is first, and the rest does not."""
+
+    def check(workers: int) -> float:
+        chance = random.Random(workers)
+        scene = Scene(tmp_path / f"scene{workers}", workers=workers)
+        for _ in range(2):
+            scene.killed_after(chance.uniform(0.5, 2))
+        scene.run()
+        scene.nothing_is_lost()
+        scene.nothing_is_left()
+        assert workers > 1 or scene.table() == undisturbed
+        return scene.resumed[0]
+
+    print(f"resumed in {both(check, [1, 2]):.1f} s")
+
+
+def test_killed_under_the_default_isolation(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "scene", isolation="auto")
+    assert scene.killed("read", "before", hit=2)
+    scene.run()
+    scene.nothing_is_lost()
+    scene.nothing_is_left()
+
+
+KILLS = int(os.environ.get("BAKEOFF_TORTURE", "200"))
+"""Kills of each kind in the long tests."""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("how", ["random", "named"])
+def test_torture(how: str, tmp_path: Path, undisturbed: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """Kill upon kill, each run left alone after one to four of them."""
+    kills = 0
+
+    def check(seed: int) -> float:
+        nonlocal kills
+        chance, runs, slowest = random.Random(f"{how}{seed}"), 0, 0.0
+        while kills < KILLS:
+            runs += 1
+            scene = Scene(tmp_path / f"scene{seed}-{runs}", workers=chance.choice([1, 1, 2]))
+            for _ in range(chance.randint(1, 4)):
+                if how == "random":
+                    kills += scene.killed_after(chance.uniform(0, 2.5))
+                else:
+                    kills += scene.killed(
+                        chance.choice(STEPS), chance.choice(["before", "after"]), chance.randint(1, 4)
+                    )
+            scene.run()
+            scene.nothing_is_lost()
+            scene.nothing_is_left()
+            assert scene.workers > 1 or scene.table() == undisturbed
+            slowest = max(slowest, *scene.resumed)
+        return slowest
+
+    seconds = both(check, [1, 2])
+    with capsys.disabled():
+        print(f"\n{how}: {kills} kills, nothing lost and nothing twice; resumed in {seconds:.1f} s at most")
+
+
+# A full disk ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """A file system of its own. Skips where mounting is not allowed."""
+    place.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@pytest.mark.parametrize("rows", [2, TRIALS], ids=["in the search", "in the final fits"])
+def test_a_full_disk_loses_nothing(rows: int, tmp_path: Path, undisturbed: object) -> None:
+    """Somebody else fills the disk while a run records on it."""
+    scene = Scene(tmp_path / "scene")
+    with small_disk(scene.folder / "home", "2m") as home:
+        process = scene.start()
+        wait_for_rows(scene, process, rows)
+        fill(home / "ballast")
+        _, complained = process.communicate(timeout=120)
+        assert process.returncode == 2, complained
+        assert "what was recorded before is safe, and the same command goes on from there" in complained
+        assert "Traceback" not in complained and len(complained.strip().splitlines()) <= 2
+        recorded = scene.entries("fit")
+        with scene.store() as store:
+            assert len(store.database.read("SELECT 1 FROM fits")) == len(recorded) >= rows
+        (home / "ballast").unlink()
+        scene.run()
+        scene.nothing_is_lost()
+        scene.nothing_is_left()
+        assert scene.table() == undisturbed
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1024))
+
+
+# PostgreSQL -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_restarts_in_mid_run(tmp_path: Path, undisturbed: object) -> None:
+    """Stopped in good order, then killed, while a run records; the run goes on by itself."""
+    machine = server()
+    scene = Scene(tmp_path / "scene", url=machine.database())
+    process = scene.start()
+    for wanted, away in ((1, machine.stop), (3, machine.kill)):
+        wait_for_rows(scene, process, wanted)
+        away()
+        time.sleep(0.5)
+        machine.start()
+    _, complained = process.communicate(timeout=120)
+    assert process.returncode == 0, complained
+    scene.nothing_is_lost()
+    scene.nothing_is_left()
+    assert scene.table() == undisturbed
+    with scene.store() as store:
+        assert not (scene.folder / "home" / "bakeoff.sqlite").exists() and len(store.results()) == 1
+
+
+def test_killed_with_a_server(tmp_path: Path, undisturbed: object) -> None:
+    scene = Scene(tmp_path / "scene", url=server().database())
+    assert scene.killed("commit", "after", hit=2)
+    scene.run()
+    scene.nothing_is_lost()
+    scene.nothing_is_left()
+    assert scene.table() == undisturbed
+
+
+def wait_for_rows(scene: Scene, process: subprocess.Popen[str], wanted: int) -> None:
+    for _ in range(6000):
+        if len(scene.entries("fit")) >= wanted:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError("the run recorded nothing")
+
+
+def test_a_server_that_stays_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads wait together, not one after the other; when it comes back the store goes on."""
+    from leaderboard import StoreError, postgres
+    from leaderboard.store import Fit
+
+    machine: Server = server()
+    monkeypatch.setattr(postgres, "PATIENCE", 1.0)
+    store = Store(tmp_path, url=machine.database())
+    machine.stop("immediate")
+    said: list[str] = []
+
+    def add(number: int) -> None:
+        try:
+            store.add_fit(Fit("s", "search", number, {}, 0, "complete", 0.5))
+        except StoreError as error:
+            said.append(str(error))
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.monotonic() - started
+    machine.start()
+    assert len(said) == 4 and all("what was recorded before is safe" in text for text in said) and took < 20
+    add(0)
+    assert len(said) == 4 and len(store.fits("s", "search")) == 1
+    store.close()
