@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from harness import datasets
-from harness.execution import isolation, slots
+from harness.execution import cgroups, isolation, slots
 from harness.provenance import LIBRARIES
 
 Answer = tuple[str, bool, str]
@@ -42,14 +42,7 @@ def examine() -> list[Answer]:
     answers.append(
         ("slots", True, f"{len(planned.devices)} trials at once on {planned.device}, {planned.threads} threads each")
     )
-    answers.append(
-        (
-            "isolation",
-            True,
-            f"tier {isolation.choose('auto').name!r}: own process group, environment and scratch folder; no sandbox yet, "
-            "so run only code that you trust",
-        )
-    )
+    answers += shut_in()
     given = os.environ.get("BAKEOFF_DATA")
     answers.append(("BAKEOFF_DATA", bool(given), given or "not set; data are downloaded when needed"))
     folder = datasets.cache()
@@ -59,6 +52,35 @@ def examine() -> list[Answer]:
             "data cache",
             os.access(parent, os.W_OK),
             f"{folder}{'' if os.access(parent, os.W_OK) else ' cannot be written'}",
+        )
+    )
+    return answers
+
+
+def shut_in() -> list[Answer]:
+    """The tier of isolation that a run takes here, what its probe found from the inside, and why there is no better one."""
+    answers: list[Answer] = []
+    reasons = []
+    for tier in isolation.TIERS[:2]:
+        found, why = isolation.tried(tier)
+        if found:
+            held = [hole for hole, state in found.answers.items() if state == "closed"]
+            left = [hole for hole, state in found.answers.items() if state != "closed"]
+            answers.append(("isolation", True, f"{tier}; closed to submissions: {', '.join(held)}"))
+            answers.append(("left open", not left, ", ".join(left) or "nothing that the probe tries"))
+            break
+        reasons.append(f"{tier} is not to be had: {why}")
+    else:
+        answers.append(("isolation", False, "process: submissions can read what you can; run only code that you trust"))
+    answers += [("better isolation", False, reason) for reason in reasons]
+    groups = cgroups.parents()
+    answers.append(
+        (
+            "control groups",
+            bool(groups),
+            "memory and processes of a trial are counted by the kernel"
+            if groups
+            else "none can be made here; memory and processes of a trial are looked at ten times a second",
         )
     )
     return answers

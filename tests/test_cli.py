@@ -119,7 +119,7 @@ BAD = {
     "wrong kind": (["run", "sunspots", "-s", "svm"], "sunspots is forecasting"),
     "unknown device": (["run", "tiny.py", "-s", "nearest.py", "--devices", "cuda:99"], "device 'cuda:99' is not here"),
     "silly device": (["run", "tiny.py", "-s", "nearest.py", "--devices", "gpu"], "device 'gpu' is not here"),
-    "no sandbox": (["run", "tiny.py", "-s", "nearest.py", "--isolation", "sandbox"], "not to be had"),
+    "no processes": (["run", "tiny.py", "-s", "nearest.py", "--process-limit", "0"], "should be more than 0"),
     "no workers": (["run", "tiny.py", "-s", "nearest.py", "--workers", "0"], "--workers should be at least 1"),
     "no seeds": (["run", "tiny.py", "-s", "nearest.py", "--seeds", "0"], "seeds at least 1"),
     "no time": (["run", "tiny.py", "-s", "nearest.py", "--time-limit", "-1"], "more than 0 seconds"),
