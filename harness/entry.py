@@ -213,8 +213,8 @@ class Entry:
         failures: list[TrialFailed] = []
         left = [seed for seed in range(wanted) if seed not in done]
         bench.watcher.seed(len(done), wanted)
-        asked_twice = type(self.task.kind).questions is not Kind.questions
-        bench.crew.expect(len(left) * (2 if asked_twice else 1))
+        asked_again = type(self.task.kind).questions is not Kind.questions
+        bench.crew.expect(len(left) + asked_again)
 
         def one(seed: int, device: str) -> None:
             if failures:
@@ -236,11 +236,11 @@ class Entry:
     def final(self, bench: Bench, params: dict[str, Any], seed: int, device: str) -> Fit:
         """One seed from fit to score, in a process that no other seed was in: what that one has seen of the test it cannot tell.
 
-        Where a kind asks more than once, each further question goes to a process of its own as well, with the fitted model as it
-        was before the first.
+        Where a kind asks more than once, each further question has a process of its own as well, given the fitted model as it was
+        before the first. All seeds are asked the same, so that one process may take the same question of each.
         """
         scorer, kind, crew = self.ground.scorer, self.task.kind, bench.crew
-        test, turn = scorer.data.test, f"{self.sha256} {seed}"
+        test, turn = scorer.data.test, self.sha256
         options: dict[str, Any] = {"seed": seed + 1, "device": device, "time_limit": bench.time_limit}
 
         def put(questions: Sequence[Array]) -> list[tuple[Array, float]]:
@@ -251,8 +251,8 @@ class Entry:
                 answers = [trial.predict(first, kind)]
                 trial.close()
                 worker.close()
-                for question in others:
-                    with crew.fresh() as another, another.thaw(model, **options) as again:
+                for number, question in enumerate(others):
+                    with crew.kept_for(number).thaw(model, **options) as again:
                         again.thaw()
                         answers.append(again.predict(question, kind))
             return answers

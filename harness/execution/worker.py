@@ -35,7 +35,7 @@ from harness.execution.memory import map_array
 from harness.execution.processes import children, kill_tree
 from harness.plugins import load_submission
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 TEXT_LIMIT = 20_000
 
 
@@ -117,6 +117,12 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends, however it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
 class Server:
     """Forks, reaps, kills; ends with everything it started when the parent's end of the channel closes."""
 
@@ -169,6 +175,7 @@ class Server:
         code = 1
         try:
             os.setpgid(0, 0)
+            die_with_parent()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.channel.close()

@@ -42,7 +42,8 @@ class Forecasting(Kind):
     ``horizon`` neighbours together. Metrics: mse, mae, mase.
 
     A window's future stands in the look-back of later ones. So the harness asks a second time, with half of the windows turned
-    round, and the forecasts of the others must not move. (A model that remembers one call in the next is not stopped by this.)
+    round, and the forecasts of the others must not move. The second question goes to another process, so that a model cannot
+    tell which is which by remembering the first.
     """
 
     horizon: int
@@ -112,8 +113,8 @@ class NextToken(Kind):
     Chunks do not overlap and are answered by themselves. Metrics: nats (per token), bits (per token), token_accuracy.
 
     Causality is verified, not trusted: in a call of its own the harness asks about copies whose tokens after a random point are
-    another chunk's. What is predicted up to that point must not move. (A model that remembers one call in the next could still
-    tell the two apart; nothing here stops it.)
+    another chunk's. What is predicted up to that point must not move. The second question goes to another process, so that a
+    model cannot tell which is which by remembering the first.
     """
 
     vocabulary: int
