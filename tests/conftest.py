@@ -30,7 +30,7 @@ def bakeoff(tmp_path: Path) -> Command:
             text=True,
             timeout=300,
             check=False,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "BAKEOFF_HOME": ""} | (env or {}),
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "BAKEOFF_HOME": "", "BAKEOFF_STORE": ""} | (env or {}),
         )
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
