@@ -105,10 +105,15 @@ def describe(submission: type[Submission]) -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """``ValueError: first line``, at most 300 characters."""
+    """``ValueError: first line``, at most 300 characters, and what to do where a sandbox is the reason."""
     text = str(error).strip().partition("\n")[0]
     name = type(error).__name__
-    return (text if isinstance(error, PluginError) else f"{name}: {text}" if text else name)[:300]
+    said = (text if isinstance(error, PluginError) else f"{name}: {text}" if text else name)[:300]
+    if isinstance(error, (FileNotFoundError, ModuleNotFoundError)):
+        said += "; a submission sees what is installed, the modules beside it that it imports, and the files that `files` names"
+    elif isinstance(error, PermissionError):
+        said += "; in a sandbox there is no network, and only its own folder can be written"
+    return said
 
 
 def adopt_orphans() -> None:
