@@ -88,6 +88,12 @@ def heading(task: str, rows: Sequence[Row]) -> str:
     return text + (f" ({', '.join(beside)})" if beside else "")
 
 
+def unguarded(rows: Sequence[Row]) -> str:
+    """A sentence that names the entries whose code ran without a sandbox, empty where there are none."""
+    names = [row["submission"] for row in rows if row["isolation"] == "process" and row["status"] == "complete"]
+    return f"ran without a sandbox, where code could have read the labels: {', '.join(names)}" if names else ""
+
+
 def table(boards: Boards) -> str:
     """For a terminal."""
     blocks = []
@@ -105,6 +111,8 @@ def table(boards: Boards) -> str:
             ]
             shown = [*shown[:2], line[2]] if len(line) != len(HEADINGS) else shown
             lines.append("  " + "  ".join(shown).rstrip())
+        if said := unguarded(rows):
+            lines.append(f"  {said}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -116,6 +124,8 @@ def markdown(boards: Boards) -> str:
         for line in cells(rows):
             padded = [text.replace("|", "\\|").replace("\n", " ") for text in line] + [""] * (len(HEADINGS) - len(line))
             lines.append(f"| {' | '.join(padded)} |")
+        if said := unguarded(rows):
+            lines += ["", said]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -169,6 +179,7 @@ def html(boards: Boards, artefacts: Path) -> str:
         {
             "task": task,
             "heading": heading(task, rows),
+            "unguarded": unguarded(rows),
             "rows": list(zip(rows, places(rows), whiskers(rows), strict=True)),
             "pictures": {row["result_id"]: pictures(artefacts / row["result_id"]) for row in rows},
         }

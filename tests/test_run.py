@@ -371,3 +371,12 @@ def test_a_tune_that_failed_is_tried_again(tiny: Path) -> None:
     flag.touch()
     again = tune(str(tiny / "tiny.py"), str(bad), trials=2, isolation_tier="process", home=tiny / "home")
     assert again.n_failed == 0
+
+
+def test_a_board_says_who_ran_without_a_sandbox(tiny: Path, bakeoff: Command) -> None:
+    shown = bakeoff("run", "tiny.py", "-s", "nearest.py", "--isolation", "process", "--trials", "0").stdout
+    words = "ran without a sandbox, where code could have read the labels: nearest"
+    assert words in shown and words in bakeoff("leaderboard", "--format", "html").stdout
+    assert words in bakeoff("leaderboard", "--format", "markdown").stdout
+    (row,) = json.loads(bakeoff("leaderboard", "--format", "json").stdout)
+    assert row["isolation"] == "process" and row["probe"] == {}

@@ -340,10 +340,13 @@ class Trial:
             raise TrialFailed(excess.status, excess.error)
         if message.get("event") == "failed":
             status = message.get("status")
-            raise TrialFailed(
-                status if status in SAID_BY_CHILD else "failed",
-                line(message.get("error")) or "it failed and said nothing of why",
-            )
+            said = line(message.get("error")) or "it failed and said nothing of why"
+            limits = self.worker.limits
+            if status == "disk-limit" and limits.disk:
+                said += f"; {advice('disk', size(limits.disk))}"
+            elif status == "process-limit":
+                said += f"; {advice('process', limits.processes)}"
+            raise TrialFailed(status if status in SAID_BY_CHILD else "failed", said)
         return message
 
     def _excess(self) -> Excess | None:
