@@ -334,7 +334,7 @@ def answer(n):
 
 
 def test_helpers_and_named_files_come_along_and_are_hashed(tiny: Path) -> None:
-    """Modules that a plug-in imports from its own folder, theirs in turn, and the files that it names; nothing else of the folder."""
+    """Modules that a plug-in imports from its own folder, theirs in turn, and the files it names; nothing else."""
     (tiny / "helper.py").write_text(HELPER)
     (tiny / "folder").mkdir()
     (tiny / "folder" / "__init__.py").touch()
@@ -359,7 +359,7 @@ def test_helpers_and_named_files_come_along_and_are_hashed(tiny: Path) -> None:
 def test_files_outside_the_folder_or_missing_are_refused(name: str, tiny: Path) -> None:
     model = hostile(tiny, "model")
     model.write_text(model.read_text().replace("    space", f"    files = ({name!r},)\n    space"))
-    with pytest.raises(PluginError, match="beside the plug-in|cannot be read"):
+    with pytest.raises(PluginError, match=r"beside the plug-in|cannot be read"):
         harness.run(str(tiny / "tiny.py"), [str(model)], home=tiny / "home")
 
 
