@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import InvalidPrediction, Split, UsageError
-from harness.execution.pool import TrialFailed
+from harness.execution.trial import TrialFailed
 from harness.plugins import find_task
 from harness.predictions import export, read, submit
 from harness.scoring import Scorer

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Data, Forecasting, ImageClassification, Split, Task
-from harness.execution.pool import TrialFailed
+from harness.execution.trial import TrialFailed
 from harness.scoring import Scorer, draws, hidden_parts
 from leaderboard import Result, rank
 from leaderboard.ranking import difference, interval, quantile
