@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,13 @@ class Entry:
                         answers.append(again.predict(question, kind))
             return answers
 
-        with crew.fresh() as worker, worker.trial(params, bench.data, snapshots=seed == 0, **options) as trial:
+        # Arrays in files that no other seed was given: a file that two processes hold tells one what the other did with it.
+        own = FitData(scorer.data, kind)
+        with (
+            closing(own),
+            crew.fresh() as worker,
+            worker.trial(params, own, snapshots=seed == 0, **options) as trial,
+        ):
             fitted = trial.fit()
             valid = scorer.valid(scorer.ask(trial, scorer.data.valid, turn)[0])
             answer, seconds = scorer.ask_each(test, turn, put)

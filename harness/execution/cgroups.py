@@ -61,15 +61,21 @@ def _can_make(group: Path) -> bool:
     return True
 
 
-def make(memory: int | None, processes: int | None) -> Group | None:
-    """A new group with these limits, or None where groups are not to be had."""
+def make(memory: int | None, processes: int | None, pid: int) -> Group | None:
+    """A new group with these limits and a process in it, or None where groups are not to be had or the process has gone."""
     if not parents():
         return None
     name = f"bakeoff-{os.getpid()}-{next(_numbers)}"
     try:
-        return Group({controller: place / name for controller, place in parents().items()}, memory, processes)
+        group = Group({controller: place / name for controller, place in parents().items()}, memory, processes)
     except OSError:
         return None
+    try:
+        group.add(pid)
+    except OSError:
+        group.close()
+        return None
+    return group
 
 
 class Group:

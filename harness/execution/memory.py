@@ -43,12 +43,26 @@ def seal(fd: int, *names: str) -> None:
 class Parcel:
     """Bytes that a child writes, as many as its limits let it, and nobody changes once they are sealed. Never read here."""
 
+    SEALS = ("F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL")
+
     def __init__(self) -> None:
         self.fd = nameless()
 
     def seal(self) -> None:
-        """Raises OSError while somebody can still write through a mapping."""
-        seal(self.fd, "F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL")
+        """Take what stands there now. Raises OSError while somebody can still write through a mapping.
+
+        It is copied, because a seal keeps bytes alone: place, times, rights and attributes of a file that the child has kept a
+        descriptor of would still tell who is given it what has happened since.
+        """
+        seal(self.fd, *self.SEALS)
+        written, self.fd = self.fd, nameless()
+        try:
+            place, size = 0, os.fstat(written).st_size
+            while place < size:
+                place += os.pwrite(self.fd, os.pread(written, 1 << 24, place), place)
+        finally:
+            os.close(written)
+        seal(self.fd, *self.SEALS)
 
     def close(self) -> None:
         os.close(self.fd)

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +30,8 @@ from harness.execution.channel import Channel, ChannelClosed, line, whole
 from harness.execution.isolation import INSIDE, Isolation, Room
 from harness.execution.memory import Parcel
 from harness.execution.processes import kill, tree
-from harness.execution.trial import EXIT_LIMIT, FitData, Log, Trial, exit_reason
+from harness.execution.trial import EXIT_LIMIT, FitData, Log, Trial, TrialFailed, exit_reason
+from harness.execution.watch import Excess
 from harness.plugins import Bundle
 
 WARM_LIMIT = 180.0
@@ -73,11 +74,14 @@ class Worker:
         self.closing = threading.Lock()
         self.numbers = itertools.count()
         self.trials: dict[int, Trial] = {}
-        self.gone = self.closed = False
+        self.gone = self.closed = self.used = False
         self.log = Log()
+        self._excess: Excess | None = None
+        self.group: cgroups.Group | None = None
+        self.watch: watch.Watch | None = None
         self._listener: threading.Thread | None = None
         ours, theirs = socket.socketpair()
-        self.channel = Channel(ours)
+        self.channel = Channel(ours, tells_pid=True)
         room = Room(
             self.scratch,
             disk=(self.limits.disk or 0) * setting.at_once,
@@ -87,7 +91,7 @@ class Worker:
             shown=(bundle.package,) if bundle.package else (),
         )
         out, printed = os.pipe()
-        self.printing = self.log.drain(out, self.limits.output, self.kill)
+        self.printing = self.log.drain(out, self.limits.output, lambda: self._end(watch.too_loud(self.limits)))
         try:
             self.process = tier.start(
                 ["harness.execution.worker", str(theirs.fileno())],
@@ -101,8 +105,33 @@ class Worker:
         finally:
             theirs.close()
             os.close(printed)
-        with suppress(ChannelClosed), bundle.content() as content:
-            self.channel.send({"source": bundle.told(), "folder": str(self.scratch / "source")}, [content.fileno()])
+        self._greeter = threading.Thread(target=self._greet, daemon=True)
+        self._greeter.start()
+
+    def _greet(self) -> None:
+        """Put the process under its limits, and then tell it what to import: until it is told it runs nothing but Bakeoff."""
+        with suppress(ChannelClosed, TimeoutError), self.bundle.content() as content:
+            self.channel.receive(time.monotonic() + WARM_LIMIT)
+            if pid := self.channel.pid:
+                self.group = cgroups.make(self.limits.memory, self.limits.processes, pid)
+                limits = replace(self.limits, cpu_seconds=None)  # imports are not counted, and have a limit on time
+                self.watch = watch.Watch(pid, limits, self._end, self.group, self.on_disk, self._watched)
+            told = {"source": self.bundle.told(), "folder": str(self.scratch / "source")}
+            self.channel.send(told, [content.fileno()])
+
+    def _watched(self) -> list[int]:
+        """The trials that have a watch of their own."""
+        return [trial.process.pid for trial in list(self.trials.values()) if trial.process]
+
+    def _end(self, excess: Excess) -> None:
+        """The process itself, not one of its trials, used more than its limits."""
+        self._excess = self._excess or excess
+        self.kill()
+
+    @property
+    def exceeded(self) -> Excess | None:
+        """The limit that the process itself, not one of its trials, has met."""
+        return self._excess or (watch.excess_of(self.group, self.limits) if self.group else None)
 
     def _rlimits(self) -> dict[str, int]:
         """The kernel's own limits on each process: coarser than a group's or the watch's, and never asleep."""
@@ -111,19 +140,23 @@ class Worker:
         if limits.processes is not None:
             found["RLIMIT_NPROC"] = limits.processes * at_once + 64
         if limits.cpu_seconds is not None:
-            found["RLIMIT_CPU"] = int(limits.cpu_seconds) + 1
+            found["RLIMIT_CPU"] = int(limits.cpu_seconds + WARM_LIMIT)  # a backstop: the watch looks at their sum
         if limits.memory is not None and not cgroups.parents() and not isolation.gpu_nodes():
             found["RLIMIT_DATA"] = limits.memory + DATA_HEADROOM
         return {name: value for name, value in found.items() if value is not None}
 
     def ready(self) -> Description:
-        """Wait until everything is imported. Raises PluginError with the reason where that fails."""
+        """Wait until everything is imported. Raises PluginError with the reason where that fails, TrialFailed for a limit."""
         name = self.bundle.name
+        deadline = time.monotonic() + WARM_LIMIT
+        self._greeter.join(WARM_LIMIT)
         try:
-            message, _ = self.channel.receive(time.monotonic() + WARM_LIMIT)
+            message, _ = self.channel.receive(deadline)
         except TimeoutError:
             raise PluginError(f"{name} took more than {WARM_LIMIT:.0f} s to import") from None
         except ChannelClosed:
+            if excess := self.exceeded:
+                raise TrialFailed(excess.status, f"while it was imported it {excess.error}") from None
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(EXIT_LIMIT)
             self.printing.join(EXIT_LIMIT)
@@ -131,7 +164,10 @@ class Worker:
             why = exit_reason(self.process.returncode) + (f": {line(last, 200)}" if last else "")
             raise PluginError(f"{name} ended while it was imported ({why})") from None
         if message.get("event") != "ready":
-            raise PluginError(f"{name} could not be loaded: {line(message.get('error'))}")
+            said = f"{name} could not be loaded: {line(message.get('error'))}"
+            if message.get("status") in ("out-of-memory", "process-limit", "disk-limit"):
+                raise TrialFailed(str(message["status"]), said)
+            raise PluginError(said)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
@@ -177,6 +213,7 @@ class Worker:
     def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None:
         """Ask the process to fork a trial, which is given its number here."""
         with self.sending:
+            self.used = True
             trial.number = next(self.numbers)
             self.trials[trial.number] = trial
             if self.gone:
@@ -213,6 +250,11 @@ class Worker:
         self.process.wait()
         for trial in list(self.trials.values()):
             trial.kill()
+        self._greeter.join(EXIT_LIMIT)
+        if self.watch:
+            self.watch.stop()
+        if self.group:
+            self.group.close()
         if self._listener:
             self._listener.join(EXIT_LIMIT)
         self.printing.join(EXIT_LIMIT)
@@ -235,7 +277,7 @@ class Worker:
                 message, _ = self.channel.receive()
                 number = whole(message.get("number"))
                 trial = None if number is None else self.trials.get(number)
-                if trial and message.get("event") == "exited":
+                if trial and message.get("event") == "exited" and trial.mailbox.empty():  # one is kept, however many are said
                     trial.mailbox.put(message)
         self.gone = True
         for trial in list(self.trials.values()):
@@ -266,6 +308,9 @@ class Crew:
     def expect(self, count: int) -> None:
         """So many fresh processes will be asked for: as many as run at once are started ahead of it."""
         with self.lock:
+            if self.first.used and self.first in self.spare:  # what the search has left there no final fit may find
+                self.spare.remove(self.first)
+                self.first.close()
             self.wanted = count
             self._warm_ahead()
 

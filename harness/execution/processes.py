@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,11 +29,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def tree(pid: int) -> list[int]:
-    """A process and its descendants."""
+def tree(pid: int, without: Collection[int] = ()) -> list[int]:
+    """A process and its descendants, those ``without`` and theirs left out."""
     found = [pid]
     for member in found:  # grows while it is read
-        found += children(member)
+        found += [child for child in children(member) if child not in without]
     return found
 
 

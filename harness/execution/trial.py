@@ -27,7 +27,7 @@ from harness.execution import cgroups
 from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
 from harness.execution.memory import Parcel, Shared
 from harness.execution.processes import kill, tree
-from harness.execution.watch import Excess, Watch, advice, excess_of, size
+from harness.execution.watch import Excess, Watch, advice, excess_of, size, too_loud
 from harness.execution.worker import TEXT_LIMIT
 
 EXIT_LIMIT = 5.0
@@ -128,6 +128,8 @@ class Home(Protocol):
     log: Log
     trials: dict[int, Trial]
 
+    @property
+    def exceeded(self) -> Excess | None: ...
     def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None: ...
     def give_up(self) -> None: ...
 
@@ -288,10 +290,7 @@ class Trial:
         if pid:
             with suppress(psutil.Error):
                 self.process = psutil.Process(pid)
-            self.group = cgroups.make(limits.memory, limits.processes)
-            with suppress(OSError):
-                if self.group:
-                    self.group.add(pid)
+            self.group = cgroups.make(limits.memory, limits.processes, pid)
             self.watch = Watch(pid, limits, self._end, self.group, self.scratch)
         self._send({"op": "go"})
 
@@ -301,8 +300,7 @@ class Trial:
         self.kill()
 
     def _printed_too_much(self) -> None:
-        most = self.worker.limits.output or 0
-        self._end(Excess("output-limit", f"printed more than {size(most)}; {advice('output', size(most))}"))
+        self._end(too_loud(self.worker.limits))
 
     def _exited(self) -> int | None:
         """Wait for the end of the process; its exit code, or None where the whole worker is gone."""
@@ -352,7 +350,7 @@ class Trial:
     def _excess(self) -> Excess | None:
         if self.exceeded is None and self.group:
             self.exceeded = excess_of(self.group, self.worker.limits)
-        return self.exceeded
+        return self.exceeded or self.worker.exceeded
 
     def _expect(self, message: Mapping[str, Any], event: str) -> None:
         if message.get("event") != event:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +57,9 @@ class Usage:
     processes: int = 0
 
 
-def usage(pid: int, *, exact_above: int | None) -> Usage:
+def usage(pid: int, *, exact_above: int | None, without: Collection[int] = ()) -> Usage:
     """What the tree under a process uses. Pages that processes share are counted once, where the sum would pass ``exact_above``."""
-    members = tree(pid)
+    members = tree(pid, without)
     total = Usage()
     for member in members:
         try:
@@ -94,12 +94,22 @@ def disk_use(folder: Path) -> int:
 
 
 class Watch:
-    """Looks at one trial until it is stopped; calls ``end`` once, with what was exceeded."""
+    """Looks at a process and its descendants until it is stopped; calls ``end`` once, with what was exceeded.
+
+    ``without`` names descendants that have a watch of their own.
+    """
 
     def __init__(
-        self, pid: int, limits: Limits, end: Callable[[Excess], None], group: Group | None, scratch: Path | None
+        self,
+        pid: int,
+        limits: Limits,
+        end: Callable[[Excess], None],
+        group: Group | None,
+        scratch: Path | None,
+        without: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self.pid, self.limits, self.end, self.group, self.scratch = pid, limits, end, group, scratch
+        self.without = without
         self.peak = 0
         self.stopped = threading.Event()
         threading.Thread(target=self._look_until_stopped, daemon=True).start()
@@ -118,7 +128,7 @@ class Watch:
         limits = self.limits
         if self.group and (excess := excess_of(self.group, limits)):
             return excess
-        now = usage(self.pid, exact_above=limits.memory)
+        now = usage(self.pid, exact_above=limits.memory, without=self.without())
         self.peak = max(self.peak, now.memory)
         if not self.group and limits.memory is not None and now.memory > limits.memory:
             return Excess(
@@ -144,6 +154,11 @@ def excess_of(group: Group, limits: Limits) -> Excess | None:
     if group.refused_processes:
         return Excess("process-limit", f"started too many processes and threads; {advice('process', limits.processes)}")
     return None
+
+
+def too_loud(limits: Limits) -> Excess:
+    most = size(limits.output or 0)
+    return Excess("output-limit", f"printed more than {most}; {advice('output', most)}")
 
 
 def advice(limit: str, value: object) -> str:

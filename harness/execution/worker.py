@@ -41,8 +41,9 @@ TEXT_LIMIT = 20_000
 
 def main(fd: int) -> None:
     channel = Channel(socket.socket(fileno=fd), takes_fds=True)
-    hello, fds = channel.receive()
     adopt_orphans()
+    channel.send({"event": "awake"})  # the parent puts this process under its limits before it says what to import
+    hello, fds = channel.receive()
     try:
         path = unpack(hello["source"]["files"], fds[0], Path(hello["folder"]))
         submission = load_submission(path, hello["source"]["object"], hello["source"]["module"])
@@ -54,7 +55,7 @@ def main(fd: int) -> None:
         channel.send({"event": "ready", **described})
     except BaseException as error:  # a plug-in may raise anything, also SystemExit
         traceback.print_exc()
-        channel.send({"event": "broken", "error": one_line(error)})
+        channel.send({"event": "broken", "status": status_of(error), "error": one_line(error)})
         return
     Server(channel, submission, Path.cwd()).serve()
 
