@@ -184,6 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     made = add("replay", replay_command, "fit a recorded result again, from its kept source, and compare the scores")
     made.add_argument("result", metavar="RESULT")
+    made.add_argument("--task", metavar="PATH", help="the file of a task that was given by its path")
     home(made)
 
     made = add("check", check_command, "the contract suite on somebody's plug-in")
@@ -401,7 +402,7 @@ def replay_command(options: argparse.Namespace) -> int:
     from harness.replay import replay
     from harness.terminal import Terminal
 
-    again = replay(options.result, home=options.home, store=options.store, progress=Terminal())
+    again = replay(options.result, task=options.task, home=options.home, store=options.store, progress=Terminal())
     print(again)
     return 0 if again.same else 1
 

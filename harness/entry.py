@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,11 +131,6 @@ class Entry:
             versions=versions(),
             commit=commit(self.source.path.parent),
         )
-
-    @property
-    def artefacts(self) -> Path:
-        """Where pictures, source and log of this entry are kept."""
-        return self.store.home / "artefacts" / self.blank().result_id
 
     def crew(self) -> Crew:
         """This submission's processes, the first one started; close them when done."""
@@ -322,6 +316,5 @@ class Entry:
         ), replicates
 
     def keep(self, name: str, content: bytes) -> None:
-        place = self.artefacts / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
+        """Put a file among this entry's artefacts."""
+        self.store.keep(self.blank().result_id, name, content)

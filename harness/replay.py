@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import plugins
-from harness.contract import UsageError
+from harness.contract import Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings
 from harness.execution import isolation, slots
 from harness.execution.trial import TrialFailed
@@ -14,6 +14,20 @@ from harness.provenance import versions
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6
+
+
+def find_task(result: Result, reference: str | None, progress: Progress) -> Task:
+    """The task of a result. Raises UsageError where it is another, or is not found."""
+    try:
+        found = plugins.find_task(reference or result.task, progress.note).task
+    except UsageError as error:
+        raise UsageError(f"{error}; --task PATH names the file of a task that was given by its path") from error
+    if (found.name, found.version) != (result.task, result.task_version):
+        raise UsageError(
+            f"{result.result_id} is a result of {result.task}, version {result.task_version}; {reference or result.task} is now "
+            f"{found.name}, version {found.version}"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,17 @@ class Replay:
 
 
 def replay(
-    reference: str, *, home: str | Path = ".bakeoff", store: str | None = None, progress: Progress | None = None
+    reference: str,
+    *,
+    task: str | None = None,
+    home: str | Path = ".bakeoff",
+    store: str | None = None,
+    progress: Progress | None = None,
 ) -> Replay:
-    """Raises UsageError for a result that cannot be replayed, TrialFailed's reason included."""
+    """Fit a result again. ``task`` is where its task is found, if not by its name.
+
+    Raises UsageError for a result that cannot be replayed, TrialFailed's reason included.
+    """
     progress = progress or Progress()
     recorded = Store(Path(home), url=store, create=False)
     try:
@@ -59,7 +81,7 @@ def replay(
         raise UsageError(
             f"result {result.result_id} ({result.status}) has no kept source to replay; replay a complete result of a plug-in"
         )
-    ground = Ground(plugins.find_task(result.task, progress.note).task)
+    ground = Ground(find_task(result, task, progress))
     settings = Settings(
         0,
         len(result.seeds),

@@ -95,6 +95,22 @@ def test_tune_shows_the_best_and_extends(tiny: Path, bakeoff: Command) -> None:
     assert "best validation score" in bakeoff("tune", "tiny.py", "nearest.py", "--trials", 6).stdout
 
 
+def test_replay_of_a_task_given_by_its_path(tiny: Path, bakeoff: Command) -> None:
+    """With helpers beside the plug-in, and the object named: all of it is kept with the result."""
+    (tiny / "helper.py").write_text("SHRINK = 0.1\n")
+    text = (tiny / "nearest.py").read_text().replace("import numpy as np", "import helper\nimport numpy as np")
+    (tiny / "nearest.py").write_text(text + "\n\nclass Other(Nearest):\n    pass\n")
+    (row,) = json.loads(bakeoff("run", "tiny.py", "-s", "nearest.py:Nearest", "--trials", "2", "--json").stdout)["rows"]
+    for name in ("helper.py", "nearest.py"):
+        (tiny / name).unlink()
+    assert "--task PATH" in bakeoff("replay", row["result_id"], code=2).stderr
+    assert "the same scores" in bakeoff("replay", row["result_id"], "--task", "tiny.py").stdout
+    (tiny / "tiny.py").write_text(
+        (tiny / "tiny.py").read_text().replace('metric="accuracy"', 'metric="accuracy", version=2')
+    )
+    assert "now tiny, version 2" in bakeoff("replay", row["result_id"], "--task", "tiny.py", code=2).stderr
+
+
 def test_doctor_says_what_works(bakeoff: Command) -> None:
     answers = json.loads(bakeoff("doctor", "--json").stdout)
     assert answers["torch"]["works"] and answers["isolation"]["works"]

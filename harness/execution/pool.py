@@ -277,7 +277,9 @@ class Worker:
                 message, _ = self.channel.receive()
                 number = whole(message.get("number"))
                 trial = None if number is None else self.trials.get(number)
-                if trial and message.get("event") == "exited" and trial.mailbox.empty():  # one is kept, however many are said
+                if (
+                    trial and message.get("event") == "exited" and trial.mailbox.empty()
+                ):  # one is kept, however many are said
                     trial.mailbox.put(message)
         self.gone = True
         for trial in list(self.trials.values()):
