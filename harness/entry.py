@@ -287,7 +287,7 @@ class Entry:
         """The row of a finished entry: means over seeds, and an interval over samples and seeds together."""
         facts = [fit.facts for fit in finals]
         scores = [float(fit.value) for fit in finals if fit.value is not None]
-        by_seed = np.array([fit.replicates for fit in finals])
+        by_seed = np.array([fit.replicates for fit in finals], dtype=np.float64)  # from the store they are float32
         chosen = generator("seeds", self.key).integers(0, len(finals), size=by_seed.shape)
         replicates = np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0)
         low, high = interval(replicates.tolist())
