@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import shutil
-import site
 import stat
 import subprocess
 import sys
@@ -210,9 +209,9 @@ def visible() -> tuple[Path, ...]:
     """The folders that Python and its libraries are in, beside /usr. Nothing else of this machine is shown."""
     package = Path(__file__).parent.parent
     paths = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, package]
-    paths += [Path(place) for place in (*site.getsitepackages(), sysconfig.get_path("stdlib"))]
-    if site.ENABLE_USER_SITE:
-        paths.append(Path(site.getusersitepackages()))
+    paths += [Path(sysconfig.get_path("stdlib"))]
+    # Other folders of sys.path may be anybody's project, with anything in them.
+    paths += [Path(place) for place in sys.path if Path(place).name in ("site-packages", "dist-packages")]
     paths += [Path(place) for place in os.environ.get("LD_LIBRARY_PATH", "").split(":") if place]
     paths += [Path(os.environ["CUDA_HOME"])] if os.environ.get("CUDA_HOME") else []
     chosen: list[Path] = []
