@@ -130,17 +130,17 @@ def change_user(uid: int) -> None:
 
 def lock(settings: Mapping[str, Any]) -> None:
     """Everything that ``settings`` asks for, in an order in which each step is still allowed. Raises where one fails."""
-    for name, limit in settings.get("rlimits", {}).items():
-        number = getattr(resource, name)
-        hard = resource.getrlimit(number)[1]
-        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(number, (value, value))
     if settings.get("uid") is not None:
         change_user(int(settings["uid"]))
     if "read" in settings:
         restrict_files(settings["read"], settings["write"])
     if settings.get("seccomp"):
         seccomp_filter(sockets=False).load()
+    for name, limit in settings.get("rlimits", {}).items():
+        number = getattr(resource, name)
+        hard = resource.getrlimit(number)[1]
+        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(number, (value, value))
 
 
 def main() -> None:

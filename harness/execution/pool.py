@@ -29,7 +29,7 @@ from harness.execution import cgroups, isolation, watch
 from harness.execution.channel import Channel, ChannelClosed, line, whole
 from harness.execution.isolation import INSIDE, Isolation, Room
 from harness.execution.memory import Parcel
-from harness.execution.processes import kill, tree
+from harness.execution.processes import kill, processes_of_user, tree
 from harness.execution.trial import EXIT_LIMIT, FitData, Log, Trial, TrialFailed, exit_reason
 from harness.execution.watch import Excess
 from harness.plugins import Bundle
@@ -138,7 +138,9 @@ class Worker:
         limits, at_once = self.limits, self.setting.at_once
         found = {"RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": limits.disk}
         if limits.processes is not None:
-            found["RLIMIT_NPROC"] = limits.processes * at_once + 64
+            # Where the user is not the sandbox's own, whatever else that user runs counts too.
+            others = 0 if self.setting.isolation.has_own_files else processes_of_user()
+            found["RLIMIT_NPROC"] = limits.processes * at_once + 64 + others
         if limits.cpu_seconds is not None:
             found["RLIMIT_CPU"] = int(limits.cpu_seconds + WARM_LIMIT)  # a backstop: the watch looks at their sum
         if limits.memory is not None and not cgroups.parents() and not isolation.gpu_nodes():

@@ -50,3 +50,13 @@ def kill_tree(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
     for member in family:
         kill(member)
+
+
+def processes_of_user() -> int:
+    """How many processes and threads this user has, as the kernel's limit on them counts."""
+    count = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.uids().real == os.getuid():
+                count += process.num_threads()
+    return count
