@@ -40,6 +40,10 @@ LOCKS = (6, 7, 37, 38, 5, 36)
 from one to another, so they are granted and not kept: there is nobody else to keep them from."""
 LEASES = (1024, 1026)  # F_SETLEASE and F_NOTIFY, which tell what others open
 
+RWF_NOWAIT, MADV_COLD, MADV_PAGEOUT = 8, 20, 21
+"""What asks whether a page of a file is in memory, and what has it thrown out. All sandboxes read the same libraries, and by what it
+reads there one could write for another to see. Advice is taken and not followed. (How long a read takes still tells.)"""
+
 NEW_NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of linux/sched.h."""
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
@@ -63,6 +67,12 @@ def seccomp_filter(*, sockets: bool) -> Any:
         rules.add_rule(absent, number)
     granted = seccomp.ERRNO(0)
     rules.add_rule(granted, "flock")
+    rules.add_rule(granted, "fadvise64")
+    for advice in (MADV_COLD, MADV_PAGEOUT):
+        rules.add_rule(granted, "madvise", seccomp.Arg(2, seccomp.MASKED_EQ, 0xFFFFFFFF, advice))
+    rules.add_rule(
+        seccomp.ERRNO(errno.EOPNOTSUPP), "preadv2", seccomp.Arg(5, seccomp.MASKED_EQ, RWF_NOWAIT, RWF_NOWAIT)
+    )
     for commands, answer in ((LOCKS, granted), (LEASES, denied)):
         for command in commands:
             rules.add_rule(answer, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command))
