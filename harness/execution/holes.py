@@ -27,6 +27,7 @@ OPEN, CLOSED = "open", "closed"
 EVERY_SANDBOX = (
     "read a file",
     "write a file",
+    "change a file's rights",
     "parent's memory",
     "parent's environment",
     "signal the parent",
@@ -91,6 +92,8 @@ class Bait:
             answers["udp"] = OPEN
         if (Path(self.folder.name) / "written").exists():
             answers["write a file"] = OPEN
+        if (Path(self.folder.name) / "labels").stat().st_mode & 0o777 != 0o666:
+            answers["change a file's rights"] = OPEN
         return answers
 
     def __exit__(
@@ -112,6 +115,7 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
     attempts: dict[str, Callable[[], object]] = {
         "read a file": (folder / "labels").read_text,
         "write a file": lambda: (folder / "written").write_text("here"),
+        "change a file's rights": lambda: changed(folder / "labels"),
         "parent's memory": lambda: os.close(os.open(f"/proc/{parent}/mem", os.O_RDONLY)),
         "parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
         "signal the parent": lambda: os.kill(parent, 0) if parent != os.getpid() else refuse(),
@@ -139,6 +143,13 @@ def attempt(action: Callable[[], object]) -> str:
     except OSError:
         return CLOSED
     return OPEN
+
+
+def changed(file: Path) -> None:
+    """Take a right away. Whether it is gone is looked at: a filter may say yes and do nothing."""
+    file.chmod(0o664)
+    if file.stat().st_mode & 0o777 != 0o664:
+        refuse()
 
 
 def refuse() -> None:
