@@ -1,0 +1,15 @@
+"""A class that there is not.
+
+Hopes: an index beyond the last may reach another's memory.
+"""
+
+import numpy as np
+
+from _base import Ignorant
+
+VERDICT = {"status": "invalid", "error": "should lie in 0..2"}
+
+
+class Attack(Ignorant):
+    def predict(self, x):
+        return np.full(len(x), 3)

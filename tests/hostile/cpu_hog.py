@@ -1,0 +1,15 @@
+"""Computes without end, well within its time on the clock.
+
+Hopes that only the clock is looked at.
+"""
+
+from _base import Ignorant
+
+VERDICT = {"status": "cpu-limit"}
+OPTIONS = {"limits": {"cpu_seconds": 1.0}}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        while True:
+            pass

@@ -1,0 +1,14 @@
+"""Describes a search space of thousands of hyperparameters with names like commands, and answers like any other.
+
+Hopes that the parent chokes on it.
+"""
+
+from _base import Ignorant
+from harness import Float
+
+VERDICT = {"status": ["complete", "failed"], "chance": True}
+OPTIONS = {"trials": 2}
+
+
+class Attack(Ignorant):
+    space = {f"'; DROP TABLE results; --{number}\x1b[2J": Float(0, 1) for number in range(3000)}

@@ -1,0 +1,25 @@
+"""Sends descriptors up the channel with its messages, hundreds of them.
+
+Hopes that the parent keeps them until it may open no more.
+"""
+
+import os
+import socket
+import time
+
+from _base import Ignorant
+from _channel import sockets
+
+VERDICT = {"status": ["failed", "invalid", "timeout"]}
+OPTIONS = {"time_limit": 3}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        for fd in sockets():
+            for _ in range(20):
+                try:
+                    socket.send_fds(socket.socket(fileno=os.dup(fd)), [b"\x00"], [0] * 200)
+                except OSError:
+                    pass
+        time.sleep(0.5)

@@ -1,0 +1,16 @@
+"""Writes one file without end.
+
+Hopes to fill the disk that scores are recorded on.
+"""
+
+from _base import Ignorant
+
+VERDICT = {"status": "disk-limit"}
+OPTIONS = {"limits": {"disk": 30_000_000}}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        with open("large", "wb") as file:
+            while True:
+                file.write(bytes(1 << 20))

@@ -1,0 +1,15 @@
+"""Ends with exit code 0 before it has answered.
+
+Hopes that success is an exit code.
+"""
+
+import os
+
+from _base import Ignorant
+
+VERDICT = {"status": "failed", "error": "ended before it answered"}
+
+
+class Attack(Ignorant):
+    def predict(self, x):
+        os._exit(0)

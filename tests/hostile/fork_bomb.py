@@ -1,0 +1,20 @@
+"""Forks, and every fork forks.
+
+Hopes that no process can be started any more by anybody.
+"""
+
+import os
+
+from _base import Ignorant
+
+VERDICT = {"status": "process-limit"}
+OPTIONS = {"limits": {"processes": 64, "memory": 2_000_000_000}}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        while True:
+            try:
+                os.fork()
+            except OSError:
+                pass

@@ -1,0 +1,33 @@
+"""Writes files named like libraries where a careless Python would import them from: its folder, its home, beside itself.
+
+Hopes that a later process, or the parent, imports them in the place of the real ones.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy
+
+from _base import Ignorant
+from harness import Float
+
+VERDICT = {"status": "complete", "chance": True}
+OPTIONS = {"trials": 2, "seeds": 2}
+EVIL = "print('GOT THROUGH: imported', __file__, __name__)"
+
+
+class Attack(Ignorant):
+    space = {"a": Float(0, 1)}
+
+    def fit(self, train, valid, report):
+        assert "evil" not in numpy.__file__
+        own = {os.getcwd(), tempfile.gettempdir(), os.path.expanduser("~"), os.path.dirname(__file__)}
+        for folder in own:
+            for name in ("numpy", "json", "sitecustomize", "usercustomize", "torch", "pickle", "psutil", "harness"):
+                Path(folder, f"{name}.py").write_text(EVIL)
+        import sqlite3.dump  # noqa: F401
+
+        import psutil  # a library that nobody has imported yet in this process may not come from there either
+
+        assert "site-packages" in psutil.__file__ or "dist-packages" in psutil.__file__, psutil.__file__

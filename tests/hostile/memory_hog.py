@@ -1,0 +1,16 @@
+"""Takes memory without end.
+
+Hopes that the machine kills somebody else.
+"""
+
+from _base import Ignorant
+
+VERDICT = {"status": "out-of-memory"}
+OPTIONS = {"limits": {"memory": 400_000_000}}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        kept = []
+        while True:
+            kept.append(bytearray(b"x" * 10_000_000))

@@ -1,0 +1,21 @@
+"""Takes memory in many processes, each of them below the limit.
+
+Hopes that limits are a process's, not a trial's.
+"""
+
+import os
+import time
+
+from _base import Ignorant
+
+VERDICT = {"status": "out-of-memory"}
+OPTIONS = {"limits": {"memory": 400_000_000}}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        for _ in range(20):
+            if os.fork() == 0:
+                kept = bytearray(b"x" * 100_000_000)
+                time.sleep(1000 + kept[0])
+        time.sleep(1000)

@@ -1,0 +1,23 @@
+"""Takes memory in files that have no name: as many as it can open, written full.
+
+Hopes that only what a process has mapped is counted.
+"""
+
+import os
+
+from _base import GotThrough, Ignorant
+
+VERDICT = {"status": ["out-of-memory", "failed"]}
+OPTIONS = {"limits": {"memory": 400_000_000}}
+TIERS = {
+    "process": "not promised: where no control group counts, nameless files are not seen",
+}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        piece = bytes(10_000_000)
+        for _ in range(200):
+            fd = os.memfd_create("hoard")
+            os.write(fd, piece)
+        raise GotThrough("has 2 GB in files")

@@ -1,0 +1,18 @@
+"""Prints without end while it is imported, before there is any trial.
+
+Hopes that limits begin with the first trial.
+"""
+
+import os
+
+from _base import Ignorant
+
+VERDICT = {"status": ["failed", "output-limit"]}
+OPTIONS = {"limits": {"output": 2_000_000}}
+
+while True:
+    os.write(1, b"x" * 65536)
+
+
+class Attack(Ignorant):
+    pass

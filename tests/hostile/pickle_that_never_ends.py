@@ -1,0 +1,26 @@
+"""A fitted model whose pickle is written without end.
+
+Hopes to fill the machine's memory through a file that belongs to the parent.
+"""
+
+import os
+
+import numpy as np
+
+from _base import Ignorant
+from _channel import memory_files
+
+VERDICT = {"status": ["out-of-memory", "disk-limit", "timeout", "failed"]}
+OPTIONS = {"task": "tokens", "time_limit": 20, "limits": {"memory": 400_000_000, "disk": 200_000_000}}
+
+
+class Attack(Ignorant):
+    kind = "next-token"
+
+    def __reduce__(self):
+        piece = bytes(1 << 20)
+        while True:
+            os.write(memory_files()[-1], piece)
+
+    def predict(self, x):
+        return np.full((*x.shape, 4), -np.log(4), dtype=np.float32)

@@ -1,0 +1,26 @@
+"""Sends SIGSTOP and SIGKILL to a process of the parent's user, and looks whether it might to any other.
+
+Hopes to freeze the parent, or to end it before its own bad score is recorded.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from _base import TOLD, Ignorant, attempt
+
+VERDICT = {"status": "complete", "chance": True}
+TIERS = {"process": "not promised: it may kill what you may"}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        for number in (signal.SIGSTOP, signal.SIGKILL, signal.SIGTERM):
+            attempt(f"signal {number}", lambda number=number: os.kill(TOLD["victim"], number))
+            attempt(f"signal {number} to a group", lambda number=number: os.killpg(TOLD["victim"], number))
+        own = {os.getpid(), os.getppid()}
+        if "bwrap" in Path("/proc/1/cmdline").read_text():
+            own.add(1)  # the first process of its own sandbox
+        seen = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
+        for pid in {TOLD["parent"]} | seen - own:
+            attempt(f"may signal {pid}", lambda pid=pid: os.kill(pid, 0))

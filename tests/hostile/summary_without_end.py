@@ -1,0 +1,16 @@
+"""Says of itself a summary of many megabytes full of control signs and markup, and a number of parameters of 400 digits.
+
+Hopes to break the board, its page, or the terminal of who looks at it.
+"""
+
+from _base import Ignorant
+
+VERDICT = {"status": ["complete", "failed", "invalid"], "chance": True}
+
+
+class Attack(Ignorant):
+    def n_parameters(self):
+        return 10**400
+
+    def summary(self):
+        return "<script>alert(1)</script>\x1b]0;owned\x07\ud800" * 300_000

@@ -1,0 +1,18 @@
+"""Starts threads without end.
+
+Hopes that nobody counts them as processes.
+"""
+
+import threading
+import time
+
+from _base import Ignorant
+
+VERDICT = {"status": "process-limit"}
+OPTIONS = {"limits": {"processes": 64}}
+
+
+class Attack(Ignorant):
+    def fit(self, train, valid, report):
+        while True:
+            threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()

@@ -1,0 +1,340 @@
+"""Every attack of tests/hostile gets the verdict that its file names, in each tier, and harms nobody beside it.
+
+An attack is a file with a docstring (what it tries, what it hopes for), a submission, and up to three literals, which are read
+here and never imported:
+
+- ``VERDICT``: the row that it must get. ``status``, one or several; ``error``, words in it; ``chance``, a score like a guesser's
+  where it is complete; ``fit_seconds``, at least so many on record.
+- ``OPTIONS``: what it needs: ``task`` (a file of `TASKS`), ``limits``, ``seeds``, ``trials``, ``workers``, ``time_limit``.
+- ``TIERS``: tiers that do not promise to hold against it, and why; it is not run there.
+
+Whatever its verdict, an attack that says ``GOT THROUGH`` (see tests/hostile/_base.py) has found a hole. Attacks with the same
+options are one run, with an honest entry between them, whose scores must be those of a run alone, to the last bit.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from conftest import TINY_MODEL, TINY_TASK
+
+import harness
+from harness import Limits
+from harness.execution import cgroups, isolation, pool
+from leaderboard import Store
+
+HOSTILE = Path(__file__).parent / "hostile"
+OPTIONS: dict[str, Any] = {"task": "tiny", "limits": {}, "seeds": 1, "trials": 0, "workers": 1, "time_limit": 20}
+MARK = f"bakeoff-test-hostile-{os.getpid()}"
+"""Stands in the environment of everything that a run here starts."""
+GUESSED = {"tiny": 0.5, "sorted": 0.5}
+"""An accuracy that nobody reaches by guessing one of three classes."""
+
+TASKS = {
+    "tiny": TINY_TASK,
+    "sorted": TINY_TASK.replace("return stratified", "data = stratified")
+    .replace(
+        "\nTASK",
+        """
+    import dataclasses
+    order = np.argsort(data.test.y)
+    return dataclasses.replace(data, test=type(data.test)(data.test.x[order], data.test.y[order]))
+
+TASK""",
+    )
+    .replace('name="tiny"', 'name="sorted"'),
+    "tokens": """
+import numpy as np
+from harness import Data, NextToken, Split, Task
+
+def chunks(rng, n):
+    text = rng.integers(0, 4, size=(n, 33))
+    return Split(text[:, :-1], text[:, 1:])
+
+def load():
+    rng = np.random.default_rng(1)
+    return Data(chunks(rng, 50), chunks(rng, 30), chunks(rng, 120))
+
+TASK = Task(name="tokens", kind=NextToken(vocabulary=4), load=load, metric="nats")
+""",
+    "series": """
+import numpy as np
+from harness import Forecasting, Task, windows
+
+def load():
+    series = np.random.default_rng(2).normal(size=(400, 1)).cumsum(axis=0)
+    return windows(series, lookback=8, horizon=2, bounds=(200, 319, 400))
+
+TASK = Task(name="series", kind=Forecasting(horizon=2), load=load, metric="mse")
+""",
+}
+HONEST = {
+    "tiny": TINY_MODEL,
+    "sorted": TINY_MODEL,
+    "tokens": '''
+import numpy as np
+from harness import Submission
+
+class Uniform(Submission):
+    """All tokens alike."""
+    kind = "next-token"
+    def fit(self, train, valid, report): pass
+    def predict(self, x):
+        return np.full((*x.shape, 4), -np.log(4), dtype=np.float32)
+''',
+    "series": '''
+import numpy as np
+from harness import Submission
+
+class Last(Submission):
+    """The last value goes on."""
+    kind = "forecasting"
+    def fit(self, train, valid, report): pass
+    def predict(self, x):
+        return np.repeat(x[:, -1:], self.task_kind.horizon, axis=1)
+''',
+}
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A file of tests/hostile, read."""
+
+    name: str
+    verdict: Mapping[str, Any]
+    options: Mapping[str, Any]
+    spared: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(path: Path) -> Attack:
+    literals: dict[str, Any] = {"OPTIONS": {}, "TIERS": {}}
+    tree = ast.parse(path.read_bytes())
+    assert ast.get_docstring(tree) and "Hopes" in str(ast.get_docstring(tree)), (
+        f"{path.name} does not say what it hopes for"
+    )
+    for node in tree.body:
+        name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
+        if name in ("VERDICT", "OPTIONS", "TIERS"):
+            literals[name] = ast.literal_eval(node.value)
+    unknown = set(literals["OPTIONS"]) - set(OPTIONS)
+    assert not unknown and set(literals["TIERS"]) <= set(isolation.TIERS), f"{path.name}: {unknown}"
+    return Attack(path.stem, literals["VERDICT"], OPTIONS | literals["OPTIONS"], literals["TIERS"])
+
+
+ATTACKS = {path.stem: read(path) for path in sorted(HOSTILE.glob("[a-z]*.py"))}
+
+
+class Target:
+    """What there is to attack: a folder with secrets, a process, and sockets that somebody listens on. ``told`` says where."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.victim = subprocess.Popen(["sleep", "1000"], start_new_session=True, env={"PATH": os.defpath})
+        self.tcp, self.udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+        self.abstract, self.unix = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        for listener in (self.tcp, self.udp):
+            listener.bind(("127.0.0.1", 0))
+        self.abstract.bind(f"\0{MARK}-{id(self)}")
+        self.unix.bind(str(folder / "socket"))
+        for listener in (self.tcp, self.abstract, self.unix):
+            listener.listen()
+        self.listeners = (self.tcp, self.udp, self.abstract, self.unix)
+        secret, artefact = folder / "secret.npy", self.home / "artefacts" / "another" / "picture.png"
+        artefact.parent.mkdir(parents=True)
+        artefact.write_bytes(b"a picture")
+        np.save(secret, np.arange(120) % 3)
+        self.kept = {path: path.read_bytes() for path in (secret, artefact)}
+        with contextlib.closing(Store(self.home)):
+            pass
+        (store,) = self.home.glob("*.sqlite")
+        self.told = {
+            "parent": os.getpid(),
+            "victim": self.victim.pid,
+            "secret": str(secret),
+            "store": str(store),
+            "artefact": str(artefact),
+            "canary": str(folder / "canary"),
+            "tcp": self.tcp.getsockname()[1],
+            "udp": self.udp.getsockname()[1],
+            "abstract": self.abstract.getsockname()[1:].decode(),
+            "unix": str(folder / "socket"),
+        }
+
+    def harm(self) -> list[str]:
+        """What has happened to it."""
+        found = [f"{path.name} was changed" for path, content in self.kept.items() if path.read_bytes() != content]
+        if (self.folder / "canary").exists():
+            found.append("the canary was written")
+        if "BAKEOFF_UNPICKLED" in os.environ:
+            found.append("a pickle was read in the parent")
+        if self.victim.poll() is not None or psutil.Process(self.victim.pid).status() == psutil.STATUS_STOPPED:
+            found.append("the victim was ended or stopped")
+        for listener in self.listeners:
+            listener.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                (listener.recv if listener is self.udp else listener.accept)(*([1] if listener is self.udp else []))
+                found.append(f"somebody reached {listener.getsockname()}")
+        return found
+
+    def close(self) -> None:
+        self.victim.kill()
+        self.victim.wait()
+        for listener in self.listeners:
+            listener.close()
+
+
+def leftovers() -> list[str]:
+    """Processes, folders and control groups of runs of this process that are still there."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and MARK in process.environ().get("PATH", ""):
+                found.append(f"process {process.pid}: {process.cmdline()}")
+                process.kill()
+    found += map(str, Path(tempfile.gettempdir()).glob(f"bakeoff-{os.getpid()}-*"))
+    found += map(str, Path("/dev/shm").glob("*bakeoff*"))
+    for place in set(cgroups.parents().values()):
+        found += map(str, place.glob(f"bakeoff-{os.getpid()}-*"))
+    return found
+
+
+@dataclass
+class Ran:
+    """What came out of attacks run together: their rows, what each printed, and what was wrong afterwards."""
+
+    rows: dict[str, dict[str, Any]]
+    printed: dict[str, str]
+    wrong: list[str]
+
+
+def attack(attacks: Sequence[Attack], tier: str, folder: Path) -> Ran:
+    """Run attacks of the same options in one run, an honest entry first, in the middle and last."""
+    options = dict(attacks[0].options)
+    task = options.pop("task")
+    target = Target(folder)
+    try:
+        (folder / f"{task}.py").write_text(TASKS[task])
+        target.told["task"] = str(folder / f"{task}.py")
+        plugs = folder / "plugs"
+        shutil.copytree(HOSTILE, plugs, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
+        (plugs / "told.py").write_text(f"TOLD = {target.told!r}\n")
+        names = ["honest_first", *(one.name for one in attacks), "honest_last"]
+        for name in (names[0], names[-1], "alone"):
+            (plugs / f"{name}.py").write_text(
+                f"{HONEST[task]}# {name}: a content of its own, so that nothing is taken from the store\n"
+            )
+
+        def run(names: Sequence[str], home: Path) -> list[dict[str, Any]]:
+            return harness.run(
+                target.told["task"],
+                [str(plugs / f"{name}.py") for name in names],
+                isolation_tier=tier,
+                home=home,
+                limits=Limits(**options["limits"]),
+                **{name: value for name, value in options.items() if name != "limits"},
+            )
+
+        rows = {str(row["submission"]).replace("-", "_"): row for row in run(names, target.home)}
+        (alone,) = run(["alone"], folder / "alone")
+        wrong = target.harm() + leftovers()
+        for name in (names[0], names[-1]):
+            for column in ("status", "score", "seeds", "metrics", "ci_low", "ci_high", "public_score", "private_score"):
+                if rows[name][column] != alone[column]:
+                    wrong.append(f"{name}'s {column} is {rows[name][column]}, and alone {alone[column]}")
+        wrong += [f"there is no row of {name}" for name in names if name not in rows]
+        wrong += [f"{name} ran in {row['isolation']}" for name, row in rows.items() if row["isolation"] != tier]
+        with contextlib.closing(sqlite3.connect(target.told["store"])) as store:
+            (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
+            wrong += [] if integrity == "ok" else [f"the store says {integrity}"]
+        logs = {name: target.home / "artefacts" / row["result_id"] / "log.txt" for name, row in rows.items()}
+        printed = {name: log.read_text(errors="replace") if log.exists() else "" for name, log in logs.items()}
+        return Ran(rows, printed, wrong)
+    finally:
+        target.close()
+
+
+def group_of(one: Attack) -> str:
+    return repr(sorted(one.options.items()))
+
+
+def needs(tier: str) -> None:
+    """Skip where this machine does not have a tier; say why."""
+    if tier != "process":
+        found, why = isolation.tried(tier)
+        if found is None:
+            pytest.skip(f"{tier} is not to be had here: {why}")
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Attack], Ran]]:
+    """The outcome of an attack's group in a tier, run when it is first asked for."""
+    asked: set[tuple[str, str]] = set()
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PATH", f"{os.environ['PATH']}:/{MARK}")
+    patch.setattr(pool, "WARM_LIMIT", 8.0)  # some attacks never end their import
+
+    @cache
+    def outcome(tier: str, group: str) -> Ran:
+        together = [one for one in ATTACKS.values() if group_of(one) == group and tier not in one.spared]
+        return attack(together, tier, tmp_path_factory.mktemp("attacks"))
+
+    yield lambda tier, one: asked.add((tier, group_of(one))) or outcome(tier, group_of(one))  # type: ignore[func-returns-value]
+    patch.undo()
+
+
+def judge(one: Attack, row: Mapping[str, Any], printed: str) -> None:
+    wanted, said = one.verdict, f"{row['status']}: {row['error']}"
+    statuses = [wanted["status"]] if isinstance(wanted["status"], str) else wanted["status"]
+    assert "GOT THROUGH" not in f"{said} {printed}", f"{one.name} got through: {said}\n{printed[-2000:]}"
+    assert row["status"] in statuses, f"{one.name}: {said}\n{printed[-2000:]}"
+    if row["status"] == "complete":
+        if wanted.get("chance"):
+            assert row["score"] < GUESSED.get(one.options["task"], np.inf), f"{one.name} scores {row['score']}"
+        assert row["fit_seconds"] >= wanted.get("fit_seconds", 0.0)
+        assert np.isfinite(row["score"])
+    else:
+        assert row["score"] is None and row["error"] and row["error"].isprintable()
+        assert wanted.get("error", "") in row["error"], said
+
+
+def cases(tier: str) -> list[Any]:
+    """Every attack in a tier. In tier A always; in the others a handful, and all of them in the long tests."""
+    few = (
+        "hang_deaf",
+        "memory_hog_of_many",
+        "lookahead_plainly",
+        "answer_changed_later",
+        "network_udp",
+        "labels_by_path",
+    )
+    return [
+        pytest.param(tier, name, marks=() if tier == "sandbox-a" or name in few else pytest.mark.long)
+        for name in ATTACKS
+    ]
+
+
+@pytest.mark.parametrize(("tier", "name"), [case for tier in isolation.TIERS for case in cases(tier)])
+def test_an_attack_gets_its_verdict(tier: str, name: str, outcomes: Callable[[str, Attack], Ran]) -> None:
+    one = ATTACKS[name]
+    needs(tier)
+    if tier in one.spared:
+        pytest.skip(f"{tier}: {one.spared[tier]}")
+    ran = outcomes(tier, one)
+    judge(one, ran.rows[name], ran.printed[name])
+    assert not ran.wrong, f"after {name} and those run beside it: {ran.wrong}"
