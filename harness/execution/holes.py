@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import platform
-import signal
 import socket
 import sys
 import tempfile
@@ -55,7 +54,9 @@ SYSTEM_CALLS = {
     "unshare": {"x86_64": 272, "aarch64": 97},
     "ptrace": {"x86_64": 101, "aarch64": 117},
 }
-CLONE_NEWUSER, PTRACE_ATTACH, PTRACE_DETACH = 0x10000000, 16, 17
+CLONE_NEWUSER = 0x10000000
+PTRACE_SEIZE = 0x4206
+"""Becomes a tracer and stops nothing; it is over when the probe ends."""
 
 
 class Bait:
@@ -119,7 +120,7 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
         "parent's memory": lambda: os.close(os.open(f"/proc/{parent}/mem", os.O_RDONLY)),
         "parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
         "signal the parent": lambda: os.kill(parent, 0) if parent != os.getpid() else refuse(),
-        "trace the parent": lambda: call("ptrace", PTRACE_ATTACH, parent, 0, 0),
+        "trace the parent": lambda: call("ptrace", PTRACE_SEIZE, parent, 0, 0),
         "process list": lambda: refuse() if not strangers() else None,
         "tcp": lambda: socket.create_connection(("127.0.0.1", told["tcp"]), timeout=2),
         "udp": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", told["udp"])),
@@ -165,8 +166,6 @@ def call(name: str, *arguments: Any) -> int:
     answer = libc.syscall(ctypes.c_long(number), *arguments)
     if answer == -1:
         raise OSError(ctypes.get_errno(), name)
-    if name == "ptrace":  # let go again of what should never have been caught
-        libc.syscall(ctypes.c_long(number), PTRACE_DETACH, arguments[1], 0, signal.SIGCONT)
     return int(answer)
 
 
