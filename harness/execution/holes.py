@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import socket
+import struct
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -55,6 +56,8 @@ SYSTEM_CALLS = {
     "ptrace": {"x86_64": 101, "aarch64": 117},
 }
 CLONE_NEWUSER = 0x10000000
+ARRAY_MAP = struct.pack("4I", 2, 4, 4, 1)
+"""A BPF map that any kernel makes for whoever may: an array of one number."""
 PTRACE_SEIZE = 0x4206
 """Becomes a tracer and stops nothing; it is over when the probe ends."""
 
@@ -129,7 +132,7 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
         "abstract socket": lambda: socket.socket(socket.AF_UNIX).connect(f"\0{told['abstract']}"),
         "io_uring": lambda: call("io_uring", 1, ctypes.create_string_buffer(256)),
         "keyring": lambda: call("keyring", b"user", b"bakeoff", b"x", 1, -2),
-        "bpf": lambda: call("bpf", 0, ctypes.create_string_buffer(128), 128),
+        "bpf": lambda: call("bpf", 0, ctypes.create_string_buffer(ARRAY_MAP, 128), 128),
         "user namespace": lambda: call("unshare", CLONE_NEWUSER),
         "capabilities": lambda: refuse() if int(status("CapEff"), 16) == 0 else None,
         "new privileges": lambda: refuse() if status("NoNewPrivs") == "1" else None,
