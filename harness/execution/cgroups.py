@@ -127,12 +127,8 @@ class Group:
         return int(words[words.index(key) + 1]) if key in words else 0
 
     def kill(self) -> None:
-        """Kill every process of the group, until there is none: one may start another while it is being killed."""
-        deadline = time.monotonic() + EMPTY_LIMIT
-        while (members := _words(self.memory / "cgroup.procs")) and time.monotonic() < deadline:
-            for pid in members:
-                kill(int(pid))
-            time.sleep(0.002)
+        """Kill every process of the group."""
+        _empty(self.memory)
 
     def close(self) -> None:
         """Kill what is left and remove the group."""
@@ -142,13 +138,21 @@ class Group:
                 place.rmdir()
 
 
+def _empty(place: Path) -> None:
+    """Kill what is in a group until there is nothing: one may start another while it is being killed, and takes its time to go."""
+    deadline = time.monotonic() + EMPTY_LIMIT
+    while (members := _words(place / "cgroup.procs")) and time.monotonic() < deadline:
+        for pid in members:
+            kill(int(pid))
+        time.sleep(0.002)
+
+
 def sweep() -> None:
     """Kill and remove the groups of harnesses that have gone. A group's name holds its maker's process number."""
     for place in set(parents().values()):
         for folder in place.glob("bakeoff-*-*"):
             owner = folder.name.split("-")[1]
             if owner.isdigit() and not Path("/proc", owner).exists():
-                for pid in _words(folder / "cgroup.procs"):
-                    kill(int(pid))
+                _empty(folder)
                 with contextlib.suppress(OSError):
                     folder.rmdir()

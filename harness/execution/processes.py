@@ -44,9 +44,14 @@ def kill(pid: int) -> None:
 
 def kill_tree(pid: int) -> None:
     """Kill a process, its process group where it leads one, and its descendants."""
+    leads = False
+    with suppress(ProcessLookupError, PermissionError):
+        leads = os.getpgid(pid) == pid
+        if leads:
+            os.killpg(pid, signal.SIGSTOP)  # what forks as fast as it can is never listed to its end
     family = tree(pid)
     with suppress(ProcessLookupError, PermissionError):
-        if os.getpgid(pid) == pid:
+        if leads:
             os.killpg(pid, signal.SIGKILL)
     for member in family:
         kill(member)

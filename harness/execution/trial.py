@@ -26,7 +26,7 @@ from harness.contract import Array, Data, InvalidPrediction, Kind, Limits
 from harness.execution import cgroups
 from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
 from harness.execution.memory import Parcel, Shared
-from harness.execution.processes import kill, tree
+from harness.execution.processes import kill_tree
 from harness.execution.watch import Excess, Watch, advice, excess_of, size, too_loud
 from harness.execution.worker import TEXT_LIMIT
 
@@ -273,8 +273,7 @@ class Trial:
         if self.group:
             self.group.kill()
         if self.process and self.process.is_running():  # the number may be another process's by now
-            for pid in tree(self.process.pid):
-                kill(pid)
+            kill_tree(self.process.pid)
         self.killed = True
 
     def _begin(self) -> None:
@@ -357,6 +356,8 @@ class Trial:
             raise TrialFailed("invalid", f"the process should have said {event!r}; it said {json.dumps(message)[:80]}")
 
     def _raise_timeout(self) -> NoReturn:
+        if excess := self._excess():  # killed for it, while something that it started kept the channel open
+            raise TrialFailed(excess.status, excess.error)
         raise TrialFailed(
             "timeout", f"took more than {self.time_limit:g} s for fit and predict; raise --time-limit or do less"
         )
