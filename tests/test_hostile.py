@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import os
 import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,11 +33,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from conftest import TINY_MODEL, TINY_TASK
+from conftest import REPOSITORY, TINY_MODEL, TINY_TASK, write
 
 import harness
 from harness import Limits
-from harness.execution import cgroups, isolation, pool
+from harness.execution import cgroups, isolation, pool, trial
 from leaderboard import Store
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -44,6 +46,20 @@ MARK = f"bakeoff-test-hostile-{os.getpid()}"
 """Stands in the environment of everything that a run here starts."""
 GUESSED = {"tiny": 0.5, "sorted": 0.5}
 """An accuracy that nobody reaches by guessing one of three classes."""
+
+SCORES = ("status", "score", "seeds", "metrics", "ci_low", "ci_high", "public_score", "private_score", "valid_score")
+"""What an honest entry's row must say alike, whoever it ran beside."""
+STATUSES = {
+    "complete",
+    "failed",
+    "invalid",
+    "timeout",
+    "out-of-memory",
+    "cpu-limit",
+    "process-limit",
+    "output-limit",
+    "disk-limit",
+}
 
 TASKS = {
     "tiny": TINY_TASK,
@@ -254,7 +270,7 @@ def attack(attacks: Sequence[Attack], tier: str, folder: Path) -> Ran:
         (alone,) = run(["alone"], folder / "alone")
         wrong = target.harm() + leftovers()
         for name in (names[0], names[-1]):
-            for column in ("status", "score", "seeds", "metrics", "ci_low", "ci_high", "public_score", "private_score"):
+            for column in SCORES:
                 if rows[name][column] != alone[column]:
                     wrong.append(f"{name}'s {column} is {rows[name][column]}, and alone {alone[column]}")
         wrong += [f"there is no row of {name}" for name in names if name not in rows]
@@ -288,6 +304,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     patch = pytest.MonkeyPatch()
     patch.setenv("PATH", f"{os.environ['PATH']}:/{MARK}")
     patch.setattr(pool, "WARM_LIMIT", 8.0)  # some attacks never end their import
+    patch.setattr(trial, "EXIT_LIMIT", 1.0)  # and some stop their server, so that nobody says that they have gone
 
     @cache
     def outcome(tier: str, group: str) -> Ran:
@@ -338,3 +355,72 @@ def test_an_attack_gets_its_verdict(tier: str, name: str, outcomes: Callable[[st
     ran = outcomes(tier, one)
     judge(one, ran.rows[name], ran.printed[name])
     assert not ran.wrong, f"after {name} and those run beside it: {ran.wrong}"
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_says_what_it_must_get(name: str) -> None:
+    """The literals of a file are of the form that this module's docstring says."""
+    one = ATTACKS[name]
+    statuses = [one.verdict["status"]] if isinstance(one.verdict["status"], str) else one.verdict["status"]
+    assert set(statuses) <= STATUSES and set(one.verdict) <= {"status", "error", "chance", "fit_seconds"}
+    assert one.verdict.get("chance") or "complete" not in statuses or one.options["task"] == "tokens"
+
+
+MANY = """
+import json, sys, warnings
+import psutil
+import harness
+from harness.execution import pool, trial
+
+task, home, hostile, honest = json.loads(sys.argv[1])
+pool.WARM_LIMIT, trial.EXIT_LIMIT = 8.0, 1.0
+options = {"trials": 0, "seeds": 1, "workers": 1, "time_limit": 10, "home": home, "isolation_tier": "sandbox-a"}
+process = psutil.Process()
+warnings.simplefilter("ignore")
+harness.run(task, honest[:2] + hostile[:20], **options)
+before = process.memory_full_info().uss
+rows = harness.run(task, hostile + honest[2:], **options)
+after = process.memory_full_info().uss
+print(json.dumps({"grown": after - before, "rows": rows}))
+"""
+"""A harness of its own: warmed up by a first run, then measured over a second one. (Recorded fits are not done again.)"""
+
+
+@pytest.mark.long
+def test_a_hundred_hostile_entries_cost_the_others_nothing(tmp_path: Path) -> None:
+    """Honest entries beside them score what they score alone, and the parent's memory does not grow."""
+    needs("sandbox-a")
+    names = [one.name for one in ATTACKS.values() if one.options == OPTIONS]
+    target = Target(tmp_path)
+    try:
+        write(tmp_path, "tiny.py", TINY_TASK)
+        target.told["task"] = str(tmp_path / "tiny.py")
+        plugs = tmp_path / "plugs"
+        shutil.copytree(HOSTILE, plugs, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
+        write(plugs, "told.py", f"TOLD = {target.told!r}\n")
+        hostile = []
+        for number in range(120):  # the first twenty are the warming up
+            text = (HOSTILE / f"{names[number % len(names)]}.py").read_text()
+            hostile.append(str(write(plugs, f"hostile_{number:03}.py", f"{text}\n# {number}\n")))
+        honest = [str(write(plugs, f"honest_{number}.py", f"{TINY_MODEL}# {number}\n")) for number in range(6)]
+        (alone,) = harness.run(
+            target.told["task"], honest[:1], trials=0, seeds=1, home=tmp_path / "alone", isolation_tier="sandbox-a"
+        )
+        asked = json.dumps([target.told["task"], str(target.home), hostile, honest])
+        done = subprocess.run(
+            [sys.executable, "-c", MANY, asked], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        said = json.loads(done.stdout)
+        for row in said["rows"]:
+            if row["submission"].startswith("honest"):
+                assert {column: row[column] for column in SCORES} == {column: alone[column] for column in SCORES}
+            else:
+                name = names[int(row["submission"][-3:]) % len(names)]
+                judge(ATTACKS[name], row, "")
+        assert sum(row["submission"].startswith("hostile") for row in said["rows"]) >= 100
+        assert not target.harm()
+        print(f"the parent grew by {said['grown'] / 1e6:.1f} MB")
+        assert said["grown"] < 50e6
+    finally:
+        target.close()

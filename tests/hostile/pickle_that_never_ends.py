@@ -20,7 +20,11 @@ class Attack(Ignorant):
     def __reduce__(self):
         piece = bytes(1 << 20)
         while True:
-            os.write(memory_files()[-1], piece)
+            for fd in memory_files():
+                try:
+                    os.write(fd, piece)
+                except PermissionError:  # sealed: an array, not the file that this is pickled into
+                    pass
 
     def predict(self, x):
         return np.full((*x.shape, 4), -np.log(4), dtype=np.float32)

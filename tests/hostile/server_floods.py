@@ -29,7 +29,7 @@ def flood():
 
 class Attack(Ignorant):
     def fit(self, train, valid, report):
-        time.sleep(4)
+        time.sleep(2)
 
 
 threading.Thread(target=flood, daemon=True).start()
