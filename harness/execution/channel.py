@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MESSAGE_LIMIT = 1 << 20
+SMALL = 4096
+"""Bytes of a message that says no more than how a trial ended."""
 FDS_LIMIT = 16
 
 
@@ -26,6 +28,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket, *, takes_fds: bool = False, tells_pid: bool = False) -> None:
         self.socket, self.takes_fds = sock, takes_fds
+        self.most = MESSAGE_LIMIT
         self.pid: int | None = None
         """The sender of the first message, where that is asked for."""
         self.wants_pid = tells_pid and hasattr(socket, "SO_PASSCRED")
@@ -57,7 +60,7 @@ class Channel:
                 head = self.socket.recv(4)
             head += self._exactly(4 - len(head), deadline) if head else b""
             size = int.from_bytes(head, "big")
-            if not head or size > MESSAGE_LIMIT:
+            if not head or size > self.most:
                 raise ChannelClosed("no message" if not head else f"a message of {size} bytes")
             message = json.loads(self._exactly(size, deadline))
         except TimeoutError:

@@ -26,7 +26,7 @@ from optuna.distributions import json_to_distribution
 
 from harness.contract import Distribution, Limits, PluginError
 from harness.execution import cgroups, isolation, watch
-from harness.execution.channel import Channel, ChannelClosed, line, whole
+from harness.execution.channel import SMALL, Channel, ChannelClosed, line, whole
 from harness.execution.isolation import INSIDE, Isolation, Room
 from harness.execution.memory import Parcel
 from harness.execution.processes import kill, processes_of_user, tree
@@ -170,6 +170,7 @@ class Worker:
             if message.get("status") in ("out-of-memory", "process-limit", "disk-limit"):
                 raise TrialFailed(str(message["status"]), said)
             raise PluginError(said)
+        self.channel.most = SMALL
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
