@@ -5,11 +5,12 @@ here and never imported:
 
 - ``VERDICT``: the row that it must get. ``status``, one or several; ``error``, words in it; ``chance``, a score like a guesser's
   where it is complete; ``fit_seconds``, at least so many on record.
-- ``OPTIONS``: what it needs: ``task`` (a file of `TASKS`), ``limits``, ``seeds``, ``trials``, ``workers``, ``time_limit``.
+- ``OPTIONS``: what it needs: ``task`` (a file of `TASKS`), ``limits`` (a name in `LIMITS`), ``seeds``, ``trials``, ``workers``,
+  ``time_limit``.
 - ``TIERS``: tiers that do not promise to hold against it, and why; it is not run there.
 
 Whatever its verdict, an attack that says ``GOT THROUGH`` (see tests/hostile/_base.py) has found a hole. Attacks with the same
-options are one run, with an honest entry between them, whose scores must be those of a run alone, to the last bit.
+options are one run, with an honest entry beside the last of them, whose scores must be those of a run alone, to the last bit.
 """
 
 from __future__ import annotations
@@ -41,7 +42,18 @@ from harness.execution import cgroups, isolation, pool, trial
 from leaderboard import Store
 
 HOSTILE = Path(__file__).parent / "hostile"
-OPTIONS: dict[str, Any] = {"task": "tiny", "limits": {}, "seeds": 1, "trials": 0, "workers": 1, "time_limit": 20}
+LIMITS = {
+    "standard": Limits(),
+    "tight": Limits(cpu_seconds=2.0, memory=400_000_000, processes=64, output=2_000_000, disk=30_000_000),
+}
+OPTIONS: dict[str, Any] = {
+    "task": "tiny",
+    "limits": "standard",
+    "seeds": 1,
+    "trials": 0,
+    "workers": 1,
+    "time_limit": 20,
+}
 MARK = f"bakeoff-test-hostile-{os.getpid()}"
 """Stands in the environment of everything that a run here starts."""
 GUESSED = {"tiny": 0.5, "sorted": 0.5}
@@ -239,42 +251,49 @@ class Ran:
     wrong: list[str]
 
 
+@cache
+def alone(tier: str, task: str, trials: int, seeds: int) -> dict[str, Any]:
+    """The row of a task's honest entry in a run of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = write(Path(folder), f"{task}.py", TASKS[task])
+        honest = write(Path(folder), "honest.py", HONEST[task])
+        (row,) = harness.run(
+            str(place), [str(honest)], trials=trials, seeds=seeds, isolation_tier=tier, home=Path(folder) / "home"
+        )
+        return row
+
+
 def attack(attacks: Sequence[Attack], tier: str, folder: Path) -> Ran:
-    """Run attacks of the same options in one run, an honest entry first, in the middle and last."""
+    """Run attacks of the same options in one run, and an honest entry beside the last of them."""
     options = dict(attacks[0].options)
-    task = options.pop("task")
+    task, limits = options.pop("task"), LIMITS[options.pop("limits")]
     target = Target(folder)
     try:
-        (folder / f"{task}.py").write_text(TASKS[task])
-        target.told["task"] = str(folder / f"{task}.py")
+        target.told["task"] = str(write(folder, f"{task}.py", TASKS[task]))
         plugs = folder / "plugs"
         shutil.copytree(HOSTILE, plugs, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
-        (plugs / "told.py").write_text(f"TOLD = {target.told!r}\n")
-        names = ["honest_first", *(one.name for one in attacks), "honest_last"]
-        for name in (names[0], names[-1], "alone"):
-            (plugs / f"{name}.py").write_text(
-                f"{HONEST[task]}# {name}: a content of its own, so that nothing is taken from the store\n"
-            )
-
-        def run(names: Sequence[str], home: Path) -> list[dict[str, Any]]:
-            return harness.run(
-                target.told["task"],
-                [str(plugs / f"{name}.py") for name in names],
-                isolation_tier=tier,
-                home=home,
-                limits=Limits(**options["limits"]),
-                **{name: value for name, value in options.items() if name != "limits"},
-            )
-
-        rows = {str(row["submission"]).replace("-", "_"): row for row in run(names, target.home)}
-        (alone,) = run(["alone"], folder / "alone")
+        write(plugs, "told.py", f"TOLD = {target.told!r}\n")
+        write(plugs, "honest.py", HONEST[task])
+        names = [*(one.name for one in attacks), "honest"]
+        open_before = psutil.Process().num_fds()
+        found = harness.run(
+            target.told["task"],
+            [str(plugs / f"{name}.py") for name in names],
+            isolation_tier=tier,
+            home=target.home,
+            limits=limits,
+            **options,
+        )
         wrong = target.harm() + leftovers()
-        for name in (names[0], names[-1]):
-            for column in SCORES:
-                if rows[name][column] != alone[column]:
-                    wrong.append(f"{name}'s {column} is {rows[name][column]}, and alone {alone[column]}")
+        if (kept := psutil.Process().num_fds() - open_before) > 40:  # matplotlib keeps a font or two for each thread
+            wrong.append(f"{kept} descriptors more are open in the parent")
+        rows = {str(row["submission"]).replace("-", "_"): row for row in found}
         wrong += [f"there is no row of {name}" for name in names if name not in rows]
         wrong += [f"{name} ran in {row['isolation']}" for name, row in rows.items() if row["isolation"] != tier]
+        for column in SCORES:
+            wanted = alone(tier, task, options["trials"], options["seeds"])[column]
+            if rows["honest"][column] != wanted:
+                wrong.append(f"the honest entry's {column} is {rows['honest'][column]}, and alone {wanted}")
         with contextlib.closing(sqlite3.connect(target.told["store"])) as store:
             (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
             wrong += [] if integrity == "ok" else [f"the store says {integrity}"]
@@ -298,9 +317,15 @@ def needs(tier: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Attack], Ran]]:
-    """The outcome of an attack's group in a tier, run when it is first asked for."""
-    asked: set[tuple[str, str]] = set()
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str, Attack], Ran]]:
+    """The outcome of an attack's group in a tier, run when it is first asked for: those of the group that were chosen to be run."""
+    chosen = {
+        (item.callspec.params["tier"], item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames
+    }
     patch = pytest.MonkeyPatch()
     patch.setenv("PATH", f"{os.environ['PATH']}:/{MARK}")
     patch.setattr(pool, "WARM_LIMIT", 8.0)  # some attacks never end their import
@@ -308,10 +333,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
     @cache
     def outcome(tier: str, group: str) -> Ran:
-        together = [one for one in ATTACKS.values() if group_of(one) == group and tier not in one.spared]
+        alike = [one for one in ATTACKS.values() if group_of(one) == group and tier not in one.spared]
+        together = [one for one in alike if (tier, one.name) in chosen]
         return attack(together, tier, tmp_path_factory.mktemp("attacks"))
 
-    yield lambda tier, one: asked.add((tier, group_of(one))) or outcome(tier, group_of(one))  # type: ignore[func-returns-value]
+    yield lambda tier, one: outcome(tier, group_of(one))
     patch.undo()
 
 

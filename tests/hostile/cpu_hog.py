@@ -6,7 +6,7 @@ Hopes that only the clock is looked at.
 from _base import Ignorant
 
 VERDICT = {"status": "cpu-limit"}
-OPTIONS = {"limits": {"cpu_seconds": 1.0}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

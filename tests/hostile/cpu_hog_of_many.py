@@ -10,7 +10,7 @@ import time
 from _base import Ignorant
 
 VERDICT = {"status": "cpu-limit"}
-OPTIONS = {"limits": {"cpu_seconds": 1.0}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

@@ -10,7 +10,7 @@ import time
 from _base import Ignorant
 
 VERDICT = {"status": ["failed", "out-of-memory", "invalid", "timeout"]}
-OPTIONS = {"limits": {"memory": 400_000_000}, "time_limit": 8}
+OPTIONS = {"limits": "tight"}
 TIERS = {"process": "not promised: only trials are counted"}
 
 

@@ -7,7 +7,7 @@ from _base import Ignorant
 from harness import Float
 
 VERDICT = {"status": ["complete", "failed"], "chance": True}
-OPTIONS = {"trials": 2}
+OPTIONS = {"trials": 3, "seeds": 2}
 
 
 class Attack(Ignorant):

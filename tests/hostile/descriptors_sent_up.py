@@ -10,8 +10,8 @@ import time
 from _base import Ignorant
 from _channel import sockets
 
-VERDICT = {"status": ["failed", "invalid", "timeout"]}
-OPTIONS = {"time_limit": 3}
+VERDICT = {"status": ["complete", "failed", "invalid", "timeout"], "chance": True}
+OPTIONS = {"time_limit": 2}
 
 
 class Attack(Ignorant):

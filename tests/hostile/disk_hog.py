@@ -6,7 +6,7 @@ Hopes to fill the disk that scores are recorded on.
 from _base import Ignorant
 
 VERDICT = {"status": "disk-limit"}
-OPTIONS = {"limits": {"disk": 30_000_000}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

@@ -9,7 +9,7 @@ import tempfile
 from _base import GotThrough, Ignorant
 
 VERDICT = {"status": ["disk-limit", "complete"], "chance": True}
-OPTIONS = {"limits": {"disk": 30_000_000}}
+OPTIONS = {"limits": "tight"}
 TIERS = {"process": "not promised: it writes where you can"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from _base import Ignorant
 
 VERDICT = {"status": "disk-limit"}
-OPTIONS = {"limits": {"disk": 30_000_000}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

@@ -8,7 +8,7 @@ import os
 from _base import Ignorant
 
 VERDICT = {"status": "process-limit"}
-OPTIONS = {"limits": {"processes": 64, "memory": 2_000_000_000}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

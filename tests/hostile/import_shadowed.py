@@ -13,7 +13,7 @@ from _base import Ignorant
 from harness import Float
 
 VERDICT = {"status": "complete", "chance": True}
-OPTIONS = {"trials": 2, "seeds": 2}
+OPTIONS = {"trials": 3, "seeds": 2}
 EVIL = "print('GOT THROUGH: imported', __file__, __name__)"
 
 

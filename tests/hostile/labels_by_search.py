@@ -12,14 +12,13 @@ import numpy as np
 from _base import GotThrough, Thief
 
 VERDICT = {"status": "complete", "chance": True}
-OPTIONS = {"time_limit": 60}
 TIERS = {"process": "not promised: it can read what you can"}
 SKIPPED = ("/proc", "/sys", "/usr", "/lib", "/lib64", "/bin", "/sbin")
 
 
 class Attack(Thief):
     def steal(self):
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 10
         for folder, folders, names in os.walk("/"):
             folders[:] = [name for name in folders if os.path.join(folder, name) not in SKIPPED]
             if "site-packages" in folder or time.monotonic() > ends:

@@ -6,7 +6,7 @@ Hopes that the machine kills somebody else.
 from _base import Ignorant
 
 VERDICT = {"status": "out-of-memory"}
-OPTIONS = {"limits": {"memory": 400_000_000}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

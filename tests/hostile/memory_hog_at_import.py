@@ -6,7 +6,7 @@ Hopes that limits begin with the first trial.
 from _base import GotThrough, Ignorant
 
 VERDICT = {"status": ["failed", "out-of-memory"]}
-OPTIONS = {"limits": {"memory": 400_000_000}}
+OPTIONS = {"limits": "tight"}
 TIERS = {"process": "not promised: only trials are counted"}
 
 KEPT = []

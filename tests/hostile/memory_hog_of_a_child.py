@@ -8,7 +8,7 @@ import os
 from _base import Ignorant
 
 VERDICT = {"status": "out-of-memory"}
-OPTIONS = {"limits": {"memory": 400_000_000}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

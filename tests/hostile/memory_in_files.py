@@ -8,7 +8,7 @@ import os
 from _base import GotThrough, Ignorant
 
 VERDICT = {"status": ["out-of-memory", "failed"]}
-OPTIONS = {"limits": {"memory": 400_000_000}}
+OPTIONS = {"limits": "tight"}
 TIERS = {
     "process": "not promised: where no control group counts, nameless files are not seen",
 }

@@ -8,7 +8,7 @@ import os
 from _base import Ignorant
 
 VERDICT = {"status": "output-limit", "error": "printed more than"}
-OPTIONS = {"limits": {"output": 2_000_000}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):

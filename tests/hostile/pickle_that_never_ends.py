@@ -11,7 +11,7 @@ from _base import Ignorant
 from _channel import memory_files
 
 VERDICT = {"status": ["out-of-memory", "disk-limit", "timeout", "failed"]}
-OPTIONS = {"task": "tokens", "time_limit": 20, "limits": {"memory": 400_000_000, "disk": 200_000_000}}
+OPTIONS = {"task": "tokens", "limits": "tight"}
 
 
 class Attack(Ignorant):

@@ -9,7 +9,7 @@ import time
 from _base import Ignorant
 
 VERDICT = {"status": "process-limit"}
-OPTIONS = {"limits": {"processes": 64}}
+OPTIONS = {"limits": "tight"}
 
 
 class Attack(Ignorant):
