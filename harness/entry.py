@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from harness.contract import Array, BakeoffError, Data, DataError, Kind, Limits, PluginError, Task
+from harness.contract import BakeoffError, Data, DataError, Kind, Limits, PluginError, Task
 from harness.execution import watch
 from harness.execution.isolation import Isolation
 from harness.execution.pool import Crew, Description, Setting
 from harness.execution.slots import Slots
 from harness.execution.trial import FitData, TrialFailed
-from harness.kinds import pictures
+from harness.finals import Finals
 from harness.plugins import Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
@@ -87,6 +86,10 @@ def load(task: Task) -> Data:
     except Exception as error:
         raise BakeoffError(f"task {task.name} could not be loaded: {type(error).__name__}: {error}") from error
     return data
+
+
+MOST_HELD, LONGEST_HELD = 4, 60.0
+"""Fitted models of an entry that wait for each other at once, and the seconds of a fit that may be lost by waiting."""
 
 
 class Entry:
@@ -208,80 +211,40 @@ class Entry:
         failures: list[TrialFailed] = []
         left = [seed for seed in range(wanted) if seed not in done]
         bench.watcher.seed(len(done), wanted)
-        asked_again = type(self.task.kind).questions is not Kind.questions
-        bench.crew.expect(len(left) + asked_again)
 
-        def one(seed: int, device: str) -> None:
-            if failures:
-                return
-            try:
-                fit = self.final(bench, params, seed, device)
-            except TrialFailed as error:
-                failures.append(error)
-                return
+        def record(fit: Fit) -> None:
             self.store.add_fit(fit)
-            done[seed] = fit
+            done[fit.number] = fit
             bench.watcher.seed(len(done), wanted)
 
-        in_parallel(left, one, bench)
+        questions = 2 if type(self.task.kind).questions is not Kind.questions else 0
+        if self.are_held(bench, left):
+            bench.crew.expect(1 + questions)
+            Finals(self, bench, params, left, record, failures).run(lambda jobs, work: in_parallel(jobs, work, bench))
+        else:
+            bench.crew.expect(len(left) * (1 + questions))
+
+            def alone(seed: int, device: str) -> None:
+                def each(jobs: Sequence[int], work: Callable[[int, str], None]) -> None:
+                    for job in jobs:
+                        work(job, device)
+
+                Finals(self, bench, params, [seed], record, failures).run(each)
+
+            in_parallel(left, alone, bench)
         if failures:
             raise failures[0]
         return [done[seed] for seed in range(wanted)]
 
-    def final(self, bench: Bench, params: dict[str, Any], seed: int, device: str) -> Fit:
-        """One seed from fit to score, in a process that no other seed was in: what that one has seen of the test it cannot tell.
-
-        Where a kind asks more than once, each further question has a process of its own as well, given the fitted model as it was
-        before the first. All seeds are asked the same, so that one process may take the same question of each.
-        """
-        scorer, kind, crew = self.ground.scorer, self.task.kind, bench.crew
-        test, turn = scorer.data.test, self.sha256
-        options: dict[str, Any] = {"seed": seed + 1, "device": device, "time_limit": bench.time_limit}
-
-        def put(questions: Sequence[Array]) -> list[tuple[Array, float]]:
-            first, *others = questions
-            if not others:
-                return [trial.predict(first, kind)]
-            with trial.freeze() as model:
-                answers = [trial.predict(first, kind)]
-                trial.close()
-                worker.close()
-                for number, question in enumerate(others):
-                    with crew.kept_for(number).thaw(model, **options) as again:
-                        again.thaw()
-                        answers.append(again.predict(question, kind))
-            return answers
-
-        # Arrays in files that no other seed was given: a file that two processes hold tells one what the other did with it.
-        own = FitData(scorer.data, kind)
-        with (
-            closing(own),
-            crew.fresh() as worker,
-            worker.trial(params, own, snapshots=seed == 0, **options) as trial,
-        ):
-            fitted = trial.fit()
-            valid = scorer.valid(scorer.ask(trial, scorer.data.valid, turn)[0])
-            answer, seconds = scorer.ask_each(test, turn, put)
-        scored = scorer.test(answer)
-        if seed == 0:
-            picture = kind.draw(answer, test)
-            if picture:
-                self.keep("picture.png", picture)
-            for number, sheet in enumerate(fitted.snapshots if fitted.snapshots is not None else (), start=1):
-                self.keep(f"step-{number:02d}.png", pictures.grid(sheet))
-        facts = {
-            "public": scored.public,
-            "private": scored.private,
-            "valid": valid,
-            "metrics": scored.metrics,
-            "fit_seconds": fitted.seconds,
-            "predict_seconds": seconds,
-            "peak_memory": trial.usage.peak_memory,
-            "n_parameters": fitted.n_parameters,
-            "summary": fitted.summary,
-        }
-        replicates, losses = scored.replicates.tolist(), scored.losses.tolist()
-        return Fit(self.study, "final", seed, params, self.attempt, "complete", scored.score, facts, replicates, losses)
+    def are_held(self, bench: Bench, seeds: Sequence[int]) -> bool:
+        """Whether seeds are fitted in one process, and asked when all of them are: where another process costs more than is lost if
+        the harness is killed before the first of them is on record, and memory holds them all."""
+        if len(seeds) > MOST_HELD or bench.slots.device != "cpu":
+            return False
+        known = [
+            fit.facts.get("seconds", 0.0) for fit in self.store.fits(self.study, "search") if fit.status == "complete"
+        ]
+        return not known or statistics.median(known) <= LONGEST_HELD
 
     def complete(self, result: Result, finals: Sequence[Fit]) -> tuple[Result, Any]:
         """The row of a finished entry: means over seeds, and an interval over samples and seeds together."""

@@ -64,23 +64,29 @@ class Scorer:
         self.public, self.private = hidden_parts(len(data.test), task.kind.block, self.key)
 
     def ask(self, trial: Trial, split: Split, turn: str) -> tuple[Array, float]:
-        """A fitted trial's answer to a split's inputs, all questions asked in its one process; see `ask_each`."""
-        return self.ask_each(split, turn, lambda questions: [trial.predict(one, self.task.kind) for one in questions])
+        """A fitted trial's answer to a split's inputs, all questions asked in its one process; see `questions`."""
+        questions, read = self.questions(split, turn)
+        return read([trial.predict(question, self.task.kind) for question in questions])
 
-    def ask_each(
-        self, split: Split, turn: str, put: Callable[[Sequence[Array]], Sequence[tuple[Array, float]]]
-    ) -> tuple[Array, float]:
-        """The answer to a split's inputs, in the split's order, and the seconds that one such answer took. Raises TrialFailed.
+    def questions(
+        self, split: Split, turn: str
+    ) -> tuple[Sequence[Array], Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]]:
+        """What is really asked about a split, as its kind says, and how to read the replies and their seconds.
 
-        The kind says what is really asked, and ``put`` has it answered. The order of rows depends on the hidden labels and on
-        ``turn`` (which fit of which entry this is): another in each run, unknown to a submission, and the same when replayed.
+        The reader gives the answer to the split's inputs, in its order, and the seconds that one such answer took; it raises
+        TrialFailed. The order of rows depends on the hidden labels and on ``turn`` (whose answer this is): unknown to a submission,
+        and the same when replayed.
         """
         questions, read = self.task.kind.questions(split.x, generator("questions", self.key, turn))
-        answers, seconds = zip(*put(questions), strict=True)
-        try:
-            return read(answers), sum(seconds) / len(seconds)
-        except InvalidPrediction as error:
-            raise TrialFailed("invalid", str(error)) from error
+
+        def read_all(replies: Sequence[tuple[Array, float]]) -> tuple[Array, float]:
+            answers, seconds = zip(*replies, strict=True)
+            try:
+                return read(answers), sum(seconds) / len(seconds)
+            except InvalidPrediction as error:
+                raise TrialFailed("invalid", str(error)) from error
+
+        return questions, read_all
 
     def valid(self, answer: Array) -> float:
         """The ranking metric on the validation split: all that a search sees."""

@@ -340,6 +340,7 @@ ROOMS = [
     ],
     ["harness.evaluate"],
     ["harness.entry"],
+    ["harness.finals"],
     ["harness.search"],
     ["harness.scoring"],
     ["harness.execution.pool", "harness.execution.slots", "harness.provenance"],

@@ -301,8 +301,6 @@ class Crew:
         self.all = [self.first]
         self.spare = [self.first]
         self.wanted = 1
-        self.kept: dict[int, Worker] = {}
-        self.keeping = threading.Lock()
 
     def ready(self) -> Description:
         """Wait for the first process. Raises PluginError."""
@@ -330,13 +328,6 @@ class Crew:
         if worker is not self.first or not self.described:
             worker.ready()
         return worker
-
-    def kept_for(self, number: int) -> Worker:
-        """The one fresh process that the further question of this number goes to, whichever model it is asked of."""
-        with self.keeping:
-            if number not in self.kept:
-                self.kept[number] = self.fresh()
-            return self.kept[number]
 
     def _warm_ahead(self) -> None:
         while len(self.spare) < min(self.wanted, self.setting.at_once) and not self.closed:

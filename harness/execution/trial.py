@@ -151,6 +151,7 @@ class Trial:
         self.worker, self.time_limit, self.scratch = worker, time_limit, scratch
         self.usage = Usage(0, 0.0)
         self.deadline = time.monotonic() + time_limit
+        self.time_left: float | None = None
         self.killed = self.closed = False
         self.exceeded: Excess | None = None
         self.process: psutil.Process | None = None
@@ -192,9 +193,15 @@ class Trial:
         pictures = self.sheet_memory.read(self.sheet)[:kept] if self.sheet_memory and self.sheet and kept else None
         return Fitted(seconds, whole(facts.get("n_parameters")), text(facts.get("summary"), TEXT_LIMIT), pictures)
 
+    def wait(self) -> None:
+        """The next question may take its time to come: what is left of the trial's time is stopped until then."""
+        self.time_left = self.deadline - time.monotonic()
+
     def predict(self, x: Array, kind: Kind) -> tuple[Array, float]:
         """The answer to ``x``, verified, and the seconds it took. Raises TrialFailed."""
         forms = kind.forms(x)
+        if self.time_left is not None:
+            self.deadline, self.time_left = time.monotonic() + self.time_left, None
         with Shared.of(x) as question, Shared.blank(forms) as answer:
             started = time.monotonic()
             self._send(

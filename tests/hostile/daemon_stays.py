@@ -10,7 +10,7 @@ from _base import GotThrough, Ignorant
 from harness import Float
 
 VERDICT = {"status": "complete", "chance": True}
-OPTIONS = {"trials": 3, "seeds": 2}
+OPTIONS = {"trials": 3}
 NAME = "daemon-that-stays"
 
 
