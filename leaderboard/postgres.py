@@ -81,8 +81,11 @@ class Postgres:
 
     def _version(self, connection: Connection[tuple[Any, ...]]) -> int:
         """0 where there are no tables yet."""
-        found = connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.schema_version",)).fetchone()
-        if found == (None,):
+        # Not `to_regclass`: it answers from a cache that inside one transaction may miss what another has just committed.
+        found = connection.execute(
+            "SELECT 1 FROM pg_tables WHERE (schemaname, tablename) = (%s, %s)", (SCHEMA, "schema_version")
+        )
+        if found.fetchone() is None:
             return 0
         row = connection.execute("SELECT version FROM schema_version").fetchone()
         return int(row[0]) if row else 0
@@ -93,6 +96,7 @@ class Postgres:
             autocommit=True, prepare_threshold=None, **self.settings
         )
         try:
+            connection.isolation_level = self.driver.IsolationLevel.READ_COMMITTED
             connection.execute(f"SET search_path TO {SCHEMA}")
             # What is acknowledged is on disk; a server that promises more than that is left to it.
             connection.execute(

@@ -204,6 +204,7 @@ def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
         time.sleep(0.01)
     worker.close()
     fitting.join(20)
+    trial.close()
     assert failures and not trial.process.is_running() and not psutil.pid_exists(worker.process.pid)
     data.close()
 

@@ -132,10 +132,8 @@ class Group:
 
     def close(self) -> None:
         """Kill what is left and remove the group."""
-        self.kill()
         for place in set(self.places.values()):
-            with contextlib.suppress(OSError):
-                place.rmdir()
+            _remove(place)
 
 
 def _empty(place: Path) -> None:
@@ -147,12 +145,23 @@ def _empty(place: Path) -> None:
         time.sleep(0.002)
 
 
+def _remove(place: Path) -> None:
+    """Empty a group and remove it. The kernel may take a moment longer to let go of the last process than to stop listing it."""
+    deadline = time.monotonic() + EMPTY_LIMIT
+    while place.exists():
+        _empty(place)
+        with contextlib.suppress(OSError):
+            place.rmdir()
+            return
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.002)
+
+
 def sweep() -> None:
     """Kill and remove the groups of harnesses that have gone. A group's name holds its maker's process number."""
     for place in set(parents().values()):
         for folder in place.glob("bakeoff-*-*"):
             owner = folder.name.split("-")[1]
             if owner.isdigit() and not Path("/proc", owner).exists():
-                _empty(folder)
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+                _remove(folder)
