@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from harness.kinds.sequence_prediction import NextToken as NextToken
     from harness.kinds.sequence_prediction import SequenceClassification as SequenceClassification
     from harness.kinds.sequence_prediction import Transduction as Transduction
+    from harness.readymade import csv_series as csv_series
+    from harness.readymade import image_folder as image_folder
+    from harness.readymade import image_table as image_table
 
 _HOME_OF = {
     "harness.contract": (
@@ -58,6 +61,7 @@ _HOME_OF = {
     "harness.kinds.image_classification": ("ImageClassification",),
     "harness.kinds.image_generation": ("ImageGeneration",),
     "harness.kinds.sequence_prediction": ("Forecasting", "NextToken", "SequenceClassification", "Transduction"),
+    "harness.readymade": ("csv_series", "image_folder", "image_table"),
 }
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
 

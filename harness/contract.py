@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -76,15 +76,28 @@ class Split:
     """Inputs and targets, first axis aligned.
 
     What ``x`` and ``y`` hold is the kind's matter: see the docstrings of `harness.kinds`. ``y`` is None where it is hidden.
+
+    ``unlabelled`` are more inputs, of ``x``'s form and of any number, whose targets nobody knows: what a semi-supervised task
+    gives with its train split. ``about`` is what else is known of the rows, one value each, such as file names, sizes or times:
+    an audit reads it (`bakeoff check`), and no submission is ever given it.
     """
 
     x: Array
     y: Array | None = None
+    unlabelled: Array | None = None
+    about: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.y is not None and len(self.x) != len(self.y):
             raise DataError(
                 f"a split needs as many targets as inputs; it has {len(self.x)} inputs and {len(self.y)} targets"
+            )
+        for name, values in self.about.items():
+            if len(values) != len(self.x):
+                raise DataError(f"a split of {len(self.x)} inputs should know {name} of each; it has {len(values)}")
+        if self.unlabelled is not None and self.unlabelled.shape[1:] != self.x.shape[1:]:
+            raise DataError(
+                f"inputs without targets should be like those with them; they are {self.unlabelled.shape} beside {self.x.shape}"
             )
 
     def __len__(self) -> int:
@@ -110,7 +123,7 @@ class Data:
         """A hash of every array's dtype, shape and bytes, in a fixed order."""
         digest = hashlib.sha256()
         for split in (self.train, self.valid, self.test):
-            for array in (split.x, split.labels):
+            for array in (split.x, split.labels, *(() if split.unlabelled is None else (split.unlabelled,))):
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -221,7 +234,7 @@ class Kind(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The fields of this kind, as they are handed to a submission (`Submission.task_kind`)."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
@@ -240,14 +253,14 @@ class Limits:
     disk: int | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for one in fields(self):
+            value = getattr(self, one.name)
             if value is not None and not value > 0:
-                raise UsageError(f"the limit {field.name} should be more than 0; it is {value}")
+                raise UsageError(f"the limit {one.name} should be more than 0; it is {value}")
 
     def over(self, other: Limits) -> Limits:
         """These limits, and the other's where these are silent."""
-        mine = {field.name: getattr(self, field.name) for field in fields(self)}
+        mine = {one.name: getattr(self, one.name) for one in fields(self)}
         return replace(other, **{name: value for name, value in mine.items() if value is not None})
 
 

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import os
 import sys
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -37,7 +38,8 @@ def folders() -> list[Path]:
 def fetch(dataset: str, url: str, sha256: str) -> Path:
     """The path of a file that has this SHA-256, downloaded when no copy is at hand.
 
-    ``sha256`` is that of the content; for ``.gz`` files, of the decompressed content, because mirrors recompress. Looked for
+    ``sha256`` is that of the content; for ``.gz`` files, of the decompressed content, because mirrors recompress (archives,
+    ``.tar.gz``, count as they are). Looked for
     in ``$BAKEOFF_DATA/<dataset>/``, then in the cache, then at ``url``. Raises DataError with the address, the hash and the
     place to put the file; a copy with another content is never used and never overwrites a good one.
     """
@@ -97,10 +99,14 @@ def _download(url: str, part: Path) -> None:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, of the decompressed content for ``.gz``; "unreadable" where gzip cannot be read."""
+    """SHA-256 of a file's content, of the decompressed content for ``.gz``; "unreadable" where gzip cannot be read.
+
+    A ``.tar.gz`` counts as it is: archives are published with the hash of the whole.
+    """
     digest = hashlib.sha256()
+    packed = path.suffix == ".gz" and not path.name.endswith(".tar.gz")
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as content:
+        with gzip.open(path, "rb") if packed else path.open("rb") as content:
             while chunk := content.read(CHUNK):
                 digest.update(chunk)
     except (EOFError, gzip.BadGzipFile, zlib.error):
@@ -115,6 +121,31 @@ def read_idx(path: Path) -> Array:
     rank = raw[3]
     shape = np.frombuffer(raw, ">u4", count=rank, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def read_cifar(path: Path) -> tuple[Split, Split]:
+    """The 50,000 training and 10,000 test images of CIFAR-10's "binary version": uint8 (n, 32, 32, 3), labels int64 (n,)."""
+    records: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is not None and member.name.endswith(".bin"):
+                    records[Path(member.name).stem] = content.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{path} cannot be read as an archive: {error}") from error
+    batches = [f"data_batch_{number}" for number in range(1, 6)]
+    missing = [name for name in (*batches, "test_batch") if name not in records]
+    if missing:
+        raise DataError(
+            f"{path} should hold {', '.join(missing)}; it holds {', '.join(records) or 'nothing of the kind'}"
+        )
+    parts = []
+    for names in (batches, ["test_batch"]):
+        rows = np.frombuffer(b"".join(records[name] for name in names), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+        images = np.ascontiguousarray(rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        parts.append(Split(images, rows[:, 0].astype(np.int64)))
+    return parts[0], parts[1]
 
 
 def stratified(x: Array, y: Array, *, valid: float, test: float, by: Array | None = None, seed: int = 0) -> Data:

@@ -7,10 +7,12 @@ process ends, and each question goes to a process of its own, which is given all
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from harness.contract import Array, Kind, Task
@@ -21,9 +23,18 @@ from harness.scoring import Scorer
 from harness.search import Bench
 from leaderboard.store import Fit
 
+CURVE = 1000
+"""Reported losses that are kept of one fit."""
 Work = Callable[[int, str], None]
 Each = Callable[[Sequence[int], Work], object]
 """Runs work on every seed, with a device."""
+
+
+def note(curve: list[float | None], loss: float) -> bool:
+    """Keep a reported loss, None for one that is not finite; a final fit is never ended for it."""
+    if len(curve) < CURVE:
+        curve.append(loss if math.isfinite(loss) else None)
+    return False
 
 
 class Owner(Protocol):
@@ -46,6 +57,8 @@ class Fitting:
     trial: Trial
     fitted: Fitted
     valid: float
+    curve: list[float | None]
+    """The losses that it reported, the first `CURVE` of them."""
     model: Parcel | None = None
     answers: list[tuple[Array, float]] = field(default_factory=list)
 
@@ -83,9 +96,10 @@ class Finals:
                 trial = held.enter_context(
                     worker.trial(self.params, data, snapshots=seed == 0, **self.options(seed, device))
                 )
-                fitted = trial.fit()
+                curve: list[float | None] = []
+                fitted = trial.fit(partial(note, curve))
                 valid = self.scorer.valid(self.scorer.ask(trial, self.scorer.data.valid, self.entry.sha256)[0])
-                self.fittings[seed] = Fitting(trial, fitted, valid)
+                self.fittings[seed] = Fitting(trial, fitted, valid, curve)
                 if len(questions) > 1:
                     self.fittings[seed].model = held.enter_context(trial.freeze())
                     trial.close()
@@ -158,6 +172,7 @@ class Finals:
             "peak_memory": fitting.trial.usage.peak_memory,
             "n_parameters": fitting.fitted.n_parameters,
             "summary": fitting.fitted.summary,
+            "curve": fitting.curve,
         }
         replicates, losses = scored.replicates.tolist(), scored.losses.tolist()
         fit = Fit(

@@ -355,6 +355,7 @@ ROOMS = [
         "harness.execution.holes",
         "harness.plugins",
     ],
+    ["harness.readymade"],
     ["harness.kinds", "harness.frameworks"],
     ["harness.metrics", "harness.datasets"],
     ["harness.contract"],

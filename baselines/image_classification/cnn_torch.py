@@ -4,12 +4,11 @@ Test accuracy: .993 on digits (3.3 s a fit), .913 on fashion-mnist (320 s a fit)
 busy 2-core x86 CPU.
 """
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
 
 from harness import Float, Split
 from harness.frameworks.arrays import default_epochs
+from harness.frameworks.augment import shifted
 from harness.frameworks.torch import TorchSubmission
 
 
@@ -32,12 +31,4 @@ class CNNTorch(TorchSubmission):
             nn.Flatten(), nn.Dropout(self.params["dropout"]), nn.Linear(128 * 9, self.task_kind.classes))
 
     def augment(self, x: Tensor) -> Tensor:
-        """Each image by itself, moved by up to ``reach`` pixels both ways."""
-        if not self.reach:
-            return x
-        height, width = x.shape[2:]
-        padded = F.pad(x, [self.reach] * 4)
-        down, right = torch.randint(2 * self.reach + 1, (2, len(x), 1), device=x.device)
-        rows, columns = down + torch.arange(height, device=x.device), right + torch.arange(width, device=x.device)
-        index = torch.arange(len(x), device=x.device)[:, None, None]
-        return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return shifted(x, self.reach)

@@ -77,6 +77,8 @@ class FitData:
             for part, split in (("train", data.train), ("valid", data.valid))
             for axis, array in (("x", split.x), ("y", split.labels))
         }
+        if data.train.unlabelled is not None:
+            self.arrays["train.unlabelled"] = Shared.of(data.train.unlabelled)
         self.snapshots = kind.snapshots()
 
     def close(self) -> None:

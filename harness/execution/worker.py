@@ -254,7 +254,7 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
             model.task_kind = SimpleNamespace(**message["kind"])
             doing = "fit"
             model.fit(
-                Split(arrays["train.x"], arrays["train.y"]),
+                Split(arrays["train.x"], arrays["train.y"], arrays.get("train.unlabelled")),
                 Split(arrays["valid.x"], arrays["valid.y"]),
                 Reporter(channel),
             )

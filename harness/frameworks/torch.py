@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 from harness.contract import Array, Split, Submission
 from harness.frameworks.arrays import default_batch, default_epochs
@@ -23,9 +25,8 @@ from harness.frameworks.arrays import default_batch, default_epochs
 class TorchSubmission(Submission):
     """Subclass, name the ``kind``, and return an ``nn.Module`` from ``build``.
 
-    ``params`` may hold ``learning_rate``, ``weight_decay``, ``batch_size`` and ``epochs``; the class attributes stand in for
-    those it does not hold. AdamW under a one-cycle learning rate, gradients clipped to norm 1; the weights of the epoch with
-    the lowest validation loss are kept.
+    ``params`` may hold any of the settings below; the class attributes stand in for those it does not hold. AdamW under a
+    one-cycle learning rate, gradients clipped to norm 1; the weights of the epoch with the lowest validation loss are kept.
     """
 
     epochs: ClassVar[int | None] = None
@@ -34,6 +35,16 @@ class TorchSubmission(Submission):
     """None: what `default_batch` gives for the size of the training split."""
     learning_rate: ClassVar[float] = 2e-3
     weight_decay: ClassVar[float] = 1e-4
+    schedule: ClassVar[str] = "one-cycle"
+    """How the learning rate moves over the fit: "one-cycle" (up, then down along a cosine), "cosine" (down only) or "constant"."""
+    clip: ClassVar[float | None] = 1.0
+    """The largest norm of a gradient; None lets it be as large as it is."""
+    smoothing: ClassVar[float] = 0.0
+    """The share of a class label that is spread over all classes in training."""
+    patience: ClassVar[int | None] = None
+    """Epochs without a lower validation loss after which the fit ends; None goes on to the last one."""
+    mixed: ClassVar[bool] = True
+    """Whether a GPU computes the forward pass in bfloat16 where that is safe (`torch.autocast`). A CPU never does."""
     predict_batch: ClassVar[int] = 512
     module: nn.Module
 
@@ -61,7 +72,27 @@ class TorchSubmission(Submission):
     def loss(self, answer: Tensor, y: Tensor) -> Tensor:
         if self.task_kind.name == "forecasting":
             return F.mse_loss(answer, y)
-        return F.cross_entropy(answer.flatten(0, -2), y.flatten())
+        smoothing = self.setting("smoothing") if self.module.training else 0.0
+        return F.cross_entropy(answer.flatten(0, -2), y.flatten(), label_smoothing=smoothing)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What takes the steps; it is handed a closure, so that L-BFGS may stand here too."""
+        rates = {"lr": self.setting("learning_rate"), "weight_decay": self.setting("weight_decay")}
+        return torch.optim.AdamW(self.module.parameters(), **rates)
+
+    def scheduler(self, optimizer: torch.optim.Optimizer, epochs: int, steps: int) -> LRScheduler:
+        """What moves the learning rate, a step a batch; ``steps`` are those of an epoch."""
+        match self.setting("schedule"):
+            case "one-cycle":
+                rates = [group["lr"] for group in optimizer.param_groups]
+                momentum = any("betas" in group or group.get("momentum") for group in optimizer.param_groups)
+                return OneCycleLR(optimizer, rates, epochs=epochs, steps_per_epoch=steps, cycle_momentum=momentum)
+            case "cosine":
+                return CosineAnnealingLR(optimizer, epochs * steps)
+            case "constant":
+                return LambdaLR(optimizer, lambda step: 1.0)
+            case other:
+                raise ValueError(f"the schedule should be one-cycle, cosine or constant; it is {other!r}")
 
     def augment(self, x: Tensor) -> Tensor:
         """Change a training batch at random. Nothing, unless a submission says otherwise."""
@@ -74,41 +105,51 @@ class TorchSubmission(Submission):
             index = order[start : start + size]
             yield x[index], y[index]
 
+    def precision(self) -> torch.autocast:
+        """A ``with`` block in which the forward pass may compute in bfloat16."""
+        return torch.autocast("cuda", torch.bfloat16, enabled=self.mixed and self.device.startswith("cuda"))
+
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         self.module = self.build(train).to(self.device)
         x, y = self.inputs(train.x), torch.tensor(train.labels, device=self.device)
-        epochs, size = (
-            int(self.setting("epochs") or default_epochs(len(train))),
-            min(int(self.setting("batch_size") or default_batch(len(x))), len(x)),
-        )
-        optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=self.setting("learning_rate"), weight_decay=self.setting("weight_decay")
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.setting("learning_rate"), epochs=epochs, steps_per_epoch=max(len(x) // size, 1)
-        )
-        best, kept = float("inf"), {}
-        for _ in range(epochs):
+        epochs = int(self.setting("epochs") or default_epochs(len(train)))
+        size = min(int(self.setting("batch_size") or default_batch(len(x))), len(x))
+        optimizer = self.optimizer()
+        schedule = self.scheduler(optimizer, epochs, max(len(x) // size, 1))
+        best, kept, best_epoch = float("inf"), {}, 0
+        for epoch in range(epochs):
             self.module.train()
             for batch, target in self.batches(x, y, size):
-                optimizer.zero_grad(set_to_none=True)
-                self.loss(self.forward(self.augment(batch)), target).backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-                optimizer.step()
+                optimizer.step(partial(self.gradients, optimizer, self.augment(batch), target))  # type: ignore[arg-type]
                 schedule.step()
             loss = self.validation_loss(valid)
             if loss < best:
-                best, kept = loss, {name: value.clone() for name, value in self.module.state_dict().items()}
+                best, best_epoch = loss, epoch
+                kept = {name: value.clone() for name, value in self.module.state_dict().items()}
             report(loss)
+            if self.setting("patience") and epoch - best_epoch >= self.setting("patience"):
+                break
         if kept:
             self.module.load_state_dict(kept)
+
+    def gradients(self, optimizer: torch.optim.Optimizer, batch: Tensor, target: Tensor) -> Tensor:
+        """The loss of a batch, its gradients left in the parameters. An optimizer may ask more than once a step."""
+        optimizer.zero_grad(set_to_none=True)
+        with self.precision():
+            loss = self.loss(self.forward(batch), target)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.setting("clip") is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.setting("clip"))
+        return loss
 
     @torch.no_grad()
     def answers(self, x: Array) -> Iterator[Tensor]:
         """Answers on the device, a batch at a time."""
         self.module.eval()
         for start in range(0, len(x), self.predict_batch):
-            yield self.forward(self.inputs(x[start : start + self.predict_batch]))
+            with self.precision():
+                answer = self.forward(self.inputs(x[start : start + self.predict_batch]))
+            yield answer.float()
 
     @torch.no_grad()
     def validation_loss(self, valid: Split) -> float:

@@ -24,15 +24,17 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Network:
-    """What the weights do not tell: the image side, and the stride of each convolution. Images have one channel."""
+    """What the weights do not tell: the image's side and channels, and the stride of each convolution."""
 
     side: int
     strides: tuple[int, int]
+    channels: int = 1
 
 
 NETWORKS: Mapping[str, Network] = {
     "digits-v1": Network(side=8, strides=(1, 2)),
     "fashion-v1": Network(side=28, strides=(2, 2)),
+    "cifar10-v1": Network(side=32, strides=(2, 2), channels=3),
 }
 
 
@@ -42,11 +44,9 @@ def check(name: str, shape: tuple[int, int, int]) -> None:
         return
     if name not in NETWORKS:
         raise DataError(f"there is no feature network {name!r}; there are {', '.join((*NETWORKS, PIXELS))}")
-    side = NETWORKS[name].side
-    if shape != (side, side, 1):
-        raise DataError(
-            f'the feature network {name!r} wants images {(side, side, 1)}; these are {shape}. "{PIXELS}" takes any'
-        )
+    wanted = (NETWORKS[name].side, NETWORKS[name].side, NETWORKS[name].channels)
+    if shape != wanted:
+        raise DataError(f'the feature network {name!r} wants images {wanted}; these are {shape}. "{PIXELS}" takes any')
 
 
 def extract(images: Array, name: str) -> Array:

@@ -1,0 +1,369 @@
+"""Tasks from data as people have them, in one line: a folder of images, a table of images, a CSV file of a series.
+
+    TASK = harness.image_folder("pets")                        # pets/cat/1.jpg, pets/dog/2.jpg, ...
+    TASK = harness.image_table("train.parquet", "test.parquet")  # the columns that hubs use
+    TASK = harness.csv_series("load.csv", horizon=24, lookback=168, season=24)
+
+A relative path starts from the file that the line stands in. Splits are made once and are the same every time. File names, sizes
+and times go into `Split.about`, where `bakeoff check` looks for leaks; no submission sees them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import datasets
+from harness.contract import Array, Data, DataError, Split, Task
+from harness.kinds.image_classification import ImageClassification
+from harness.kinds.sequence_prediction import Forecasting
+
+SIDE = 64
+"""Side in pixels that images of several sizes are brought to where nobody says."""
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
+TRAIN, VALID, TEST = ("train", "training"), ("valid", "val", "validation", "dev"), ("test", "testing")
+FEWEST = 5
+"""Images that a class needs, so that each split has one."""
+Path_ = str | os.PathLike[str]
+Rows = tuple[Array, Mapping[str, Array], Sequence[Any]]
+"""Images, what is known about them, and the label of each as it was found."""
+
+
+def image_folder(
+    path: Path_,
+    *,
+    name: str | None = None,
+    size: int | None = None,
+    metric: str = "accuracy",
+    valid: float = 0.1,
+    test: float = 0.2,
+    **more: Any,
+) -> Task:
+    """An image-classification task from a folder with one folder a class, or with such folders in ``train`` and ``test``.
+
+    ``size`` is the side in pixels that images are cropped and scaled to; without it images that are all alike stay as they are,
+    others become 64 x 64. ``valid`` and ``test`` are shares of what has not been split already. Grey images have one channel,
+    a folder with one that is coloured three. ``more`` goes to `Task`. Loading raises DataError, naming the file, for an image that
+    cannot be read and for a class of fewer than five images.
+    """
+    folder = _placed(path)
+    parts = _parts(folder)
+    classes = sorted({child.name for part in parts.values() for child in _folders(part)})
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder} should hold a folder of images for each class, two at least (or train/ and test/ with such "
+            f"folders); it holds {', '.join(classes) or 'none'}"
+        )
+    return Task(
+        name=name or folder.name,
+        kind=ImageClassification(classes=len(classes)),
+        load=partial(_load_folder, folder, classes, size, valid, test),
+        metric=metric,
+        **{"description": f"images to {_few(classes)}", **more},
+    )
+
+
+def image_table(
+    train: Path_,
+    test: Path_ | None = None,
+    *,
+    name: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    size: int | None = None,
+    metric: str = "accuracy",
+    valid: float = 0.1,
+    share: float = 0.2,
+    **more: Any,
+) -> Task:
+    """An image-classification task from Parquet tables of encoded images (bytes, or a struct of ``bytes`` and ``path``) and labels.
+
+    ``image`` and ``label`` name the columns; without them the first that looks like one is taken. Where there is no ``test``
+    table, it is a ``share`` of the rows. Labels are numbers or words. ``size`` and ``more`` as in `image_folder`.
+    """
+    tables = [_placed(train), *([_placed(test)] if test is not None else [])]
+    classes = sorted(set().union(*(_labels(table, label) for table in tables)))
+    return Task(
+        name=name or tables[0].parent.name,
+        kind=ImageClassification(classes=len(classes)),
+        load=partial(_load_tables, tables, classes, image, label, size, valid, share),
+        metric=metric,
+        **{"description": f"images to {_few(classes)}", **more},
+    )
+
+
+def csv_series(
+    path: Path_,
+    *,
+    horizon: int,
+    lookback: int,
+    season: int = 1,
+    columns: Sequence[str] | None = None,
+    name: str | None = None,
+    metric: str = "mse",
+    valid: float = 0.1,
+    test: float = 0.2,
+    **more: Any,
+) -> Task:
+    """A forecasting task from a CSV file, a row a step, oldest first: ``lookback`` steps to the next ``horizon``.
+
+    ``columns`` are the variables; without them every column of numbers. The last ``test`` share of the rows is the test, what
+    stands before it valid; values are standardised with the mean and deviation of the training rows. A column of dates, where
+    there is one, must rise. ``season`` is the period in steps that MASE and seasonal entries use. Loading raises DataError for
+    gaps in the numbers.
+    """
+    file = _placed(path)
+    return Task(
+        name=name or file.stem,
+        kind=Forecasting(horizon=horizon, season=season),
+        load=partial(_load_series, file, columns, lookback, horizon, valid, test),
+        metric=metric,
+        **{"description": f"{lookback} steps of {file.name} to the next {horizon}", **more},
+    )
+
+
+def _placed(path: Path_) -> Path:
+    """A path, relative ones from the file that called the public function."""
+    if Path(path).is_absolute():
+        return Path(path)
+    caller = sys._getframe(2).f_globals.get("__file__")
+    placed = (Path(caller).parent if caller else Path.cwd()) / path
+    if not placed.exists():
+        raise DataError(f"there is no {placed}; a relative path starts from the file that names it")
+    return placed.resolve()
+
+
+def _few(names: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, names[:4]))
+    return f"{len(names)} classes ({shown}{', ...' if len(names) > 4 else ''})"
+
+
+# Folders --------------------------------------------------------------------------------------------------------------------
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """``train``, and ``valid`` and ``test`` where they are; the folder itself as train where nothing is split."""
+    named = {child.name.lower(): child for child in _folders(folder)}
+    found = {
+        part: named[alias]
+        for part, aliases in (("train", TRAIN), ("valid", VALID), ("test", TEST))
+        for alias in aliases
+        if alias in named
+    }
+    return found if "train" in found and "test" in found else {"train": folder}
+
+
+def _load_folder(folder: Path, classes: Sequence[str], size: int | None, valid: float, test: float) -> Data:
+    parts = _parts(folder)
+    files = {
+        part: [file for child in _folders(root) for file in sorted(child.rglob("*")) if file.suffix.lower() in SUFFIXES]
+        for part, root in parts.items()
+    }
+    everything = [file for some in files.values() for file in some]
+    if not everything:
+        raise DataError(f"{folder} holds no image; known are {', '.join(sorted(SUFFIXES))}")
+    images = _decoded([(str(file), file.read_bytes) for file in everything], size)
+    stats = [file.stat() for file in everything]
+    about = {
+        "file_name": np.array([file.name for file in everything]),
+        "file_size": np.array([stat.st_size for stat in stats]),
+        "modified": np.array([stat.st_mtime for stat in stats]),
+    }
+    rows: dict[str, Rows] = {}
+    start = 0
+    for part, some in files.items():
+        end = start + len(some)
+        own = [file.relative_to(parts[part]).parts[0] for file in some]
+        rows[part] = images[start:end], {key: values[start:end] for key, values in about.items()}, own
+        start = end
+    return _split(rows, classes, valid, test, str(folder))
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------------
+
+
+def _columns(file: Path, image: str | None, label: str | None) -> tuple[str, str]:
+    """The names of the columns with images and labels. Raises DataError with what there is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(file)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} cannot be read as a Parquet table: {error}") from error
+
+    def is_image(kind: Any) -> bool:
+        if pa.types.is_struct(kind):
+            return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+    def is_label(kind: Any) -> bool:
+        return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+    images = [field.name for field in schema if is_image(field.type)]
+    labels = sorted((field.name for field in schema if is_label(field.type)), key=lambda name: "label" not in name)
+    chosen = image or next(iter(images), None), label or next(iter(labels), None)
+    for column, what in zip(chosen, ("images", "labels"), strict=True):
+        if column is None or column not in schema.names:
+            raise DataError(
+                f"{file} should have a column of {what}{f' {column}' if column else ''}; it has {', '.join(schema.names)}"
+            )
+    return str(chosen[0]), str(chosen[1])
+
+
+def _labels(file: Path, label: str | None) -> set[Any]:
+    import pyarrow.parquet as pq
+
+    column = _columns(file, None, label)[1]
+    return set(pq.read_table(file, columns=[column])[column].to_pylist())
+
+
+def _load_tables(
+    files: Sequence[Path],
+    classes: Sequence[Any],
+    image: str | None,
+    label: str | None,
+    size: int | None,
+    valid: float,
+    test: float,
+) -> Data:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    encoded: list[tuple[str, Any]] = []
+    found: list[tuple[int, Mapping[str, Array], Sequence[Any]]] = []
+    for file in files:
+        images, labels = _columns(file, image, label)
+        table = pq.read_table(file, columns=[images, labels])
+        column = table[images].combine_chunks()
+        is_struct = pa.types.is_struct(column.type)
+        contents = (column.field("bytes") if is_struct else column).to_pylist()
+        about: dict[str, Array] = {"file_size": np.array([len(content or b"") for content in contents])}
+        if is_struct and "path" in [field.name for field in column.type]:
+            about["file_name"] = np.array([path or "" for path in column.field("path").to_pylist()])
+        encoded += [
+            (f"row {row} of {file.name}", partial(bytes, content or b"")) for row, content in enumerate(contents)
+        ]
+        found.append((len(contents), about, table[labels].to_pylist()))
+    pictures = _decoded(encoded, size)
+    rows: dict[str, Rows] = {}
+    start = 0
+    for part, (count, facts, own) in zip(("train", "test"), found):
+        rows[part] = pictures[start : start + count], facts, own
+        start += count
+    return _split(rows, classes, valid, test, files[0].name)
+
+
+# Images ---------------------------------------------------------------------------------------------------------------------
+
+
+def _decoded(sources: Sequence[tuple[str, Any]], size: int | None) -> Array:
+    """Images uint8 (n, height, width, channels) of what ``sources`` name and read, one pass of Pillow each."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    def decode(source: tuple[str, Any]) -> Any:
+        what, read = source
+        try:
+            with Image.open(io.BytesIO(read())) as picture:
+                upright: Any = ImageOps.exif_transpose(picture)
+                grey = upright.mode in ("1", "L", "I", "F") or upright.mode.startswith("I;")
+                plain = upright.convert("L" if grey else "RGB")
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+            raise DataError(f"{what} cannot be read as an image: {error}; mend it or take it out") from error
+        return plain if size is None else ImageOps.fit(plain, (size, size), Image.Resampling.BICUBIC)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter's lock
+        decoded = list(pool.map(decode, sources, chunksize=64))
+        if len({picture.size for picture in decoded}) > 1:
+            decoded = list(
+                pool.map(lambda picture: ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.BICUBIC), decoded)
+            )
+    if len({picture.mode for picture in decoded}) > 1:
+        decoded = [picture.convert("RGB") for picture in decoded]
+    stacked = np.stack([np.asarray(picture) for picture in decoded])
+    return stacked[..., None] if stacked.ndim == 3 else stacked
+
+
+def _split(rows: Mapping[str, Rows], classes: Sequence[Any], valid: float, test: float, where: str) -> Data:
+    """The three splits: those that exist as they are, the rest drawn from train, each class in its share."""
+    place = {label: number for number, label in enumerate(classes)}
+    parts = {
+        part: Split(x, np.array([place[label] for label in own], dtype=np.int64), None, about)
+        for part, (x, about, own) in rows.items()
+    }
+    train = parts["train"]
+    counts = np.bincount(train.labels, minlength=len(classes))
+    if counts.min() < FEWEST:
+        few = ", ".join(f"{classes[place]} ({counts[place]})" for place in np.flatnonzero(counts < FEWEST)[:5])
+        raise DataError(
+            f"every class of {where} should have {FEWEST} images to learn from at least; these have fewer: {few}"
+        )
+    drawn = datasets.stratified(
+        np.arange(len(train)),
+        train.labels,
+        valid=0.0 if "valid" in parts else valid,
+        test=0.0 if "test" in parts else test,
+    )
+    made = {part: _at(train, getattr(drawn, part).x) for part in ("train", "valid", "test")}
+    return Data(made["train"], parts.get("valid", made["valid"]), parts.get("test", made["test"]))
+
+
+def _at(split: Split, rows: Array) -> Split:
+    return Split(split.x[rows], split.labels[rows], None, {key: values[rows] for key, values in split.about.items()})
+
+
+# Series ---------------------------------------------------------------------------------------------------------------------
+
+
+def _load_series(
+    file: Path, columns: Sequence[str] | None, lookback: int, horizon: int, valid: float, test: float
+) -> Data:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as CSV: {error}") from error
+    for column in table.columns.difference(list(columns or ())):
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            times = pd.to_datetime(table[column], errors="coerce", format="mixed")
+            if times.notna().all() and not times.is_monotonic_increasing:
+                row = int((times.diff() < pd.Timedelta(0)).to_numpy().argmax())
+                raise DataError(
+                    f"{file} should have its oldest row first; {column} goes back in time at row {row}; sort it"
+                )
+    missing = [column for column in columns or () if column not in table.columns]
+    if missing:
+        raise DataError(f"{file} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
+    chosen = table[list(columns)] if columns else table.select_dtypes("number")
+    if not chosen.shape[1]:
+        raise DataError(f"{file} should have columns of numbers; it has {', '.join(map(str, table.columns))}")
+    try:
+        series = chosen.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the columns {', '.join(chosen.columns)} of {file} should be numbers: {error}") from error
+    if not np.isfinite(series).all():
+        row, column = np.argwhere(~np.isfinite(series))[0]
+        raise DataError(f"{file} has a gap at row {row}, column {chosen.columns[column]}; fill it or cut it off")
+    rows = len(series)
+    bounds = [round((1 - valid - test) * rows), round((1 - test) * rows), rows]
+    train = series[: bounds[0]]
+    scale = train.std(axis=0)
+    return datasets.windows(
+        (series - train.mean(axis=0)) / np.where(scale > 0, scale, 1.0),
+        lookback=lookback,
+        horizon=horizon,
+        bounds=bounds,
+    )

@@ -1,0 +1,34 @@
+"""Handwritten digits with forty labels: the images and test split of `digits`, four labelled images of each class to learn from.
+
+The other training images come without labels, as ``train.unlabelled``, for entries that can use them; `valid` holds forty labels
+more, since a search with 359 would know more than what it tunes. What is learned from so few labels depends on which they are:
+they are drawn once, from a fixed seed.
+"""
+
+import numpy as np
+
+from harness import Data, ImageClassification, Split, Task, stratified
+
+EACH = 4
+
+
+def few(split: Split, rng: np.random.Generator) -> np.ndarray:
+    """The rows of `EACH` images of every class, in random order."""
+    rows = [rng.permutation(np.flatnonzero(split.labels == label))[:EACH] for label in np.unique(split.labels)]
+    return rng.permutation(np.concatenate(rows))
+
+
+def load() -> Data:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
+    data, rng = stratified(images, digits.target.astype(np.int64), valid=0.2, test=0.3), np.random.default_rng(0)
+    train, valid = few(data.train, rng), few(data.valid, rng)
+    unlabelled = np.delete(data.train.x, train, axis=0)
+    return Data(Split(data.train.x[train], data.train.labels[train], unlabelled),
+                Split(data.valid.x[valid], data.valid.labels[valid]), data.test)
+
+
+TASK = Task(name="digits-40", kind=ImageClassification(classes=10), load=load, metric="accuracy", time_limit=120,
+            description="8x8 grey digits to their class, 40 labels and 858 images without")
