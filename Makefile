@@ -3,10 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 export KERAS_BACKEND := torch
 
-.PHONY: demo test test-long torture check clean
+.PHONY: demo field test test-long torture check clean
 
 demo: .venv/ready
 	$(BIN)/bakeoff demo --out leaderboard.html
+
+# Every baseline on every embedded task, three seeds each; writes docs/field.{json,md,html}.
+field: .venv/ready
+	$(BIN)/python benchmarks/field.py
 
 test: .venv/ready
 	$(BIN)/pytest

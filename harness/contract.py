@@ -212,6 +212,10 @@ class Kind(ABC):
         """Figures that belong beside every score of a task, such as a floor. Named like metrics, with a suffix."""
         return {}
 
+    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        """What a reader of the board should know of an entry with these scores, such as that it copies. Shown beside its rank."""
+        return ()
+
     def snapshots(self) -> Form | None:
         """The form of pictures that a submission may leave from its training, or None where the kind has no pictures."""
         return None

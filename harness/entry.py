@@ -250,6 +250,11 @@ class Entry:
         """The row of a finished entry: means over seeds, and an interval over samples and seeds together."""
         facts = [fit.facts for fit in finals]
         scores = [float(fit.value) for fit in finals if fit.value is not None]
+        metrics = {
+            name: statistics.fmean(fact["metrics"][name] for fact in facts)
+            for name in facts[0]["metrics"]
+            if all(name in fact["metrics"] for fact in facts)
+        }
         by_seed = np.array([fit.replicates for fit in finals], dtype=np.float64)  # from the store they are float32
         chosen = generator("seeds", self.key).integers(0, len(finals), size=by_seed.shape)
         replicates = np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0)
@@ -266,11 +271,8 @@ class Entry:
             public_score=statistics.fmean(fact["public"] for fact in facts),
             private_score=statistics.fmean(fact["private"] for fact in facts),
             valid_score=valid,
-            metrics={
-                name: statistics.fmean(fact["metrics"][name] for fact in facts)
-                for name in facts[0]["metrics"]
-                if all(name in fact["metrics"] for fact in facts)
-            },
+            metrics=metrics,
+            remarks=list(self.task.kind.remarks(metrics)),
             fit_seconds=statistics.fmean(fact["fit_seconds"] for fact in facts),
             predict_seconds=statistics.fmean(fact["predict_seconds"] for fact in facts),
             peak_memory_mb=max(fact["peak_memory"] for fact in facts) / 1e6,

@@ -107,6 +107,7 @@ def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array
         public_score=scored.public,
         private_score=scored.private,
         metrics=scored.metrics,
+        remarks=list(task.kind.remarks(scored.metrics)),
         references=ground.references,
         device="none",
         isolation="file",

@@ -63,7 +63,7 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         table.append(
             (
                 place,
-                row["submission"],
+                flagged(row),
                 number(row["score"]),
                 f"{number(row['ci_low'])} – {number(row['ci_high'])}",
                 number(row["valid_score"]),
@@ -94,6 +94,17 @@ def unguarded(rows: Sequence[Row]) -> str:
     return f"ran without a sandbox, where code could have read the labels: {', '.join(names)}" if names else ""
 
 
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What belongs under a board: remarks on single entries, and which of them ran without a sandbox."""
+    remarks = [f"⚑ {row['submission']}: {remark}" for row in rows for remark in row.get("remarks", ())]
+    return remarks + ([said] if (said := unguarded(rows)) else [])
+
+
+def flagged(row: Row) -> str:
+    """An entry's name, with a flag where there is something to say of it."""
+    return f"{row['submission']} ⚑" if row.get("remarks") else str(row["submission"])
+
+
 def table(boards: Boards) -> str:
     """For a terminal."""
     blocks = []
@@ -111,8 +122,7 @@ def table(boards: Boards) -> str:
             ]
             shown = [*shown[:2], line[2]] if len(line) != len(HEADINGS) else shown
             lines.append("  " + "  ".join(shown).rstrip())
-        if said := unguarded(rows):
-            lines.append(f"  {said}")
+        lines += [f"  {note}" for note in notes(rows)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -124,8 +134,8 @@ def markdown(boards: Boards) -> str:
         for line in cells(rows):
             padded = [text.replace("|", "\\|").replace("\n", " ") for text in line] + [""] * (len(HEADINGS) - len(line))
             lines.append(f"| {' | '.join(padded)} |")
-        if said := unguarded(rows):
-            lines += ["", said]
+        for note in notes(rows):
+            lines += ["", note]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -174,12 +184,12 @@ def html(boards: Boards, artefacts: Path) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": number, "seconds": seconds, "count": count}
+    environment.filters |= {"number": number, "seconds": seconds, "count": count, "flagged": flagged}
     boards_shown = [
         {
             "task": task,
             "heading": heading(task, rows),
-            "unguarded": unguarded(rows),
+            "notes": notes(rows),
             "rows": list(zip(rows, places(rows), whiskers(rows), strict=True)),
             "pictures": {row["result_id"]: pictures(artefacts / row["result_id"]) for row in rows},
         }

@@ -47,6 +47,8 @@ class Result:
     valid_score: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     references: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    """What a reader of the board should know of this entry beside its score."""
     params: dict[str, Any] = field(default_factory=dict)
     n_trials: int = 0
     n_pruned: int = 0

@@ -18,6 +18,8 @@ MOST_ROWS = 2_000
 """Kernel distances are taken between, and manifolds made of, at most so many images: both cost the square of it."""
 NEAR = 0.05
 """Share of real held-out images that count as near to the training set: what an honest model scores as memorisation."""
+COPIES = 0.5
+"""Memorisation from which an entry is said to copy: ten times an honest one's."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class ImageGeneration(Kind):
             "recall": Measure.mean_of(inside(truth.real, fake[truth.kept], neighbour_distance(fake[truth.kept]))),
             "memorisation": Measure.mean_of(nearest(features.pixels(answer), truth.train) <= truth.near),
         }
+
+    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        copied = metrics.get("memorisation", 0.0)
+        if copied < COPIES:
+            return ()
+        return (
+            f"{copied:.0%} of its images are nearer to training images than {NEAR:.0%} of real ones: it repeats what it was shown",
+        )
 
     def references(self, data: Data) -> Mapping[str, float]:
         """The Fréchet distance of real training images, as many as are tested, and that of uniform noise."""

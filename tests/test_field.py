@@ -1,0 +1,58 @@
+"""What the baselines' headers promise, held against the kept run of the whole field (`make field`, docs/field.json)."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+from harness import plugins
+
+FIELD = json.loads((REPOSITORY / "docs" / "field.json").read_text())
+ROWS: Mapping[tuple[str, str], Mapping[str, Any]] = {(row["submission"], row["task"]): row for row in FIELD["rows"]}
+TASKS = dict.fromkeys(row["task"] for row in FIELD["rows"])
+PROMISE = re.compile(r"(-?\d*\.\d+|\d+) on ([a-z][a-z0-9-]*[a-z0-9])")
+"""``.976 on digits``: a score of the task's ranking metric."""
+WIDTH = 2 * 1.96
+"""A 95 % interval in standard errors."""
+
+
+def promises(name: str) -> dict[str, str]:
+    """For each task that a baseline's header names with a score, the score as it is written; the first counts."""
+    text = ast.get_docstring(ast.parse(plugins.submissions()[name].path.read_text())) or ""
+    found: dict[str, str] = {}
+    for score, task in PROMISE.findall(" ".join(text.split())):
+        found.setdefault(task, score)
+    return found
+
+
+def test_the_field_is_whole() -> None:
+    """Every baseline has met every embedded task of its kinds, and was scored."""
+    kinds = {name: plugins.find_task(name).task.kind.name for name in TASKS}
+    wanted = {
+        (name, task)
+        for name, source in plugins.submissions().items()
+        for task, kind in kinds.items()
+        if kind in source.kinds
+    }
+    assert set(ROWS) == wanted
+    assert {key: row["error"] for key, row in ROWS.items() if row["status"] != "complete"} == {}
+
+
+@pytest.mark.parametrize("name", sorted(plugins.submissions()))
+def test_a_header_promises_what_the_field_shows(name: str) -> None:
+    """Every embedded task is named, with a score within three standard errors (samples and seeds) of the run's, and its rounding."""
+    said = promises(name)
+    assert set(said) >= {task for submission, task in ROWS if submission == name}
+    for task, score in said.items():
+        if row := ROWS.get((name, task)):
+            error = 3 * (row["ci_high"] - row["ci_low"]) / WIDTH
+            rounding = 0.5 * 10.0 ** -len(score.partition(".")[2])
+            assert abs(float(score) - row["score"]) <= error + rounding, (
+                f"{task}: the header says {score}, the run {row['score']:.4g}"
+            )
