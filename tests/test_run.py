@@ -380,3 +380,33 @@ def test_a_board_says_who_ran_without_a_sandbox(tiny: Path, bakeoff: Command) ->
     assert words in bakeoff("leaderboard", "--format", "markdown").stdout
     (row,) = json.loads(bakeoff("leaderboard", "--format", "json").stdout)
     assert row["isolation"] == "process" and row["probe"] == {}
+
+
+SEMI_SUPERVISED = """
+import numpy as np
+from dataclasses import replace
+from harness import Data, ImageClassification, Split, Task, stratified
+
+def load():
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    x = rng.normal(60 * y[:, None] + 50, 25, (300, 4)).clip(0, 255).astype(np.uint8).reshape(300, 2, 2, 1)
+    data = stratified(x, y, valid=0.3, test=0.4)
+    names = {"file_name": np.array([f"{label}.png" for label in data.train.y[:9]])}
+    return replace(data, train=Split(data.train.x[:9], data.train.y[:9], data.train.x[9:], names))
+
+TASK = Task(name="few-labels", kind=ImageClassification(classes=3), load=load, metric="accuracy")
+"""
+
+
+def test_inputs_without_labels_and_losses_go_their_ways(tiny: Path) -> None:
+    """Unlabelled inputs reach a submission, what is known about rows does not, and what it reports is kept with the fit."""
+    task = write(tiny, "few.py", SEMI_SUPERVISED)
+    checks = """assert train.unlabelled.shape == (81, 2, 2, 1) and valid.unlabelled is None and len(train) == 9
+assert not train.about and not valid.about
+for loss in (3.0, float("nan"), 1.0):
+    report(loss)"""
+    (row,) = harness.run(str(task), [str(hostile(tiny, "curious", checks))], trials=0, seeds=1, home=tiny / "home")
+    assert row["status"] == "complete", row["error"]
+    ((facts,),) = table(tiny / "home", "facts")
+    assert json.loads(str(facts))["curve"] == [3.0, None, 1.0]
