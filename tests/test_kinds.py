@@ -504,8 +504,8 @@ def test_the_numpy_network_computes_what_torch_does(name):
     torch = pytest.importorskip("torch")
     from harness.kinds.weights import train
 
-    side = features.NETWORKS[name].side
-    some = np.random.default_rng(0).integers(0, 256, (features.BATCH + 3, side, side, 1), dtype=np.uint8)
+    side, channels = features.NETWORKS[name].side, features.NETWORKS[name].channels
+    some = np.random.default_rng(0).integers(0, 256, (features.BATCH + 3, side, side, channels), dtype=np.uint8)
     with torch.no_grad():
         expected = train.frozen(name)(train.tensor(some)).numpy()
     found = features.extract(some, name)

@@ -4,7 +4,7 @@
 
 Each is the inside of a classifier of its task's train split; test rows are never looked at. Accuracy on train and validation:
 digits-v1 1.000 and .989, fashion-v1 .960 and .914; both took 56 s together. cifar10-v1, whose official images were not at hand,
-saw the 45,000 training images of a copy re-encoded as JPEG: CIFAR_FIGURES. Weights are kept as float16.
+saw the 45,000 training images of a copy re-encoded as JPEG: .827 and .671. Weights are kept as float16.
 """
 
 from __future__ import annotations
