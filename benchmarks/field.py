@@ -1,7 +1,7 @@
 """The whole field: every baseline on every embedded task, with its defaults and three seeds. `make field` writes docs/field.*.
 
-docs/field.json is what `tests/test_field.py` holds the headers of the baselines against, docs/field.md and docs/field.html are to be
-read. Whatever is on record in ``--home`` is not run again, so an interrupted run goes on.
+docs/field.json is what `tests/test_field.py` holds the headers of the baselines against, docs/field.md and docs/field.html are
+to be read. Whatever is on record in ``--home`` is not run again, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def main() -> int:
     seconds = time.monotonic() - started
     boards = {task: [row for row in rows if row["task"] == task] for task in tasks}
     cores, devices = slots.cores(), ", ".join(sorted({row["device"] for row in rows}))
-    said = f"{len(rows)} entries on {len(tasks)} tasks in {seconds / 60:.1f} minutes on {cores} {platform.machine()} cores ({devices})"
+    said = (
+        f"{len(rows)} entries on {len(tasks)} tasks in {seconds / 60:.1f} minutes "
+        f"on {cores} {platform.machine()} cores ({devices})"
+    )
     options.out.mkdir(parents=True, exist_ok=True)
     kept = [{name: row[name] for name in KEPT} for row in rows]
     (options.out / "field.json").write_text(json.dumps({"said": said, "rows": kept}, indent=1, allow_nan=False) + "\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness import plugins
+from harness import audit, plugins
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
 from harness.entry import Progress, load
 from harness.execution import isolation, slots
@@ -21,6 +21,8 @@ from harness.search import first_guess
 from leaderboard import StoreError
 
 ROWS = 200
+SHUFFLED = 5_000
+"""Train rows whose targets are shuffled to learn from them."""
 TIME_LIMIT = 120.0
 PROVERB = "the quick brown fox jumps over the lazy dog. "
 STANDARD_TASKS = {
@@ -96,37 +98,206 @@ def check_task(reference: str) -> list[Finding]:
         assert load(task).sha256() == data.sha256(), (
             "the arrays differ from one load() to the next; fix the random seed in it"
         )
-    with findings.trying("no test input stands in train or valid as it is") as note:
-        test = rows_seen(data.test.x)
-        twins = len(test & (rows_seen(data.train.x) | rows_seen(data.valid.x)))
-        if task.kind.name == "image-generation":
-            note("does not apply: inputs are labels")
-        else:
-            assert twins <= 0.01 * len(data.test), (
-                f"{twins} of {len(data.test)} test inputs do; drop the copies in load()"
-            )
-            note(f"{twins} of {len(data.test)} do" if twins else "")
-    with findings.trying("the truth scores better than zeros"):
+    with findings.trying("the truth scores better than zeros") as note:
         scorer = Scorer(task, data, "")
-        truth, zeros = (scorer.test(as_answer(task.kind, data.test, fill)) for fill in (None, 0))
-        better = truth.score > zeros.score if task.ranking.higher_is_better else truth.score < zeros.score
-        assert better, f"{task.metric} is {truth.score:.4g} for the truth and {zeros.score:.4g} for zeros"
+        truth, zeros = (as_answer(task.kind, data.test, fill) for fill in (None, 0))
+        if truth is None or zeros is None:
+            note("does not apply: answers are of another form than targets")
+        else:
+            best, worst = scorer.test(truth).score, scorer.test(zeros).score
+            better = best > worst if task.ranking.higher_is_better else best < worst
+            assert better, f"{task.metric} is {best:.4g} for the truth and {worst:.4g} for zeros"
+    return [*findings, *audited(task, data)]
+
+
+def audited(task: Task, data: Data) -> list[Finding]:
+    """Every look at a task for leaks; in brackets the name by which `Task.known` excuses it."""
+    looks = {**audit.looks(data), **LOOKS}
+    findings = [look_for(name, claim, look, task, data) for (name, claim), look in looks.items()]
+    names = [name for name, _ in looks]
+    for name in sorted(set(task.known) - set(names)):
+        says = f"known has {name!r}, which is none of {', '.join(names)}"
+        findings.append(Finding("what is known is looked for", False, says))
     return findings
 
 
-def rows_seen(x: Array) -> set[bytes]:
-    return {np.ascontiguousarray(row).tobytes() for row in x}
+def look_for(name: str, claim: str, look: audit.Look, task: Task, data: Data) -> Finding:
+    """One look of the audit. What a task declares as known and unavoidable (`Task.known`) is told and does not fail it."""
+    what = f"{claim} [{name}]"
+    try:
+        return Finding(what, True, look(task, data))
+    except audit.Leak as leak:
+        known = task.known.get(name)
+        return Finding(what, known is not None, f"known: {known} ({leak})" if known else str(leak))
+    except audit.Skip as reason:
+        return Finding(what, True, f"does not apply: {reason}")
+    except Exception as error:  # a stranger's kind may have arrays that no look was made for
+        return Finding(what, True, f"skipped: {type(error).__name__}: {error}")
 
 
-def as_answer(kind: Kind, split: Split, fill: float | None) -> Array:
+def as_answer(kind: Kind, split: Split, fill: float | None) -> Array | None:
     """The truth, or a constant, in the last form that the kind takes (labels rather than probabilities)."""
     form = kind.forms(split.x)[-1]
     if form.shape == split.labels.shape:
         return split.labels.astype(form.dtype) if fill is None else np.full(form.shape, fill, form.dtype)
+    if form.shape[:-1] != split.labels.shape or split.labels.dtype.kind not in "iu":
+        return None
     uniform = np.full(form.shape, -np.log(form.shape[-1]), form.dtype)  # log-probabilities of tokens
     if fill is None:
         np.put_along_axis(uniform, split.labels[..., None], 0.0, axis=-1)
     return uniform
+
+
+def agreeing_targets(task: Task, data: Data) -> str:
+    """Targets that contradict each other: no answer is right for all of a repeated input."""
+    if data.train.labels.dtype.kind not in "iu" or audit.is_text(data) or data.train.x[:1].size < 2:
+        raise audit.Skip("targets are no classes of inputs")
+    first: dict[int, tuple[int, str]] = {}
+    torn = []
+    for name, split in audit.splits(data):
+        for row, (key, target) in enumerate(
+            zip(*(audit.keys(part).tolist() for part in (split.x, split.labels)), strict=True)
+        ):
+            before, where = first.setdefault(key, (target, f"{name} row {row}"))
+            if before != target:
+                torn.append(f"{where} and {name} row {row}")
+    n = sum(len(split) for _, split in audit.splits(data))
+    says = f"{len(torn)} of {n} inputs have another target than before, such as {torn[0]}" if torn else ""
+    return audit.verdict([says] if len(torn) > audit.MOST_COPIES * n else [], "drop them in load()", says)
+
+
+def copied_target(task: Task, data: Data) -> str:
+    """Whether an input value is a target that is a number, but for its scale, in rows of train and of test."""
+    if data.train.labels.dtype.kind != "f":
+        raise audit.Skip("targets are no numbers")
+    found: list[dict[int, int]] = []
+    for split in (data.train, data.test):
+        rows = np.random.default_rng(0).permutation(len(split))[:50]
+        if len(rows) < 20:
+            raise audit.Skip("there are fewer than 20 rows")
+        inputs, goals = (scaled_columns(part[rows].reshape(len(rows), -1)) for part in (split.x, split.labels))
+        column = {key: at for at, key in enumerate(inputs) if key}
+        found.append({goal: column[key] for goal, key in enumerate(goals) if key in column})
+    same = [(goal, column) for goal, column in found[0].items() if goal in found[1]]
+    shapes = data.train.labels.shape[1:] or (1,), data.train.x.shape[1:]
+    places = [[[*map(int, np.unravel_index(*at))] for at in zip(pair, shapes, strict=True)] for pair in same[:1]]
+    says = [f"the value at {column} is the target at {goal}" for goal, column in places]
+    return audit.verdict(says, "drop that input, or move it to its own time")
+
+
+def scaled_columns(table: Array) -> list[bytes]:
+    """One key a column, the same for columns that differ in scale alone; none for constant ones."""
+    z = table.astype(np.float64) - table.mean(axis=0)
+    spread = z.std(axis=0)
+    z = np.round(z / np.maximum(spread, 1e-12) * np.where(z[0] < 0, -1, 1), 2) + 0.0
+    return [values.tobytes() if wide else b"" for values, wide in zip(z.T, spread > 1e-9, strict=True)]
+
+
+def constant_control(task: Task, data: Data) -> str:
+    """How far constant answers come on the way from guesses to the truth; far is misleading, for nothing was learned."""
+    control = Control(task, data)
+    y = control.y.reshape(len(control.y), -1)
+    if control.numbers:
+        constants = [y.mean(axis=0), np.median(y, axis=0)]
+    else:
+        rows, counts = np.unique(y, axis=0, return_counts=True)
+        constants = [rows[counts.argmax()], np.array([np.bincount(column).argmax() for column in y.T])]
+    shares = None if control.numbers else np.bincount(y.ravel()) / y.size
+    answers = [answer for one in constants for answer in control.answers(one.reshape(control.y.shape[1:]), shares)]
+    return control.verdict(
+        answers,
+        "a constant",
+        0.9 if control.numbers else 0.5,
+        "rank by a metric that weighs classes alike, such as balanced_accuracy, or balance the test split",
+    )
+
+
+def shuffled_control(task: Task, data: Data) -> str:
+    """How far a tree comes that was fitted to shuffled targets, or, where targets are no classes, the truth in another order."""
+    from scipy.stats import binom
+    from sklearn.tree import ExtraTreeClassifier
+
+    control, codes, rng = Control(task, data), audit.class_codes(data), np.random.default_rng(0)
+    advice = "the metric rewards answers that know nothing; look at Kind.measure"
+    if codes is None or audit.is_text(data) or data.train.x.ndim < 2:
+        if control.numbers:  # a test split that lies elsewhere than train is no excuse
+            control.guess = control.best(control.answers(data.test.labels.mean(axis=0)))
+        moved = control.answers(rng.permutation(data.test.labels))
+        return control.verdict(moved, "the truth in another order", 0.5, advice)
+    rows = rng.permutation(len(data.train))[:SHUFFLED]
+    x, z = (split.x.reshape(len(split), -1) for split in (data.train, data.test))
+    answer = ExtraTreeClassifier(random_state=0).fit(x[rows], rng.permutation(codes["train"][rows])).predict(z)
+    n, right = len(answer), int((answer == codes["test"]).sum())
+    said, true = (np.bincount(some, minlength=int(codes["test"].max()) + 1) / n for some in (answer, codes["test"]))
+    chance = float(said[: len(true)] @ true[: len(said)])
+    if binom.sf(right - 1, n, chance) < audit.LEVEL:
+        raise audit.Leak(
+            f"a tree fitted to shuffled targets has {right} of {n} right, {chance * n:.0f} by chance: {advice}"
+        )
+    first = {code: row for row, code in reversed(list(enumerate(codes["train"])))}
+    return control.verdict(
+        control.answers(data.train.labels[[first[code] for code in answer]]),
+        "what learned from shuffled targets",
+        0.5,
+        advice,
+    )
+
+
+class Control:
+    """Answers that know nothing, on a scale from guesses at random (0) to the truth (1), by the task's own metric."""
+
+    def __init__(self, task: Task, data: Data) -> None:
+        self.task, self.data, self.y = task, data, data.train.labels
+        self.numbers = self.y.dtype.kind == "f"
+        if self.y.ndim > 3 or self.y.dtype.kind not in "iuf":
+            raise audit.Skip("answers are not made of classes or numbers")
+        rng, n = np.random.default_rng(0), len(data.test)
+        guess = self.y[rng.integers(0, len(self.y), n)]
+        if not self.numbers:
+            guess = rng.choice(np.unique(self.y), data.test.labels.shape)
+        classes = 1 if self.numbers else int(self.y.max()) + 1
+        self.guess = self.best(self.answers(guess, np.full(classes, 1 / classes)))
+        self.truth = self.best(self.answers(data.test.labels))
+
+    def answers(self, targets: Array, shares: Array | None = None) -> list[Array]:
+        """Targets, for every test row or all of them, in the forms that the kind takes; as probabilities, ``shares`` or certain."""
+        found, shape, rng = [], self.data.test.labels.shape, np.random.default_rng(0)
+        for form in self.task.kind.forms(self.data.test.x):
+            if form.shape == shape:
+                found.append(np.broadcast_to(targets, shape).astype(form.dtype))
+            elif form.shape[:-1] == shape and not self.numbers:
+                answer = np.zeros(form.shape, form.dtype)
+                if shares is None:
+                    np.put_along_axis(answer, np.broadcast_to(targets, shape)[..., None], 1, axis=-1)
+                else:
+                    # Equal shares are no guess: the first class would always win them.
+                    answer[..., : len(shares)] = shares * (1 + 1e-5 * rng.random((*shape, len(shares))))
+                found.append(np.log(np.maximum(answer, 1e-15)) if "log" in form.name else answer)
+        if not found:
+            raise audit.Skip("answers are of another form than targets")
+        return found
+
+    def best(self, answers: list[Array]) -> float:
+        scores = []
+        for answer in answers:
+            self.task.kind.verify(answer, self.data.test.x)
+            measures = self.task.kind.measure(answer, self.data.test, self.data.train)
+            scores.append(float(measures[self.task.metric].of(np.arange(len(answer)))))
+        return max(scores) if self.task.ranking.higher_is_better else min(scores)
+
+    def verdict(self, answers: list[Array], what: str, most: float, advice: str) -> str:
+        score = self.best(answers)
+        way = (score - self.guess) / (self.truth - self.guess) if self.truth != self.guess else np.inf
+        says = f"{what} has {self.task.metric} {score:.4g}, guesses {self.guess:.4g}, the truth {self.truth:.4g}"
+        return audit.verdict([says] if way > most else [], advice, says)
+
+
+LOOKS: dict[tuple[str, str], audit.Look] = {
+    ("conflicting labels", "the same input has the same target"): agreeing_targets,
+    ("copied target", "no input value is a target but for its scale"): copied_target,
+    ("constant control", "a constant answer is far from right"): constant_control,
+    ("shuffled control", "what knows nothing is far from right"): shuffled_control,
+}
 
 
 def check_submission(source: Source) -> list[Finding]:

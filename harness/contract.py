@@ -275,6 +275,8 @@ class Task:
     ``load`` returns the three splits, the same ones every time. ``time_limit`` is the default number of seconds for one fit
     with its predictions, ``limits`` what else one may use. A change that makes old scores incomparable bumps ``version``, which
     starts a new board.
+
+    ``known`` are findings of the audit (`bakeoff check`) that the task cannot avoid, by the name in brackets, each with the reason.
     """
 
     name: str
@@ -285,6 +287,7 @@ class Task:
     time_limit: float = 1800.0
     description: str = ""
     limits: Limits = Limits()
+    known: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, Kind):

@@ -46,7 +46,7 @@ def test_the_field_is_whole() -> None:
 
 @pytest.mark.parametrize("name", sorted(plugins.submissions()))
 def test_a_header_promises_what_the_field_shows(name: str) -> None:
-    """Every embedded task is named, with a score within three standard errors (samples and seeds) of the run's, and its rounding."""
+    """Every embedded task is named, with a score within three standard errors (samples and seeds) of the run's."""
     said = promises(name)
     assert set(said) >= {task for submission, task in ROWS if submission == name}
     for task, score in said.items():

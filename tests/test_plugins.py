@@ -338,7 +338,7 @@ ROOMS = [
         "harness.terminal",
         "harness.predictions",
     ],
-    ["harness.evaluate"],
+    ["harness.evaluate", "harness.audit"],
     ["harness.entry"],
     ["harness.finals"],
     ["harness.search"],

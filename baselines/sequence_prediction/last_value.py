@@ -1,7 +1,6 @@
 """The last value of the window, repeated: what a random walk would forecast.
 
-Test MSE 4.427 on sunspots, 1.294 on etth1-96; no time.
-Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+Test MSE: 4.427 on sunspots, 1.294 on etth1-96 (no time), on one thread of a busy 2-core x86 CPU; nothing is drawn.
 """
 
 from collections.abc import Callable

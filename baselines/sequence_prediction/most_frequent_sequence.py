@@ -1,7 +1,6 @@
 """The most frequent target sequence of the training split, for every input.
 
-Test exact match .102 on digit-spelling; no time.
-Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+Test exact match: .102 on digit-spelling, 0 on dates, each of which is another; exact, no chance and no time in it.
 """
 
 from collections.abc import Callable

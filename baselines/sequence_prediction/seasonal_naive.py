@@ -1,7 +1,6 @@
 """The last season of the window, repeated up to the horizon; the season is the task's.
 
-Test MSE 1.233 on sunspots, .512 on etth1-96; no time.
-Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+Test MSE: 1.233 on sunspots, .512 on etth1-96 (no time), on one thread of a busy 2-core x86 CPU; nothing is drawn.
 """
 
 from collections.abc import Callable

@@ -30,7 +30,7 @@ class SpellKeras(KerasSubmission):
             h = layers.MaxPooling2D()(layers.Conv2D(32, 3, padding="same", activation="relu")(inputs))
             h = layers.Conv2D(64, 3, padding="same", activation="relu")(h)
         # Keras's loop costs milliseconds a step whatever the size of the network: few steps where rows are few.
-        self.batch_size, self.epochs = 64, int(np.clip(160 * 64 / len(train), 6, 40))
+        self.batch_size, self.epochs = 64, int(np.clip(160 * 64 / len(train), 4, 40))
         h = layers.Dropout(self.params["dropout"])(layers.Dense(width, activation="relu")(layers.Flatten()(h)))
         h = layers.Reshape((kind.length, 32))(layers.Dense(kind.length * 32, activation="relu")(h))
         return keras.Model(inputs, layers.Dense(kind.vocabulary, activation="softmax")(h))

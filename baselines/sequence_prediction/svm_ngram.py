@@ -3,8 +3,9 @@
 The last 1 to 5 tokens are hashed into one of 65,536 features each. A machine's margins are no probabilities: one temperature,
 fitted on the validation split, turns them into some. 60,000 positions are learned from at most.
 
-Test 2.258 nats on tiny-shakespeare, fit 8 s. More positions do better, and cost more than they bring: training is slow.
-Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+Test nats: 1.481 on brackets (3.1 s a fit), mean of three seeds; 2.258 on tiny-shakespeare (8 s a fit), one seed; on one thread of
+a busy 2-core x86 CPU.
+More positions do better, and cost more than they bring: training is slow.
 """
 
 from collections.abc import Callable

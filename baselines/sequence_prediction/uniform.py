@@ -1,7 +1,6 @@
 """Every token equally likely, always: log(vocabulary) nats, the score to be below.
 
-4.174 nats on tiny-shakespeare; no time.
-Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+Test nats: 1.792 on brackets, 4.174 on tiny-shakespeare; exact, no chance and no time in it.
 """
 
 from collections.abc import Callable

@@ -25,9 +25,10 @@ class RecurrentSubmission(TorchSubmission):
         kind, hidden, layers = self.task_kind, self.params["hidden"], self.params["layers"]
         forecasting, tokens = kind.name == "forecasting", kind.name == "next-token"
         steps = train.x.shape[1] // kind.season if forecasting else train.x.shape[1]
-        # A long row teaches, and costs, as much as its steps: batches of few long rows, and epochs for 280 batches at least.
-        self.batch_size = min(max(4096 // steps, 16), 64)  # type: ignore[misc]
-        self.epochs = int(np.clip(280 * self.batch_size / len(train), 6, 40))  # type: ignore[misc]
+        # A long row teaches, and costs, as much as its steps: batches of few long rows, and epochs for enough batches at least.
+        most, enough = (2048, 140) if tokens else (4096, 280)  # where every step has an answer, it teaches more
+        self.batch_size = min(max(most // steps, 16), 64)  # type: ignore[misc]
+        self.epochs = int(np.clip(enough * self.batch_size / len(train), 6, 40))  # type: ignore[misc]
         width = hidden if tokens else kind.season if forecasting else train.x.shape[2]
         outputs = kind.vocabulary if tokens else kind.horizon if forecasting else kind.classes
         dropout = self.params["dropout"]

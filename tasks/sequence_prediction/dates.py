@@ -15,7 +15,7 @@ from harness import Data, Split, Task, Transduction
 LENGTH = len("2019-11-21")
 PAD = "·"
 ALPHABET = PAD + "-0123456789"
-SIZES = {"train": 4000, "valid": 500, "test": 1000}
+SIZES = {"train": 3000, "valid": 500, "test": 1000}
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 UNITS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth",

@@ -1,0 +1,30 @@
+"""Labels spread along a graph of nearest neighbours, scikit-learn. Zhou et al. 2004.
+
+Images whose label nobody knows are nodes too: a label reaches them from their neighbours, and from them whatever lies beyond. A new
+image takes the mean of its neighbours' answers. Without such images this is a smoothed vote of neighbours.
+"""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.semi_supervised import LabelSpreading as Spreading
+
+from harness import Float, Int, Split
+from harness.frameworks.sklearn import SklearnSubmission
+
+
+class LabelSpreading(SklearnSubmission):
+    kind = ("image-classification", "sequence-classification")
+    space = {"neighbours": Int(3, 20), "alpha": Float(0.05, 0.99)}
+    defaults = {"neighbours": 7, "alpha": 0.5}
+
+    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        if train.unlabelled is not None:
+            unknown = np.full(len(train.unlabelled), -1)
+            train = Split(np.concatenate([train.x, train.unlabelled]), np.concatenate([train.labels, unknown]))
+        super().fit(train, valid, report)
+
+    def build(self) -> Spreading:
+        return Spreading(kernel="knn", n_neighbors=self.params["neighbours"], alpha=self.params["alpha"], max_iter=100,
+                         n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")))

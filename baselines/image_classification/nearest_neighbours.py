@@ -1,0 +1,20 @@
+"""The k nearest neighbours in Euclidean distance on raw values, each with a vote, scikit-learn. Cover and Hart 1967."""
+
+import os
+
+from harness import Categorical, Int
+from harness.frameworks.sklearn import SklearnSubmission, accelerate
+
+accelerate()
+
+from sklearn.neighbors import KNeighborsClassifier  # noqa: E402, after accelerate()
+
+
+class NearestNeighbours(SklearnSubmission):
+    kind = ("image-classification", "sequence-classification")
+    space = {"k": Int(1, 15), "weights": Categorical(("uniform", "distance"))}
+    defaults = {"k": 1, "weights": "distance"}
+
+    def build(self) -> KNeighborsClassifier:
+        return KNeighborsClassifier(self.params["k"], weights=self.params["weights"], algorithm="brute",
+                                    n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -1,0 +1,18 @@
+"""Plain recurrent network with tanh units (Elman 1990) in torch: sequences to classes, futures or next tokens.
+
+Its gradient shrinks with every step that it is carried back (Bengio et al. 1994): on `adding`, where 25 steps lie between what
+must be remembered and its use, it stays near chance, while `lstm` and `gru` learn the task.
+"""
+
+from torch import nn
+
+from harness import Categorical, Float, Int
+from harness.frameworks.recurrent import RecurrentSubmission
+
+
+class RNN(RecurrentSubmission):
+    kind = ("sequence-classification", "forecasting", "next-token")
+    cell = nn.RNN
+    space = {"hidden": Categorical((32, 64, 128, 256)), "layers": Int(1, 2), "dropout": Float(0.0, 0.5),
+             "learning_rate": Float(3e-4, 1e-2, log=True)}
+    defaults = {"hidden": 128, "layers": 1, "dropout": 0.1, "learning_rate": 3e-3}
