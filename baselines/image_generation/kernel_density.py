@@ -3,7 +3,8 @@
 Parzen (1962): a sample is a training image moved by Gaussian noise. The bandwidth of each class is the one under which its
 validation images are likeliest, the usual guard against a density that only remembers. What the components leave out is lost.
 
-Test Fréchet distance: 6.88 on fashion-images (one seed, 65 CPU seconds a fit on one thread of a busy 2-core x86 CPU).
+Test Fréchet distance 1.942 on digit-images (0.4 s a fit): means of three seeds with the defaults, a fit on one thread of a
+2-core x86 CPU. Larger data: 6.88 on fashion-images (65 s a fit), one seed.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """Every pixel uniform noise: the ceiling of every distance.
 
-Test Fréchet distance: 20.03 on digit-images (mean of three seeds), 76.70 on fashion-images. Nothing is learned.
+Test Fréchet distance 20.03 on digit-images (0.0 s a fit): means of three seeds with the defaults, a fit on one thread of a
+2-core x86 CPU. Larger data: 76.70 on fashion-images. Nothing is learned.
 """
 
 from collections.abc import Callable

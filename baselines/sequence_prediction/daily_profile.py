@@ -4,7 +4,7 @@ The season is the task's: a day of an hourly series, a cycle of sunspots. Averag
 what `seasonal_naive` repeats. Two weeks are the whole look-back of ETTh1: validation prefers it at horizons of 336 and 720, three
 days at 192 and two at 96.
 
-Test MSE: 1.513 on sunspots (no time), mean of three seeds on one thread of a busy 2-core x86 CPU.
+Test MSE 1.513 on sunspots (0.0 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
 """
 
 from collections.abc import Callable

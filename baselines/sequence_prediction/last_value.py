@@ -1,6 +1,7 @@
 """The last value of the window, repeated: what a random walk would forecast.
 
-Test MSE: 4.427 on sunspots, 1.294 on etth1-96 (no time), on one thread of a busy 2-core x86 CPU; nothing is drawn.
+Test MSE 4.427 on sunspots (0.0 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
+Larger data: 1.294 on etth1-96. Nothing is drawn.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """The most frequent target sequence of the training split, for every input.
 
-Test exact match: .102 on digit-spelling, 0 on dates, each of which is another; exact, no chance and no time in it.
+Test exact match .102 on digit-spelling (0.0 s a fit), .000 on dates (0.0 s): means of three seeds with the defaults, a fit on
+one thread of a 2-core x86 CPU. Exact: no chance and no time in it.
 """
 
 from collections.abc import Callable

@@ -2,8 +2,8 @@
 
 The encoding is laid out as one state per position. The softmaxes share their weights and do not see each other's letters.
 
-Test exact match .948 on digit-spelling in 3.6 s.
-Measured with the defaults on one thread of a busy 2-core x86 CPU, one seed.
+Test exact match .953 on digit-spelling (5.0 s a fit), .007 on dates (5.4 s): means of three seeds with the defaults, a fit on
+one thread of a 2-core x86 CPU.
 """
 
 import numpy as np

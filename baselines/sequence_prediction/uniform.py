@@ -1,6 +1,7 @@
 """Every token equally likely, always: log(vocabulary) nats, the score to be below.
 
-Test nats: 1.792 on brackets, 4.174 on tiny-shakespeare; exact, no chance and no time in it.
+Test nats 1.792 on brackets (0.0 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
+Larger data: 4.174 on tiny-shakespeare. Exact: no chance and no time in it.
 """
 
 from collections.abc import Callable
