@@ -4,7 +4,7 @@ The gradient at every pixel votes, with its length, for the two nearest directio
 Blocks of 2 x 2 cells are normalised, clipped at .2 and normalised again; their principal components go to an RBF kernel.
 
 Test accuracy .998 on digits (0.6 s a fit), .896 on digits-40 (0.1 s): means of three seeds with the defaults, a fit on one
-thread of a 2-core x86 CPU.
+thread of a 2-core x86 CPU. Larger data: .935 on fashion-mnist (95 s a fit), one seed; published for HOG and an SVM: .926.
 """
 
 from collections.abc import Callable
