@@ -63,6 +63,7 @@ def test_clean_pictures_are_clean() -> None:
     assert leaks(IMAGES, pictures()) == {}
 
 
+@pytest.mark.long
 @settings(max_examples=15)
 @given(st.integers(0, 10**6))
 def test_clean_pictures_of_any_seed_are_clean(seed: int) -> None:
