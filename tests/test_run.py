@@ -158,6 +158,11 @@ def slow(folder: Path) -> Path:
     return hostile(folder, "slow", "time.sleep(0.4)", space="{'a': Float(0, 1)}")
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so does all that it starts: these tests may be such a thing."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_and_run_again_comes_to_the_same_table(how: signal.Signals, tiny: Path, bakeoff: Command) -> None:
     slow(tiny)
@@ -177,7 +182,12 @@ def test_interrupted_and_run_again_comes_to_the_same_table(how: signal.Signals, 
         "h",
     ]
     process = subprocess.Popen(
-        command, cwd=tiny, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tiny,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509, it allocates nothing
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
