@@ -12,7 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,19 @@ def read_idx(path: Path) -> Array:
     rank = raw[3]
     shape = np.frombuffer(raw, ">u4", count=rank, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def fetch_mnist(dataset: str, source: str, sha256: Mapping[str, str]) -> Data:
+    """A data set that is laid out as MNIST is: four gzipped IDX files at ``source``, train before test and images before labels.
+
+    uint8 (n, height, width, 1) to int64 (n,). The test split is as published; 5,000 of 60,000 training rows, each class in its
+    share, are valid. ``sha256`` are the hashes of the decompressed files, by name. Raises DataError.
+    """
+    images, labels, test_images, test_labels = (
+        read_idx(fetch(dataset, source + file, sha256[file])) for file in sha256
+    )
+    fitting = stratified(images[..., None], labels.astype(np.int64), valid=5_000 / 60_000, test=0)
+    return Data(fitting.train, fitting.valid, Split(test_images[..., None], test_labels.astype(np.int64)))
 
 
 def read_cifar(path: Path) -> tuple[Split, Split]:
