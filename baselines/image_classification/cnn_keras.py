@@ -3,7 +3,7 @@
 The network of Chollet's "Deep Learning with Python" (2017), with dropout; a pooling is left out where the map is too small.
 
 Test accuracy .987 on digits (25 s a fit), .779 on digits-40 (11 s): means of three seeds with the defaults, a fit on one thread
-of a 2-core x86 CPU. Not measured on fashion-mnist, where a fit takes more than 7 CPU minutes.
+of a busy 2-core x86 CPU. Not measured on fashion-mnist, where a fit takes more than 7 CPU minutes.
 """
 
 import os
