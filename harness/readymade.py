@@ -31,7 +31,7 @@ SIDE = 64
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 TRAIN, VALID, TEST = ("train", "training"), ("valid", "val", "validation", "dev"), ("test", "testing")
 FEWEST = 5
-"""Images that a class needs, so that each split has one."""
+"""Images that a class needs at least. A small class may still be missing from a small split."""
 Path_ = str | os.PathLike[str]
 Rows = tuple[Array, Mapping[str, Array], Sequence[Any]]
 """Images, what is known about them, and the label of each as it was found."""
@@ -55,6 +55,8 @@ def image_folder(
     cannot be read and for a class of fewer than five images.
     """
     folder = _placed(path)
+    if not folder.is_dir():
+        raise DataError(f"{folder} should be a folder of images; image_table reads a Parquet table")
     parts = _parts(folder)
     classes = sorted({child.name for part in parts.values() for child in _folders(part)})
     if len(classes) < 2:
@@ -132,10 +134,8 @@ def csv_series(
 
 def _placed(path: Path_) -> Path:
     """A path, relative ones from the file that called the public function."""
-    if Path(path).is_absolute():
-        return Path(path)
     caller = sys._getframe(2).f_globals.get("__file__")
-    placed = (Path(caller).parent if caller else Path.cwd()) / path
+    placed = (Path(caller).parent if caller else Path.cwd()) / path  # an absolute path stays what it is
     if not placed.exists():
         raise DataError(f"there is no {placed}; a relative path starts from the file that names it")
     return placed.resolve()

@@ -134,6 +134,8 @@ CSV = "date,a,b\n2020-01-01,1,2\n2020-01-02,2,3\n"
             'harness.image_folder("nowhere")',
             "there is no .*nowhere; a relative path starts from the file that names it",
         ),
+        ('harness.image_folder("/nowhere/at/all")', "there is no /nowhere/at/all; a relative path starts"),
+        ('harness.image_folder("text.csv")', "text.csv should be a folder of images; image_table reads"),
         ('harness.image_folder("flat")', "should hold a folder of images for each class, two at least"),
         ('harness.image_folder("empty")', "holds no image"),
         ('harness.image_folder("broken")', "broken/red/bad.png cannot be read as an image"),
