@@ -312,6 +312,12 @@ def test_shipped_plugins_import_public_names_only() -> None:
                     assert node.module in allowed, f"{path} imports {node.module}"
 
 
+def test_only_the_vote_imports_its_neighbours() -> None:
+    names = {path.stem for path in (REPOSITORY / "baselines").rglob("*.py")}
+    borrowers = {path.stem for path in (REPOSITORY / "baselines").rglob("*.py") if imported(path) & names}
+    assert borrowers == {"voting"}
+
+
 def test_every_baseline_opens_with_what_it_is() -> None:
     for path in (REPOSITORY / "baselines").rglob("*.py"):
         assert len(ast.get_docstring(ast.parse(path.read_text())) or "") > 60, path
