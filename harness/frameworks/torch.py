@@ -107,7 +107,7 @@ class TorchSubmission(Submission):
 
     def precision(self) -> torch.autocast:
         """A ``with`` block in which the forward pass may compute in bfloat16."""
-        return torch.autocast("cuda", torch.bfloat16, enabled=self.mixed and self.device.startswith("cuda"))
+        return torch.autocast("cuda", torch.bfloat16, enabled=self.setting("mixed") and self.device.startswith("cuda"))
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         self.module = self.build(train).to(self.device)
