@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the name that torch's own documentation uses
 
 from harness import Categorical, Float, Split
-from harness.frameworks.torch import TorchSubmission
+from harness.frameworks.encoder_decoder import EncoderDecoder
 
 
 class Network(nn.Module):
@@ -55,36 +55,12 @@ class Network(nn.Module):
         return self.head(torch.cat([states, shown], dim=-1)), state
 
 
-class Seq2SeqPlain(TorchSubmission):
+class Seq2SeqPlain(EncoderDecoder):
     kind = "transduction"
     space = {"hidden": Categorical((32, 64, 128)), "dropout": Float(0.0, 0.5), "learning_rate": Float(1e-3, 2e-2, log=True)}
     defaults = {"hidden": 64, "dropout": 0.2, "learning_rate": 1e-2}
-    batch_size = 64
-    module: Network
+    batch_size, word_dropout = 64, 0.5
 
     def build(self, train: Split) -> Network:
         self.epochs = int(np.clip(200 * self.batch_size / len(train), 6, 40))
         return Network(self.task_kind, train.x.shape[-1], self.params["hidden"], self.params["dropout"])
-
-    def nothing_yet(self, rows: int) -> Tensor:
-        return torch.full((rows, 1), self.task_kind.vocabulary, device=self.device)
-
-    def loss(self, answer: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy under teacher forcing; ``answer`` is the source's vector."""
-        previous = torch.cat([self.nothing_yet(len(y)), y[:, :-1]], dim=1)
-        if self.module.training:  # word dropout (Bowman et al. 2016): with every letter shown, the source is hardly looked at
-            previous = previous.masked_fill(torch.rand(previous.shape, device=self.device) < 0.5, self.task_kind.vocabulary)
-        logits, _ = self.module.decode(answer, previous)
-        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
-
-    @torch.no_grad()
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.concatenate([self.greedy(source).cpu().numpy() for source in self.answers(x)])
-
-    def greedy(self, source: Tensor) -> Tensor:
-        token, state, spelled = self.nothing_yet(len(source)), None, []
-        for _ in range(self.task_kind.length):
-            logits, state = self.module.decode(source, token, state)
-            token = logits.argmax(dim=-1)
-            spelled.append(token)
-        return torch.cat(spelled, dim=1)
