@@ -17,7 +17,7 @@ from harness.execution.trial import FitData, TrialFailed
 from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import Source
 from harness.scoring import Scorer
-from harness.search import first_guess
+from harness.study import first_guess
 from leaderboard import StoreError
 
 ROWS = 200

@@ -335,6 +335,26 @@ class Submission(ABC):
     def predict(self, x: Array) -> Array:
         """Answer ``x`` in one of the forms of the task's kind. May be called several times, with any number of rows."""
 
+    @classmethod
+    def together(cls) -> bool:
+        """Whether `fit_together` works. Bases of frameworks know how to; a plug-in has nothing to do with it."""
+        return False
+
+    @classmethod
+    def fit_together(
+        cls,
+        makers: Sequence[Callable[[], Any]],
+        train: Split,
+        valid: Split,
+        report: Callable[[Mapping[int, float]], set[int]],
+    ) -> tuple[Mapping[int, Submission], Mapping[int, str]]:
+        """Fit several configurations as one, each as `fit` would alone: the fitted models, and why others were not, by place.
+
+        Each of ``makers`` seeds all generators and makes a model. ``report`` takes the losses of an epoch by place and returns the
+        places that are to end there, which are then in neither answer.
+        """
+        raise NotImplementedError(f"{cls.__name__} has one configuration fitted at a time")
+
     def n_parameters(self) -> int | None:
         """How many numbers were learned, where that means something."""
         return None

@@ -19,7 +19,8 @@ from harness.finals import Finals
 from harness.plugins import Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
-from harness.search import Bench, Found, first_guess, in_parallel, same, search
+from harness.search import Bench, Found, in_parallel, same, search
+from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
 from leaderboard.ranking import interval
 from leaderboard.result import content_key

@@ -9,11 +9,12 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from harness.contract import Array, Data, DataError, InvalidPrediction, Measure, Split, Task
-from harness.execution.trial import Trial, TrialFailed
+from harness.contract import Array, Data, DataError, InvalidPrediction, Kind, Measure, Split, Task
+from harness.execution.trial import TrialFailed
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
 """Bootstrap draws: many where the metric is a mean over samples, fewer where each draw computes it anew."""
@@ -55,6 +56,12 @@ def generator(*words: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:8], "big"))
 
 
+class Asked(Protocol):
+    """A fitted model in another process."""
+
+    def predict(self, x: Array, kind: Kind) -> tuple[Array, float]: ...
+
+
 class Scorer:
     """Scores answers to one task's splits."""
 
@@ -63,7 +70,7 @@ class Scorer:
         self.key = f"{task.name}|{task.version}|{data_sha256}"
         self.public, self.private = hidden_parts(len(data.test), task.kind.block, self.key)
 
-    def ask(self, trial: Trial, split: Split, turn: str) -> tuple[Array, float]:
+    def ask(self, trial: Asked, split: Split, turn: str) -> tuple[Array, float]:
         """A fitted trial's answer to a split's inputs, all questions asked in its one process; see `questions`."""
         questions, read = self.questions(split, turn)
         return read([trial.predict(question, self.task.kind) for question in questions])

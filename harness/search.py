@@ -1,13 +1,12 @@
-"""The search of one submission's hyperparameters: Optuna asked and told, trials run in forks, every result recorded.
+"""The search of one submission's hyperparameters: a study asked and told, trials run in forks, every result recorded.
 
-The study lives in memory and is rebuilt from the store, so that a search goes on where it stopped. It minimises: metrics where
-higher is better are negated, and what a submission reports is a loss. Each trial's sampler depends on the trial's number alone
-beside the history, not on how many processes it took to get there.
+Submissions that can be fitted together are: a block of configurations is asked for at once, shared out over the slots, and what a
+slot's process could not or had better not train as one is run alone. Submissions that report no losses, and take their time, meet
+their rungs on parts of the training split instead of epochs.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import queue
@@ -18,26 +17,24 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
-
-from harness.contract import Distribution
 from harness.execution.pool import Crew, Description
 from harness.execution.slots import Slots
-from harness.execution.trial import FitData, TrialFailed, TrialPruned
+from harness.execution.together import Member
+from harness.execution.trial import FitData, Trial, TrialFailed, TrialPruned
+from harness.rungs import Rungs
 from harness.scoring import Scorer
+from harness.study import SEARCH_SEED, Study
 from leaderboard import Store
 from leaderboard.store import Fit
 
-SEARCH_SEED = 0
 GIVE_UP_AFTER = 3
 """Failed trials without a single good one, after which the rest are not tried."""
 
 MOST_REPORTS = 10_000
 """Reports of one trial that are looked at and recorded."""
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+BLOCK = 64
+"""Configurations that are asked for at once where they can be fitted together."""
 
 
 class Watcher(Protocol):
@@ -57,60 +54,6 @@ class Found:
     n_pruned: int
     n_failed: int
     seconds: float
-
-
-def middle(distribution: Distribution) -> Any:
-    """The value to try first where a plug-in names none: the (logarithmic) middle, or the first choice."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[0]
-    assert isinstance(distribution, (FloatDistribution, IntDistribution))
-    low, high = float(distribution.low), float(distribution.high)
-    value = math.sqrt(low * high) if distribution.log else (low + high) / 2
-    if distribution.step:
-        value = low + round((value - low) / distribution.step) * distribution.step
-    return int(value) if isinstance(distribution, IntDistribution) else value
-
-
-def first_guess(description: Description) -> dict[str, Any]:
-    return {name: description.defaults.get(name, middle(space)) for name, space in description.space.items()}
-
-
-class Study:
-    """An in-memory Optuna study with numbers of its own. Not thread-safe: `search` holds a lock."""
-
-    def __init__(self, description: Description, *, higher_is_better: bool) -> None:
-        self.space = dict(description.space)
-        self.first = first_guess(description)
-        self.sign = -1.0 if higher_is_better else 1.0
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=3)
-        self.study = optuna.create_study(direction="minimize", pruner=pruner)
-
-    def restore(self, fit: Fit) -> None:
-        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(fit.status, TrialState.FAIL)
-        steps = {step: loss for step, loss in enumerate(fit.facts.get("losses", []), start=1) if loss is not None}
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=state,
-                params=fit.params,
-                distributions=self.space,
-                intermediate_values=steps,
-                system_attrs=fit.facts.get("rungs", {}),
-                value=self.sign * fit.value if state is TrialState.COMPLETE and fit.value is not None else None,
-            )
-        )
-
-    def ask(self, number: int) -> optuna.Trial:
-        self.study.sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + number, multivariate=True)
-        if number == 0:
-            self.study.enqueue_trial(self.first)
-        return self.study.ask(self.space)
-
-    def tell(self, trial: optuna.Trial, status: str, value: float | None) -> dict[str, float]:
-        """Close a trial; what its rungs of the pruner hold, for `restore`."""
-        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(status, TrialState.FAIL)
-        loss = self.sign * value if state is TrialState.COMPLETE and value is not None else None
-        closed = self.study.tell(trial, loss, state)
-        return {name: value for name, value in closed.system_attrs.items() if name.startswith("completed_rung_")}
 
 
 @dataclass(frozen=True)
@@ -160,67 +103,204 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
             raise
 
 
-def search(bench: Bench, description: Description, *, n_trials: int, timeout: float | None = None) -> Found:
-    """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded."""
-    recorded = [
-        fit
-        for fit in bench.store.fits(bench.study, "search")
-        if fit.number < n_trials and (fit.status in ("complete", "pruned") or fit.attempt == bench.attempt)
-    ]
-    study = Study(description, higher_is_better=bench.scorer.task.ranking.higher_is_better)
-    for fit in recorded:
-        study.restore(fit)
-    fits = {fit.number: fit for fit in recorded}
-    lock = threading.Lock()
-    ends = time.monotonic() + timeout if timeout else math.inf
-    bench.watcher.trial(len(fits), n_trials, best_value(fits.values(), study.sign))
+class Search:
+    """Trials 0..n_trials-1 of one entry, those on record excepted."""
 
-    def hopeless() -> bool:
-        return len(fits) >= GIVE_UP_AFTER and all(fit.status not in ("complete", "pruned") for fit in fits.values())
+    def __init__(self, bench: Bench, description: Description, *, n_trials: int, timeout: float | None = None) -> None:
+        self.bench, self.n_trials = bench, n_trials
+        self.study = Study(description, higher_is_better=bench.scorer.task.ranking.higher_is_better)
+        self.rungs = Rungs()
+        self.lock = threading.Lock()
+        self.ends = time.monotonic() + timeout if timeout else math.inf
+        self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
+        self.fits: dict[int, Fit] = {}
+        for fit in bench.store.fits(bench.study, "search"):
+            if fit.number < n_trials and (fit.status in ("complete", "pruned") or fit.attempt == bench.attempt):
+                self.fits[fit.number] = fit
+                self.rungs.restore(fit.number, fit.facts.get("losses", []), finished=fit.status == "complete")
+        self.told: set[int] = set()
 
-    def run(number: int, device: str) -> None:
-        with lock:
-            if time.monotonic() > ends or hopeless():
+    def run(self) -> Found:
+        """Run them, and name the best. Raises TrialFailed where none succeeded."""
+        self.show()
+        number = 0
+        while self.together and number < self.n_trials:
+            block = range(number, min(number + BLOCK, self.n_trials))
+            self.block(block)
+            number = block.stop
+        for number in sorted(self.fits):
+            self.tell(number)
+        in_parallel([number for number in range(self.n_trials) if number not in self.fits], self.alone, self.bench)
+        return outcome([self.fits[number] for number in sorted(self.fits)], self.study.sign)
+
+    def block(self, numbers: Sequence[int]) -> None:
+        """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same."""
+        asked = {number: self.study.ask(number) for number in numbers if number not in self.fits}
+        apart: dict[int, str] = {}
+        size = -(-len(asked) // len(self.bench.slots.devices)) or 1
+        waiting = sorted(asked)
+
+        def together(chunk: Sequence[int], device: str) -> None:
+            found = self.as_one({number: asked[number] for number in chunk}, device)
+            with self.lock:
+                apart.update(found)
+
+        chunks = [waiting[start : start + size] for start in range(0, len(waiting), size)]
+        in_parallel([chunk for chunk in chunks if len(chunk) > 1], together, self.bench)
+        apart |= {chunk[0]: "no other is left" for chunk in chunks if len(chunk) == 1}
+        if len(apart) == len(asked) > 1:
+            self.together = False  # asked again one by one, each with all that is known by then
+            return
+        in_parallel(sorted(apart), lambda number, device: self.alone(number, device, asked[number]), self.bench)
+        for number in numbers:
+            self.tell(number)
+
+    def tell(self, number: int) -> None:
+        if number in self.fits and number not in self.told:
+            self.told.add(number)
+            self.study.tell(self.fits[number])
+
+    def over(self) -> bool:
+        """Whether nothing more is to be begun: the time is up, or nothing but failures has come."""
+        fits = self.fits.values()
+        hopeless = len(fits) >= GIVE_UP_AFTER and all(fit.status not in ("complete", "pruned") for fit in fits)
+        return hopeless or time.monotonic() > self.ends
+
+    def alone(self, number: int, device: str, params: Mapping[str, Any] | None = None) -> None:
+        """One trial in a fork of its own."""
+        with self.lock:
+            if self.over():
                 return
-            trial = study.ask(number)
-        started = time.monotonic()
-        losses: list[float | None] = []
-        steps = itertools.count(1)
+            params = self.study.ask(number) if params is None else params
+        bench, started = self.bench, time.monotonic()
+        losses: list[float] = []
 
         def on_report(loss: float) -> bool:
-            with lock:
-                finite = math.isfinite(loss)
-                step = next(steps)
-                if step <= MOST_REPORTS:
-                    losses.append(loss if finite else None)
-                    if finite:
-                        trial.report(loss, step)
-                        return bool(trial.should_prune())
-                return False
+            with self.lock:
+                if len(losses) >= MOST_REPORTS:
+                    return False
+                losses.append(loss)
+                return bool(self.rungs.arrive(len(losses), {number: loss}))
 
-        status, value = "complete", None
-        facts: dict[str, Any] = {}
+        status, value, facts = "complete", None, dict[str, Any]()
         try:
             with bench.crew.first.trial(
-                trial.params, bench.data, seed=SEARCH_SEED, device=device, time_limit=bench.time_limit
+                params, bench.data, seed=SEARCH_SEED, device=device, time_limit=bench.time_limit
             ) as running:
                 running.fit(on_report)
-                value = bench.scorer.valid(bench.scorer.ask(running, bench.scorer.data.valid, f"search {number}")[0])
+                value = self.score(running, number)
         except TrialPruned:
             status = "pruned"
         except TrialFailed as error:
             status, facts = error.status, {"error": str(error)}
+        self.record(number, params, status, value, losses, time.monotonic() - started, facts)
+
+    def as_one(self, asked: Mapping[int, Mapping[str, Any]], device: str) -> dict[int, str]:
+        """Trials in one fork, trained as one where that pays. Those that were not, with the reason."""
+        with self.lock:
+            if self.over():
+                return {}
+        bench, numbers = self.bench, list(asked)
+        losses: dict[int, list[float]] = {number: [] for number in numbers}
+        worked: dict[int, float] = dict.fromkeys(numbers, 0.0)
+        last = time.monotonic()
+
+        def share(of: Sequence[int]) -> None:
+            """Time that has passed is the work of those that were there."""
+            nonlocal last
+            now = time.monotonic()
+            for number in of:
+                worked[number] += (now - last) / max(len(of), 1)
+            last = now
+
+        def on_reports(found: Mapping[int, float]) -> set[int]:
+            here = [numbers[place] for place in found]
+            share(here)
+            if time.monotonic() > self.ends:  # the best goes on; the others are as if they had not begun
+                return set(found) - {min(found, key=lambda place: (math.isnan(found[place]), found[place]))}
+            with self.lock:
+                for place, loss in found.items():
+                    losses[numbers[place]].append(loss)
+                steps = {len(losses[number]) for number in here}
+                ended = self.rungs.arrive(max(steps), dict(zip(here, found.values()))) if len(steps) == 1 else set()
+            for number in ended:
+                self.record(
+                    number, asked[number], "pruned", None, losses[number], worked[number], {"together": len(here)}
+                )
+            return {place for place in found if numbers[place] in ended}
+
+        try:
+            with bench.crew.first.together(
+                list(asked.values()),
+                bench.data,
+                seed=SEARCH_SEED,
+                device=device,
+                time_limit=bench.time_limit * len(asked),
+            ) as running:
+                fitted, reasons = running.fit_together(on_reports)
+                share([numbers[place] for place in fitted])
+                for place in fitted:
+                    number = numbers[place]
+                    status, value = "complete", None
+                    facts: dict[str, Any] = {"together": len(asked)}
+                    try:
+                        value = self.score(Member(running, place), number)
+                    except TrialFailed as error:
+                        if not running.alive:
+                            raise
+                        status, facts = error.status, {"error": str(error)}
+                    share([number])
+                    self.record(number, asked[number], status, value, losses[number], worked[number], facts)
+        except TrialFailed as error:  # of all for the fault of one, perhaps: alone it will be seen whose it was
+            reasons = {}
+            left = [number for number in numbers if number not in self.fits]
+            return dict.fromkeys(left, str(error))
+        return {numbers[place]: why for place, why in reasons.items()}
+
+    def score(self, running: Trial | Member, number: int) -> float:
+        scorer = self.bench.scorer
+        return scorer.valid(scorer.ask(running, scorer.data.valid, f"search {number}")[0])
+
+    def record(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        status: str,
+        value: float | None,
+        losses: Sequence[float],
+        seconds: float,
+        facts: Mapping[str, Any],
+    ) -> None:
+        bench = self.bench
         if bench.crew.closed:
             return  # ended from here, not by itself: not a result
-        with lock:
-            rungs = study.tell(trial, status, value)
-            facts |= {"seconds": time.monotonic() - started, "losses": losses, "rungs": rungs}
-            fits[number] = Fit(bench.study, "search", number, trial.params, bench.attempt, status, value, facts)
-            bench.store.add_fit(fits[number])
-            bench.watcher.trial(len(fits), n_trials, best_value(fits.values(), study.sign))
+        kept = [loss if math.isfinite(loss) else None for loss in losses]
+        with self.lock:
+            fit = Fit(
+                bench.study,
+                "search",
+                number,
+                dict(params),
+                bench.attempt,
+                status,
+                value,
+                {**facts, "seconds": seconds, "losses": kept},
+            )
+            if status == "complete":
+                self.rungs.finished(len(kept))
+            bench.store.add_fit(fit)
+            self.fits[number] = fit
+            if not self.together:
+                self.tell(number)
+            self.show()
 
-    in_parallel([number for number in range(n_trials) if number not in fits], run, bench)
-    return outcome([fits[number] for number in sorted(fits)], study.sign)
+    def show(self) -> None:
+        self.bench.watcher.trial(len(self.fits), self.n_trials, best_value(self.fits.values(), self.study.sign))
+
+
+def search(bench: Bench, description: Description, *, n_trials: int, timeout: float | None = None) -> Found:
+    """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded."""
+    return Search(bench, description, n_trials=n_trials, timeout=timeout).run()
 
 
 def best_value(fits: Any, sign: float) -> float | None:

@@ -30,6 +30,7 @@ from harness.execution.channel import SMALL, Channel, ChannelClosed, line, whole
 from harness.execution.isolation import INSIDE, Isolation, Room
 from harness.execution.memory import Parcel
 from harness.execution.processes import kill, processes_of_user, tree
+from harness.execution.together import Together
 from harness.execution.trial import EXIT_LIMIT, FitData, Log, Trial, TrialFailed, exit_reason
 from harness.execution.watch import Excess
 from harness.plugins import Bundle
@@ -49,6 +50,8 @@ class Description:
     kinds: tuple[str, ...]
     space: Mapping[str, Distribution]
     defaults: Mapping[str, Any]
+    together: bool = False
+    """Whether it can fit several configurations as one."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,8 @@ class Worker:
             defaults = dict(message["defaults"])
             json.dumps([dict(item.__dict__) for item in space.values()], allow_nan=False)  # no infinite bounds
             outside = [name for name in defaults if not allowed(space[name], defaults[name])]
-            description = Description(tuple(line(kind) for kind in message["kinds"]), space, defaults)
+            kinds = tuple(line(kind) for kind in message["kinds"])
+            description = Description(kinds, space, defaults, message.get("together") is True)
         except Exception as error:
             raise PluginError(f"{name} described itself in a way that cannot be read: {error}") from error
         if outside:
@@ -207,6 +211,16 @@ class Worker:
             time_limit=time_limit,
             scratch=self.on_disk,
         )
+
+    def together(
+        self, members: Sequence[Mapping[str, Any]], data: FitData, *, seed: int, device: str, time_limit: float
+    ) -> Together:
+        """Fork: several configurations that are to be fitted as one, in the time of all of them."""
+        told = [dict(params) for params in members]
+        message = {"op": "fit-together", "members": told, "seed": seed, "device": device, "kind": data.kind}
+        trial = Together(self, message, data.arrays, time_limit=time_limit, scratch=self.on_disk)
+        trial.members = len(told)
+        return trial
 
     def thaw(self, model: Parcel, *, seed: int, device: str, time_limit: float) -> Trial:
         """Fork: a trial that takes up a model which another has frozen, and knows nothing else of that one's life."""

@@ -199,8 +199,8 @@ class Trial:
         """The next question may take its time to come: what is left of the trial's time is stopped until then."""
         self.time_left = self.deadline - time.monotonic()
 
-    def predict(self, x: Array, kind: Kind) -> tuple[Array, float]:
-        """The answer to ``x``, verified, and the seconds it took. Raises TrialFailed."""
+    def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
+        """The answer to ``x``, verified, and the seconds it took, of one ``member`` where there are several. Raises TrialFailed."""
         forms = kind.forms(x)
         if self.time_left is not None:
             self.deadline, self.time_left = time.monotonic() + self.time_left, None
@@ -209,6 +209,7 @@ class Trial:
             self._send(
                 {
                     "op": "predict",
+                    "member": member,
                     "shape": question.shape,
                     "dtype": question.dtype,
                     "forms": [{"name": form.name, "shape": form.shape, "dtype": form.dtype} for form in forms],
@@ -259,6 +260,11 @@ class Trial:
         if kind is not None and kind is not TrialPruned:
             self.kill()
         self.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be asked more: nobody has ended it, and it has not ended itself as far as is known."""
+        return not self.killed and not self.closed and self.mailbox.empty()
 
     def close(self) -> None:
         """End the process and everything that it started; closing again does nothing."""

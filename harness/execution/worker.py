@@ -14,7 +14,6 @@ import importlib
 import math
 import os
 import pickle
-import random
 import selectors
 import shutil
 import signal
@@ -23,6 +22,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
@@ -33,6 +33,7 @@ from harness.contract import Array, Distribution, PluginError, Split, Submission
 from harness.execution.channel import Channel, ChannelClosed
 from harness.execution.memory import map_array
 from harness.execution.processes import children, kill_tree
+from harness.frameworks.seeds import seed_everything
 from harness.plugins import load_submission
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -102,6 +103,7 @@ def describe(submission: type[Submission]) -> dict[str, Any]:
         "kinds": kinds,
         "space": {name: distribution_to_json(known) for name, known in submission.space.items()},
         "defaults": dict(submission.defaults),
+        "together": bool(submission.together()),
     }
 
 
@@ -231,7 +233,7 @@ class Server:
 
 
 def run_trial(submission: type[Submission], channel: Channel, message: dict[str, Any], fds: list[int]) -> None:
-    """One trial, in its own fork: come to a fitted model, then answer what is asked until the parent hangs up."""
+    """One trial, in its own fork: come to fitted models, mostly one, then answer what is asked until the parent hangs up."""
     seed_everything(int(message["seed"]))
     place = os.open("/dev/null", os.O_RDONLY)
     os.dup2(place, 0)
@@ -239,39 +241,41 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
     try:
         os.makedirs(message["scratch"], exist_ok=True)  # noqa: PTH103
         os.chdir(message["scratch"])
+        models: Mapping[int, Submission]
         if message["op"] == "thaw":
             doing = "take up its pickled model"
             with os.fdopen(fds[0], "rb") as parcel:
                 parcel.seek(0)
-                model = pickle.load(parcel)  # noqa: S301, the submission's own bytes, in the submission's own sandbox
+                models = {0: pickle.load(parcel)}  # noqa: S301, the submission's own bytes, in the submission's own sandbox
             channel.send({"event": "thawed"})
         else:
             arrays = {
                 spec["name"]: map_array(fd, spec["shape"], spec["dtype"]) for spec, fd in zip(message["arrays"], fds)
             }
             snapshots = arrays.pop("snapshots", None)
-            model = submission(message["params"], seed=message["seed"], device=message["device"])
-            model.task_kind = SimpleNamespace(**message["kind"])
+            train = Split(arrays["train.x"], arrays["train.y"], arrays.get("train.unlabelled"))
+            valid = Split(arrays["valid.x"], arrays["valid.y"])
             doing = "fit"
-            model.fit(
-                Split(arrays["train.x"], arrays["train.y"], arrays.get("train.unlabelled")),
-                Split(arrays["valid.x"], arrays["valid.y"]),
-                Reporter(channel),
-            )
-            synchronise(message["device"])
-            channel.send({"event": "fitted"})
-            doing = "describe itself"
-            channel.send({"event": "described", **facts(model, snapshots, fds[-1])})
+            if message["op"] == "fit-together":
+                models = fit_together(submission, channel, message, train, valid)
+            else:
+                model = new(submission, message, message["params"])
+                models = {0: model}
+                model.fit(train, valid, Reporter(channel))
+                synchronise(message["device"])
+                channel.send({"event": "fitted"})
+                doing = "describe itself"
+                channel.send({"event": "described", **facts(model, snapshots, fds[-1])})
         while True:
             question, handed = channel.receive()
             if question["op"] == "freeze":
                 doing = "be pickled, which tasks need that ask a second time in another process"
-                freeze(model, handed[0])
+                freeze(models[0], handed[0])
                 channel.send({"event": "frozen"})
                 continue
             doing = "predict"
             x = map_array(handed[0], question["shape"], question["dtype"])
-            answer = np.asarray(model.predict(x))
+            answer = np.asarray(models[question["member"]].predict(x))
             synchronise(message["device"])
             channel.send({"event": "predicted", "form": write_answer(answer, question["forms"], handed[1])})
             for fd in handed:
@@ -283,6 +287,36 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
         said = str(error) if isinstance(error, WrongForm) else f"could not {doing}: {one_line(error)}"
         where = "" if isinstance(error, WrongForm) else plugin_line(error, submission)
         channel.send({"event": "failed", "status": status_of(error), "error": f"{said}{where}"[:600]})
+
+
+def new(submission: type[Submission], message: Mapping[str, Any], params: Mapping[str, Any]) -> Submission:
+    """An unfitted model."""
+    model = submission(params, seed=message["seed"], device=message["device"])
+    model.task_kind = SimpleNamespace(**message["kind"])
+    return model
+
+
+def fit_together(
+    submission: type[Submission], channel: Channel, message: Mapping[str, Any], train: Split, valid: Split
+) -> Mapping[int, Submission]:
+    """Several configurations as one, each made as a trial alone would make it."""
+
+    def made(params: Mapping[str, Any]) -> Submission:
+        seed_everything(int(message["seed"]))
+        return new(submission, message, params)
+
+    def report(losses: Mapping[int, float]) -> set[int]:
+        said = [[place, float(loss) if math.isfinite(loss) else None] for place, loss in losses.items()]
+        channel.send({"event": "reports", "losses": said})
+        return set(channel.receive()[0]["ended"])
+
+    fitted, apart = submission.fit_together(
+        [partial(made, params) for params in message["members"]], train, valid, report
+    )
+    synchronise(message["device"])
+    reasons = [[why, [place for place in apart if apart[place] == why]] for why in dict.fromkeys(apart.values())]
+    channel.send({"event": "fitted", "fitted": sorted(fitted), "apart": reasons})
+    return fitted
 
 
 def freeze(model: Submission, fd: int) -> None:
@@ -311,13 +345,6 @@ def plugin_line(error: BaseException, submission: type[Submission]) -> str:
     file = sys.modules[submission.__module__].__file__ or ""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" ({Path(file).name} line {lines[-1]})" if lines else ""
-
-
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(seed)
 
 
 def synchronise(device: str) -> None:

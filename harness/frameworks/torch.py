@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,19 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 
 from harness.contract import Array, Split, Submission
 from harness.frameworks.arrays import default_batch, default_epochs
+from harness.frameworks.vectorised import own_dropout
+
+LOOP = ("fit", "gradients", "validation_loss", "answers")
+"""Methods that `fit_together` does in its own way: a submission that overrides one is fitted alone."""
+
+
+class Loop(NamedTuple):
+    """What a training loop is told. ``size`` is that of a batch."""
+
+    epochs: int
+    size: int
+    clip: float | None
+    patience: int | None
 
 
 class TorchSubmission(Submission):
@@ -47,6 +60,17 @@ class TorchSubmission(Submission):
     """Whether a GPU computes the forward pass in bfloat16 where that is safe (`torch.autocast`). A CPU never does."""
     predict_batch: ClassVar[int] = 512
     module: nn.Module
+
+    @classmethod
+    def together(cls) -> bool:
+        return all(getattr(cls, name) is getattr(TorchSubmission, name) for name in LOOP)
+
+    @classmethod
+    def fit_together(cls, makers: Any, train: Split, valid: Split, report: Any) -> Any:
+        """Several configurations in one vectorised loop, see `harness.frameworks.fused`."""
+        from harness.frameworks import fused
+
+        return fused.fit_together(makers, train, valid, report)
 
     @abstractmethod
     def build(self, train: Split) -> nn.Module:
@@ -109,11 +133,16 @@ class TorchSubmission(Submission):
         """A ``with`` block in which the forward pass may compute in bfloat16."""
         return torch.autocast("cuda", torch.bfloat16, enabled=self.setting("mixed") and self.device.startswith("cuda"))
 
-    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
-        self.module = self.build(train).to(self.device)
-        x, y = self.inputs(train.x), torch.tensor(train.labels, device=self.device)
+    def begin(self, train: Split) -> Loop:
+        """Build the module, and say how it is to be trained."""
+        self.module = own_dropout(self.build(train)).to(self.device)
         epochs = int(self.setting("epochs") or default_epochs(len(train)))
-        size = min(int(self.setting("batch_size") or default_batch(len(x))), len(x))
+        size = min(int(self.setting("batch_size") or default_batch(len(train))), len(train))
+        return Loop(epochs, size, self.setting("clip"), self.setting("patience"))
+
+    def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        epochs, size, _, patience = self.begin(train)
+        x, y = self.inputs(train.x), torch.tensor(train.labels, device=self.device)
         optimizer = self.optimizer()
         schedule = self.scheduler(optimizer, epochs, max(len(x) // size, 1))
         best, kept, best_epoch = float("inf"), {}, 0
@@ -127,7 +156,7 @@ class TorchSubmission(Submission):
                 best, best_epoch = loss, epoch
                 kept = {name: value.clone() for name, value in self.module.state_dict().items()}
             report(loss)
-            if self.setting("patience") and epoch - best_epoch >= self.setting("patience"):
+            if patience and epoch - best_epoch >= patience:
                 break
         if kept:
             self.module.load_state_dict(kept)

@@ -1,0 +1,74 @@
+"""The parent's side of a fork in which several configurations of one submission are fitted as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from harness.contract import Array, Kind
+from harness.execution.channel import line, real, whole
+from harness.execution.trial import Trial, TrialFailed
+
+OnReports = Callable[[Mapping[int, float]], set[int]]
+"""Takes losses by place, NaN for what is no number; returns the places that are to end."""
+
+
+class Together(Trial):
+    """One fork with several configurations, known by their places in what it was sent. Any of them may then be asked."""
+
+    members: int
+
+    def fit_together(self, on_reports: OnReports) -> tuple[list[int], dict[int, str]]:
+        """Wait for the fits. The places of those that are fitted, and of those that were left alone, with the reason.
+
+        Raises TrialFailed for all of them: a process that ends takes its members with it.
+        """
+        self._begin()
+        there = set(range(self.members))
+        while (message := self._receive()).get("event") == "reports":
+            losses = self._losses(message.get("losses"), there)
+            ended = on_reports(losses) & set(losses)
+            there -= ended
+            self._send({"ended": sorted(ended)})
+        self._expect(message, "fitted")
+        apart: dict[int, str] = {}
+        for why, places in pairs(message.get("apart")):
+            for place in places:
+                if (number := whole(place)) in there:
+                    apart[number] = line(why)
+        fitted = sorted(there - set(apart))
+        claimed = message.get("fitted")
+        if not isinstance(claimed, list) or sorted(map(str, claimed)) != sorted(map(str, fitted)):
+            raise TrialFailed("invalid", "the process should have said of each member whether it is fitted")
+        return fitted, apart
+
+    def _losses(self, said: object, there: set[int]) -> dict[int, float]:
+        """Reported losses of members that are there; what is none of these costs all of them."""
+        losses: dict[int, float] = {}
+        for place, loss in pairs(said):
+            number, value = whole(place), real(loss)
+            if number not in there:
+                raise TrialFailed("invalid", "the process reported the loss of a member that it does not have")
+            losses[number] = math.nan if value is None else value
+        if not losses:
+            raise TrialFailed("invalid", "the process reported losses of nobody")
+        return losses
+
+
+def pairs(said: object) -> list[tuple[object, list[object]]]:
+    """A list of pairs, or an error: messages of a child are believed in nothing."""
+    if not isinstance(said, list) or not all(isinstance(one, list) and len(one) == 2 for one in said):
+        raise TrialFailed("invalid", "the process should have sent a list of pairs")
+    return [(first, second) for first, second in said]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One configuration of a `Together`, to be asked like a trial of its own."""
+
+    trial: Together
+    place: int
+
+    def predict(self, x: Array, kind: Kind) -> tuple[Array, float]:
+        return self.trial.predict(x, kind, self.place)

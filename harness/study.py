@@ -1,0 +1,98 @@
+"""What a search knows and asks: an in-memory Optuna study that is rebuilt from the store, so that a search goes on where it
+stopped.
+
+It minimises: metrics where higher is better are negated. Each question depends on the trial's number alone beside the history, not
+on how many processes it took to get there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.contract import Distribution
+from harness.execution.pool import Description
+from leaderboard.store import Fit
+
+SEARCH_SEED = 0
+MOST, BEST, SPREAD = 1500, 150, 600
+"""Trials that the sampler looks at, at most. Beyond that it goes on with the best and an even spread of the rest: its cost grows
+with what it looks at, and it models no more than 25 good ones anyway."""
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def middle(distribution: Distribution) -> Any:
+    """The value to try first where a plug-in names none: the (logarithmic) middle, or the first choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    low, high = float(distribution.low), float(distribution.high)
+    value = math.sqrt(low * high) if distribution.log else (low + high) / 2
+    if distribution.step:
+        value = low + round((value - low) / distribution.step) * distribution.step
+    return int(value) if isinstance(distribution, IntDistribution) else value
+
+
+def first_guess(description: Description) -> dict[str, Any]:
+    return {name: description.defaults.get(name, middle(space)) for name, space in description.space.items()}
+
+
+class Study:
+    """Questions by number, answers by `Fit`. Not thread-safe."""
+
+    def __init__(self, description: Description, *, higher_is_better: bool) -> None:
+        self.space = dict(description.space)
+        self.first = first_guess(description)
+        self.sign = -1.0 if higher_is_better else 1.0
+        self.study = optuna.create_study(direction="minimize")
+        self.thinned = False
+
+    def ask(self, number: int) -> dict[str, Any]:
+        """The parameters of a trial. To ask again is to get the same, unless more is known by then."""
+        if number == 0:
+            return dict(self.first)
+        sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + number, multivariate=True, constant_liar=False)
+        trial = optuna.trial.create_trial(state=TrialState.RUNNING)
+        found = sampler.sample_relative(self.study, trial, self.space)
+        return {
+            name: found[name] if name in found else sampler.sample_independent(self.study, trial, name, space)
+            for name, space in self.space.items()
+        }
+
+    def tell(self, fit: Fit) -> None:
+        """Take up a trial that has ended. Failed ones teach nothing."""
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(fit.status)
+        if state is None or (state is TrialState.COMPLETE and fit.value is None):
+            return
+        steps = {step: loss for step, loss in enumerate(fit.facts.get("losses", []), start=1) if loss is not None}
+        last = dict([max(steps.items())]) if steps else {}
+        value = self.sign * fit.value if state is TrialState.COMPLETE and fit.value is not None else None
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=state, params=fit.params, distributions=self.space, intermediate_values=last, value=value
+            )
+        )
+        if len(self.study.get_trials(deepcopy=False)) > MOST:
+            self.thin()
+
+    def thin(self) -> None:
+        trials = self.study.get_trials(deepcopy=False)
+        order = sorted(range(len(trials)), key=lambda place: standing(trials[place]))
+        rest = sorted(order[BEST:])
+        kept = sorted(order[:BEST] + rest[:: max(len(rest) // SPREAD, 1)][:SPREAD])
+        self.study = optuna.create_study(direction="minimize")
+        self.study.add_trials([trials[place] for place in kept])
+        self.thinned = True
+
+
+def standing(trial: FrozenTrial) -> tuple[float, float]:
+    """As the sampler orders trials: finished ones by value, then pruned ones, those that came further first."""
+    if trial.value is not None:
+        return (-math.inf, trial.value)
+    step, loss = max(trial.intermediate_values.items(), default=(0, math.inf))
+    return (-step, loss)
