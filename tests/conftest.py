@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from leaderboard import Store
+
 settings.register_profile("bakeoff", deadline=None, max_examples=50)  # no deadline: a busy machine is no failure
 settings.load_profile("bakeoff")
 
@@ -119,3 +121,13 @@ class Model(Submission):
 {body(predict)}
 """,
     )
+
+
+def table(home: Path, *columns: str) -> list[tuple[object, ...]]:
+    store = Store(home, create=False)
+    try:
+        return [
+            tuple(row) for row in store.database.read(f"SELECT {', '.join(columns)} FROM fits ORDER BY phase, number")
+        ]
+    finally:
+        store.close()

@@ -14,23 +14,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import REPOSITORY, Command, hostile, write
+from conftest import REPOSITORY, Command, hostile, table, write
 
 import harness
 from harness.contract import PluginError
 from harness.evaluate import tune
 from harness.execution.trial import TrialFailed
 from leaderboard import Store
-
-
-def table(home: Path, *columns: str) -> list[tuple[object, ...]]:
-    store = Store(home, create=False)
-    try:
-        return [
-            tuple(row) for row in store.database.read(f"SELECT {', '.join(columns)} FROM fits ORDER BY phase, number")
-        ]
-    finally:
-        store.close()
 
 
 def test_a_row_has_every_key_of_the_interface(tiny: Path) -> None:

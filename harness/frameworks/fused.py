@@ -33,6 +33,8 @@ STACK_BYTES = 1 << 30
 """The most that parameters, gradients and the optimiser's state of one stack may take; more members make more stacks."""
 COPIES = 6
 """Arrays of a parameter's size that training holds: itself, gradient, two moments, the best so far, one in passing."""
+LONGEST_BUILD = 1.0
+"""Seconds: what takes longer to build is fitted alone, since all are built before the first is trained."""
 WARM_STEPS, TIMED_STEPS = 2, 2
 GAIN = 0.9
 """A stack goes on where a step takes less than this share of what its members take one after the other."""
@@ -54,7 +56,16 @@ def fit_together(
     """
     fitted: dict[int, TorchSubmission] = {}
     apart: dict[int, str] = {}
-    members = [member_of(number, make, train) for number, make in enumerate(makers)]
+    members: list[Member] = []
+    shortest = math.inf
+    for number, make in enumerate(makers):
+        started = time.perf_counter()
+        members.append(member_of(number, make, train))
+        shortest = min(shortest, time.perf_counter() - started)
+        if number and shortest > LONGEST_BUILD:
+            return fitted, dict.fromkeys(
+                range(len(makers)), f"one takes {shortest:.1f} s to build, and would again alone"
+            )
     waiting = alike(members)
     while waiting:
         group = waiting.pop(0)
@@ -134,7 +145,7 @@ class Stack:
         self.best_others = {name: value.clone() for name, value in self.others.items()}
 
     def schedule(self, member: Member) -> list[list[dict[str, float]]]:
-        model, optimizer = member.model, member.optimizer
+        model, optimizer = member.model, member.model.optimizer()  # a schedule leaves its marks
         return schedule(
             optimizer, lambda: model.scheduler(optimizer, self.epochs, self.steps), self.epochs * self.steps
         )

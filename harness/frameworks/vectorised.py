@@ -125,10 +125,25 @@ class Product(torch.autograd.Function):
             y = nn.functional.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
             return y.view(*x.shape[:-1], members, out), x.dim() - 1
         x = x.movedim(in_dims[0], 0)
-        rows = x.flatten(1, -2)
+        product: Tensor = Each.apply(x.flatten(1, -2), weight, bias)  # type: ignore[no-untyped-call]
+        return product.view(*x.shape[:-1], out), 0
+
+
+class Each(torch.autograd.Function):
+    """Rows (members, n, in) times weights (members, out, in): with a gradient for weights that is laid out as they are."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.biased = bias is not None
         turned = weight.transpose(1, 2)
-        y = torch.bmm(rows, turned) if bias is None else torch.baddbmm(bias[:, None], rows, turned)
-        return y.view(*x.shape[:-1], out), 0
+        return torch.bmm(rows, turned) if bias is None else torch.baddbmm(bias[:, None], rows, turned)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        rows, weight = ctx.saved_tensors
+        back = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
+        return back, torch.bmm(gradient.transpose(1, 2), rows), gradient.sum(1) if ctx.biased else None
 
 
 class Unrolled(nn.Module):
