@@ -158,6 +158,12 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("submission", metavar="SUBMISSION")
     made.add_argument("--trials", type=int, default=50, metavar="N", help="settings to try in all (default: 50)")
     made.add_argument("--timeout", type=float, metavar="SECONDS", help="start no trial after this long")
+    made.add_argument(
+        "--warm-start", metavar="TASK", help="try first what did best in this submission's search on another task"
+    )
+    made.add_argument(
+        "--export", metavar="FILE|URL", help="write the trials to an Optuna storage as well, for optuna-dashboard"
+    )
     machine(made)
 
     made = add("submit", submit_command, "grade a file of predictions")
@@ -260,9 +266,9 @@ def tune_command(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from harness.contract import BakeoffError
-    from harness.evaluate import tune
     from harness.execution.trial import TrialFailed
     from harness.terminal import Terminal
+    from harness.tuning import tune
 
     try:
         found = tune(
@@ -275,6 +281,8 @@ def tune_command(options: argparse.Namespace) -> int:
             devices=options.devices,
             isolation_tier=options.isolation,
             limits=limits(options),
+            warm_start=options.warm_start,
+            export=options.export,
             home=options.home,
             store=options.store,
             progress=Terminal(),
@@ -290,7 +298,11 @@ def tune_command(options: argparse.Namespace) -> int:
             f"best validation score {found.valid:.6g} in {found.n_trials} trials ({found.n_pruned} pruned, {found.n_failed} failed)"
         )
         for name, value in found.params.items():
-            print(f"  {name} = {value}")
+            share = f"importance {found.importance[name]:.0%}" if name in found.importance else ""
+            print(f"  {f'{name} = {value}':<44} {share}".rstrip())
+        steps = sorted({1, 5, 10, 20, 50, 100, 200, 500, 1000, found.n_trials})
+        known = [(k, found.history[k - 1]) for k in steps if k <= found.n_trials and found.history[k - 1] is not None]
+        print("  best after " + ", ".join(f"{k} trials {best:.6g}" for k, best in known))
     return 0
 
 

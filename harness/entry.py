@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,9 +94,16 @@ MOST_HELD, LONGEST_HELD = 4, 60.0
 
 
 class Entry:
-    """One submission on one task, under given settings."""
+    """One submission on one task, under given settings. ``first`` are configurations that its search tries early."""
 
-    def __init__(self, ground: Ground, source: Source, settings: Settings, store: Store) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        source: Source,
+        settings: Settings,
+        store: Store,
+        first: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.ground, self.source, self.settings, self.store = ground, source, settings, store
         self.task = ground.task
         self.time_limit = settings.time_limit or self.task.time_limit
@@ -104,6 +111,9 @@ class Entry:
         self.sha256 = self.bundle.sha256
         # A search on another device is another search: its times and its last digits differ.
         self.study = content_key(ground.study_key(self.sha256, source.object, self.time_limit), settings.slots.device)
+        self.first = first
+        if first:  # another search too: its trials have other numbers
+            self.study = content_key(self.study, "warm", first)
         self.key = content_key(self.study, source.name, settings.trials, settings.seeds)
         before = [result for result, _ in store.results(self.task.name)]
         self.known = next((result for result in before if result.entry == self.key and result.complete), None)
@@ -199,7 +209,7 @@ class Entry:
         """The search of this entry; without a space or a budget, the first guess as it is."""
         if not description.space or self.settings.trials == 0:
             return Found(first_guess(description), None, 0, 0, 0, 0.0)
-        return search(bench, description, n_trials=self.settings.trials, timeout=timeout)
+        return search(bench, description, n_trials=self.settings.trials, timeout=timeout, first=self.first)
 
     def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
         """One fit a seed with these parameters, scored on the hidden test; those on record are not done again."""

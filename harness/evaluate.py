@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import datasets, plugins
-from harness.contract import LONGEST, BakeoffError, Limits, PluginError, Task, UsageError
+from harness.contract import LONGEST, BakeoffError, Limits, Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings
 from harness.execution import cgroups, isolation, slots
 from harness.execution.pool import Crew
 from harness.plugins import Source
-from harness.search import Found
 from leaderboard import Result, Store, rank
 
 DEFAULT_TRIALS, DEFAULT_SEEDS = 10, 3
@@ -145,50 +144,3 @@ def evaluate_task(
                 yield result
     finally:
         ground.close()
-
-
-def tune(
-    task: str,
-    submission: str,
-    *,
-    trials: int = 50,
-    timeout: float | None = None,
-    time_limit: float | None = None,
-    workers: int | None = None,
-    devices: str = "auto",
-    isolation_tier: str = "auto",
-    limits: Limits = Limits(),  # noqa: B008, frozen
-    home: str | Path = ".bakeoff",
-    store: str | None = None,
-    progress: Progress | None = None,
-) -> Found:
-    """Search only: trials up to number ``trials``, going on where the store says that the same search stopped."""
-    progress = progress or Progress()
-    if trials < 1:
-        raise UsageError(f"trials should be at least 1; it is {trials}")
-    check_limit(time_limit)
-    check_limit(timeout)
-    settings = Settings(
-        trials, 1, time_limit, slots.plan(devices, workers), tier(isolation_tier, home, progress), limits
-    )
-    found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
-    plan([found], [submission], progress)
-    kept = Store(Path(home), url=store)
-    ground = Ground(found)
-    try:
-        entry = Entry(ground, source, settings, kept)
-        progress.begin(found.name, source.name, 1, 1)
-        with entry.crew() as crew:
-            description = crew.ready()
-            if found.kind.name not in description.kinds:
-                raise PluginError(
-                    f"{source.name} answers {' and '.join(description.kinds)} tasks; this one is {found.kind.name}"
-                )
-            failed = [
-                fit.attempt for fit in kept.fits(entry.study, "search") if fit.status not in ("complete", "pruned")
-            ]
-            entry.attempt = max(failed, default=-1) + 1  # what failed before is tried again
-            return entry.search(entry.bench(crew, progress), description, timeout)
-    finally:
-        ground.close()
-        kept.close()

@@ -1,7 +1,8 @@
 """Successive halving: which of the trials that come to a rung may go on (Li et al. 2020, the stopping form of ASHA).
 
-A rung is a step, counted in reports of a trial, at which its loss is held against those of all trials that came there before it or
-with it; a third of them goes on. Trials that arrive together are judged together, so that their order is of no matter.
+A rung is a step, counted in reports of a trial, at which its lowest loss so far is held against those of all trials that came there
+with it or before it; a third of them goes on. (The lowest, not the last: its weights are the ones that are kept, and it is less
+noisy.) Trials that arrive together are judged together, so that their order is of no matter.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ class Rungs:
         return step == self.first
 
     def arrive(self, step: int, losses: Mapping[int, float]) -> set[int]:
-        """The numbers among those arriving with these losses, NaN for worst, that are to end at this step."""
+        """The numbers among those arriving with these lowest losses that are to end at this step."""
         if not self.is_rung(step) or step >= LAST * self.full:
             return set()
         known = self.losses.setdefault(step, {})
-        known |= {number: math.inf if math.isnan(loss) else loss for number, loss in losses.items()}
+        known |= losses
         enough = sorted(known.values())[max(len(known) // self.factor, 1) - 1]
         return {number for number in losses if known[number] > enough}
 
     def restore(self, number: int, losses: Sequence[float | None], *, finished: bool) -> None:
         """Take up what a trial on record has reported."""
-        for step, loss in enumerate(losses, start=1):
+        for step in range(1, len(losses) + 1):
             if self.is_rung(step):
-                self.losses.setdefault(step, {})[number] = math.inf if loss is None else loss
+                self.losses.setdefault(step, {})[number] = lowest(losses[:step])
         if finished:
             self.finished(len(losses))
 
@@ -50,3 +51,8 @@ class Rungs:
         """A trial came to its end after so many steps."""
         if steps:
             self.full = max(steps, 0 if math.isinf(self.full) else self.full)
+
+
+def lowest(losses: Sequence[float | None]) -> float:
+    """The lowest of these losses, infinite where none is a number."""
+    return min((loss for loss in losses if loss is not None and math.isfinite(loss)), default=math.inf)

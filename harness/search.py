@@ -21,8 +21,9 @@ from harness.execution.pool import Crew, Description
 from harness.execution.slots import Slots
 from harness.execution.together import Member
 from harness.execution.trial import FitData, Trial, TrialFailed, TrialPruned
-from harness.rungs import Rungs
-from harness.scoring import Scorer
+from harness.parts import ENOUGH, part
+from harness.rungs import FACTOR, Rungs, lowest
+from harness.scoring import Scorer, generator
 from harness.study import SEARCH_SEED, Study
 from leaderboard import Store
 from leaderboard.store import Fit
@@ -32,6 +33,9 @@ GIVE_UP_AFTER = 3
 
 MOST_REPORTS = 10_000
 """Reports of one trial that are looked at and recorded."""
+
+LONG = 1.0
+"""Seconds of a fit from which a part of the training split is tried before the whole."""
 
 BLOCK = 64
 """Configurations that are asked for at once where they can be fitted together."""
@@ -106,10 +110,20 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
 class Search:
     """Trials 0..n_trials-1 of one entry, those on record excepted."""
 
-    def __init__(self, bench: Bench, description: Description, *, n_trials: int, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        description: Description,
+        *,
+        n_trials: int,
+        timeout: float | None = None,
+        first: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.bench, self.n_trials = bench, n_trials
-        self.study = Study(description, higher_is_better=bench.scorer.task.ranking.higher_is_better)
-        self.rungs = Rungs()
+        higher = bench.scorer.task.ranking.higher_is_better
+        self.study = Study(description, higher_is_better=higher, first=first)
+        self.rungs, self.rungs_of_parts = Rungs(), Rungs(first=1)
+        self.parts: dict[int, FitData] = {}
         self.lock = threading.Lock()
         self.ends = time.monotonic() + timeout if timeout else math.inf
         self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
@@ -118,10 +132,19 @@ class Search:
             if fit.number < n_trials and (fit.status in ("complete", "pruned") or fit.attempt == bench.attempt):
                 self.fits[fit.number] = fit
                 self.rungs.restore(fit.number, fit.facts.get("losses", []), finished=fit.status == "complete")
+                for ninths, loss in fit.facts.get("parts", {}).items():
+                    self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
         self.told: set[int] = set()
 
     def run(self) -> Found:
         """Run them, and name the best. Raises TrialFailed where none succeeded."""
+        try:
+            return self.all_of_them()
+        finally:
+            for data in self.parts.values():
+                data.close()
+
+    def all_of_them(self) -> Found:
         self.show()
         number = 0
         while self.together and number < self.n_trials:
@@ -172,28 +195,58 @@ class Search:
             if self.over():
                 return
             params = self.study.ask(number) if params is None else params
-        bench, started = self.bench, time.monotonic()
+        started = time.monotonic()
         losses: list[float] = []
+        parts: dict[int, float] = {}
 
         def on_report(loss: float) -> bool:
             with self.lock:
                 if len(losses) >= MOST_REPORTS:
                     return False
                 losses.append(loss)
-                return bool(self.rungs.arrive(len(losses), {number: loss}))
+                return bool(self.rungs.arrive(len(losses), {number: lowest(losses)}))
 
         status, value, facts = "complete", None, dict[str, Any]()
-        try:
-            with bench.crew.first.trial(
-                params, bench.data, seed=SEARCH_SEED, device=device, time_limit=bench.time_limit
+
+        def fit(data: FitData, on_report: Callable[[float], bool]) -> float:
+            with self.bench.crew.first.trial(
+                params, data, seed=SEARCH_SEED, device=device, time_limit=self.bench.time_limit
             ) as running:
                 running.fit(on_report)
-                value = self.score(running, number)
+                return self.score(running, number)
+
+        try:
+            for ninths in (1, FACTOR) if self.in_parts() else ():
+                parts[ninths] = self.study.sign * fit(self.part(ninths), lambda loss: False)
+                with self.lock:
+                    if self.rungs_of_parts.arrive(ninths, {number: parts[ninths]}):
+                        raise TrialPruned
+            value = fit(self.bench.data, on_report)
         except TrialPruned:
             status = "pruned"
         except TrialFailed as error:
             status, facts = error.status, {"error": str(error)}
+        if parts:
+            facts["parts"] = parts
         self.record(number, params, status, value, losses, time.monotonic() - started, facts)
+
+    def in_parts(self) -> bool:
+        """Whether parts of the training split are tried first: no fit has reported anything, and whole ones take their time."""
+        with self.lock:
+            whole = [fit.facts for fit in self.fits.values() if fit.status == "complete"]
+        silent = whole and not any(facts["losses"] for facts in whole)
+        rows = len(self.bench.scorer.data.train)
+        return bool(silent and rows >= ENOUGH and max(facts["seconds"] for facts in whole) >= LONG)
+
+    def part(self, ninths: int) -> FitData:
+        with self.lock:
+            if ninths not in self.parts:
+                scorer = self.bench.scorer
+                rows = generator(
+                    "parts", scorer.key
+                )  # the same ones in each, so that a smaller part is part of a larger one
+                self.parts[ninths] = FitData(part(scorer.data, ninths, rows), scorer.task.kind)
+            return self.parts[ninths]
 
     def as_one(self, asked: Mapping[int, Mapping[str, Any]], device: str) -> dict[int, str]:
         """Trials in one fork, trained as one where that pays. Those that were not, with the reason."""
@@ -222,7 +275,8 @@ class Search:
                 for place, loss in found.items():
                     losses[numbers[place]].append(loss)
                 steps = {len(losses[number]) for number in here}
-                ended = self.rungs.arrive(max(steps), dict(zip(here, found.values()))) if len(steps) == 1 else set()
+                arrived = {number: lowest(losses[number]) for number in here}
+                ended = self.rungs.arrive(max(steps), arrived) if len(steps) == 1 else set()
             for number in ended:
                 self.record(
                     number, asked[number], "pruned", None, losses[number], worked[number], {"together": len(here)}
@@ -298,9 +352,19 @@ class Search:
         self.bench.watcher.trial(len(self.fits), self.n_trials, best_value(self.fits.values(), self.study.sign))
 
 
-def search(bench: Bench, description: Description, *, n_trials: int, timeout: float | None = None) -> Found:
-    """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded."""
-    return Search(bench, description, n_trials=n_trials, timeout=timeout).run()
+def search(
+    bench: Bench,
+    description: Description,
+    *,
+    n_trials: int,
+    timeout: float | None = None,
+    first: Sequence[Mapping[str, Any]] = (),
+) -> Found:
+    """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded.
+
+    ``first`` are configurations to try right after the plug-in's own guess.
+    """
+    return Search(bench, description, n_trials=n_trials, timeout=timeout, first=first).run()
 
 
 def best_value(fits: Any, sign: float) -> float | None:

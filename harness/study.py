@@ -8,6 +8,7 @@ on how many processes it took to get there.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -43,19 +44,25 @@ def first_guess(description: Description) -> dict[str, Any]:
 
 
 class Study:
-    """Questions by number, answers by `Fit`. Not thread-safe."""
+    """Questions by number, answers by `Fit`. Not thread-safe.
 
-    def __init__(self, description: Description, *, higher_is_better: bool) -> None:
+    The plug-in's own guess is asked first, then ``first``, configurations that did well elsewhere.
+    """
+
+    def __init__(
+        self, description: Description, *, higher_is_better: bool, first: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self.space = dict(description.space)
-        self.first = first_guess(description)
+        guess = first_guess(description)
+        self.first = [guess, *({name: params.get(name, guess[name]) for name in guess} for params in first)]
         self.sign = -1.0 if higher_is_better else 1.0
         self.study = optuna.create_study(direction="minimize")
         self.thinned = False
 
     def ask(self, number: int) -> dict[str, Any]:
         """The parameters of a trial. To ask again is to get the same, unless more is known by then."""
-        if number == 0:
-            return dict(self.first)
+        if number < len(self.first):
+            return dict(self.first[number])
         sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + number, multivariate=True, constant_liar=False)
         trial = optuna.trial.create_trial(state=TrialState.RUNNING)
         found = sampler.sample_relative(self.study, trial, self.space)
@@ -69,7 +76,7 @@ class Study:
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(fit.status)
         if state is None or (state is TrialState.COMPLETE and fit.value is None):
             return
-        steps = {step: loss for step, loss in enumerate(fit.facts.get("losses", []), start=1) if loss is not None}
+        steps = taught(fit)
         last = dict([max(steps.items())]) if steps else {}
         value = self.sign * fit.value if state is TrialState.COMPLETE and fit.value is not None else None
         self.study.add_trial(
@@ -88,6 +95,12 @@ class Study:
         self.study = optuna.create_study(direction="minimize")
         self.study.add_trials([trials[place] for place in kept])
         self.thinned = True
+
+
+def taught(fit: Fit) -> dict[int, float]:
+    """What a trial's steps came to, finite ones: its reported losses, or the losses on parts of the training split by ninths."""
+    reported = {step: loss for step, loss in enumerate(fit.facts.get("losses", []), start=1) if loss is not None}
+    return reported or {int(ninths): loss for ninths, loss in fit.facts.get("parts", {}).items()}
 
 
 def standing(trial: FrozenTrial) -> tuple[float, float]:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
 from harness import Split
-from harness.evaluate import tune
 from harness.frameworks import fused, seeds
 from harness.frameworks.recurrent import RecurrentSubmission
 from harness.frameworks.stacked import RULES, Optimizer, schedule
 from harness.frameworks.torch import TorchSubmission
+from harness.tuning import tune
 from leaderboard import Store
 
 IMAGES = SimpleNamespace(name="image-classification", classes=4)

@@ -18,8 +18,8 @@ from conftest import REPOSITORY, Command, hostile, table, write
 
 import harness
 from harness.contract import PluginError
-from harness.evaluate import tune
 from harness.execution.trial import TrialFailed
+from harness.tuning import tune
 from leaderboard import Store
 
 

@@ -55,5 +55,5 @@ def load() -> Data:
     return Data(*(Split(part[:, :-1], part[:, 1:]) for part in parts))
 
 
-TASK = Task(name="brackets", kind=NextToken(vocabulary=len(ALPHABET), alphabet=ALPHABET), load=load, metric="nats", time_limit=120,
+TASK = Task(name="brackets", kind=NextToken(vocabulary=len(ALPHABET), alphabet=ALPHABET), load=load, metric="nats", time_limit=300,
             description=f"nested brackets, character by character; no answer can be expected below {entropy():.4f} nats")

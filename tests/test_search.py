@@ -1,0 +1,186 @@
+"""What a search is made of: halving, parts of the training split, the study's memory, and what `bakeoff tune` tells of it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from conftest import Command, table, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import Categorical, Float, Split, search
+from harness.contract import Data
+from harness.execution.pool import Description
+from harness.parts import part
+from harness.rungs import FACTOR, FIRST, Rungs
+from harness.study import MOST, Study
+from harness.tuning import history, tune
+from leaderboard import Store
+from leaderboard.store import Fit
+
+losses = st.floats(0, 10)
+
+
+@given(st.lists(losses, min_size=1, max_size=40, unique=True))
+def test_of_trials_that_arrive_together_a_third_goes_on_whatever_their_order(found: list[float]) -> None:
+    by_number = dict(enumerate(found))
+    ended = Rungs().arrive(FIRST, by_number)
+    assert len(ended) == len(found) - max(len(found) // FACTOR, 1)
+    assert all(by_number[number] > max(set(found) - {by_number[gone] for gone in ended}) for number in ended)
+    assert Rungs().arrive(FIRST, dict(reversed(by_number.items()))) == ended
+
+
+@given(st.lists(losses, min_size=1, max_size=40))
+def test_one_after_the_other_each_is_held_against_those_before_it(found: list[float]) -> None:
+    rungs = Rungs()
+    for number, loss in enumerate(found):
+        better = sum(other < loss for other in found[:number])
+        assert bool(rungs.arrive(FIRST, {number: loss})) == (better >= max((number + 1) // FACTOR, 1))
+
+
+def test_rungs_are_at_powers_and_the_end_is_let_be() -> None:
+    rungs = Rungs()
+    assert [step for step in range(100) if rungs.is_rung(step)] == [2, 6, 18, 54]
+    rungs.finished(20)
+    rungs.arrive(18, {0: 0.1})
+    assert rungs.arrive(18, {1: 0.9}) == set()
+    assert rungs.arrive(6, {0: 0.1}) == set() and rungs.arrive(6, {1: 0.9}) == {1}
+
+
+@given(st.lists(st.lists(st.none() | losses, min_size=1, max_size=12), min_size=1, max_size=8))
+def test_rungs_are_the_same_after_a_restart(trials: list[list[float | None]]) -> None:
+    lived, restored = Rungs(), Rungs()
+    for number, reports in enumerate(trials):
+        for step in range(1, len(reports) + 1):
+            lived.arrive(step, {number: search.lowest(reports[:step])})
+        restored.restore(number, reports, finished=False)
+    assert lived.losses == restored.losses
+
+
+@given(st.lists(st.integers(0, 3), min_size=90, max_size=400), st.integers(0, 9))
+def test_a_part_is_a_fair_sample(labels: list[int], seed: int) -> None:
+    """Every class in proportion, each row once, and smaller parts within larger ones."""
+    y = np.array(labels)
+    x = np.arange(len(y))
+    data = Data(Split(x, y), Split(x, y), Split(x, y))
+    rows = {ninths: part(data, ninths, np.random.default_rng(seed)).train for ninths in (1, 3, 9)}
+    for ninths, split in rows.items():
+        assert len(split) == -(-len(y) * ninths // 9) and len(set(split.x)) == len(split)
+        assert np.array_equal(split.labels, y[split.x])
+        for label in set(labels):
+            share = (split.labels == label).sum() / len(split)
+            assert abs(share - (y == label).mean()) <= 4 / len(split)
+    assert set(rows[1].x) <= set(rows[3].x) <= set(rows[9].x) == set(x)
+
+
+SILENT = """
+import numpy as np
+from harness import Float, Submission
+
+class Silent(Submission):
+    kind = "image-classification"
+    space = {"wrong": Float(0, 1)}
+
+    def fit(self, train, valid, report):
+        print("rows", len(train))
+
+    def predict(self, x):
+        answer = x.reshape(len(x), -1)[:, 0] % 3
+        wrong = np.arange(len(x)) < self.params["wrong"] * len(x)
+        return np.where(wrong, (answer + 1) % 3, answer).astype(int)
+"""
+MANY = """
+import numpy as np
+from harness import Data, ImageClassification, Split, Task
+
+def load():
+    def split(n):
+        x = (np.arange(n * 4).reshape(n, 2, 2, 1) % 251).astype(np.uint8)
+        return Split(x, x.reshape(n, -1)[:, 0].astype(int) % 3)
+
+    return Data(split(2700), split(300), split(300))
+
+task = Task(name="many", kind=ImageClassification(classes=3), load=load, metric="accuracy")
+"""
+
+
+def test_long_silent_fits_try_parts_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third passes a ninth of the rows, a third of these a third of them; the best is among those that saw all."""
+    monkeypatch.setattr(search, "LONG", 0.0)
+    write(tmp_path, "silent.py", SILENT)
+    write(tmp_path, "many.py", MANY)
+    found = tune(str(tmp_path / "many.py"), str(tmp_path / "silent.py"), trials=18, workers=1, home=tmp_path / "home")
+    store = Store(tmp_path / "home")
+    fits = store.fits(str(table(tmp_path / "home", "study")[0][0]), "search")
+    store.close()
+    assert "parts" not in fits[0].facts, "the first says whether fits are long"
+    tried = [fit.facts["parts"] for fit in fits[1:]]
+    assert all(set(parts) in ({"1"}, {"1", "3"}) for parts in tried)
+    assert found.n_pruned >= 8 and {fit.status for fit in fits if set(fit.facts.get("parts", {})) == {"1"}} == {
+        "pruned"
+    }
+    complete = [fit for fit in fits if fit.status == "complete"]
+    assert (
+        found.params["wrong"]
+        == min(fit.params["wrong"] for fit in complete)
+        == min(fit.params["wrong"] for fit in fits)
+    )
+
+
+def test_the_study_remembers_the_best_however_long_it_gets() -> None:
+    """Beyond its memory a search goes on with the best and a spread of the rest."""
+    space = {"a": Float(0, 1), "b": Categorical(("x", "y"))}
+    study = Study(Description(("k",), space, {}), higher_is_better=True)
+    rng = np.random.default_rng(0)
+    for number in range(MOST + 200):
+        a = float(rng.random())
+        status = "complete" if number % 3 else "pruned"
+        value = a if status == "complete" else None
+        study.tell(Fit("s", "search", number, {"a": a, "b": "x"}, 0, status, value, {"losses": [1 - a]}))
+    kept = study.study.get_trials(deepcopy=False)
+    assert study.thinned and len(kept) <= MOST
+    assert max(trial.params["a"] for trial in kept if trial.value is not None) > 0.999
+    asked = [study.ask(MOST + 200 + number) for number in range(8)]
+    assert asked == [study.ask(MOST + 200 + number) for number in range(8)]
+    assert np.mean([params["a"] for params in asked]) > 0.8, "it asks where the good ones were"
+
+
+def test_history_is_the_best_so_far() -> None:
+    fits = [Fit("s", "search", n, {}, 0, "complete" if v else "pruned", v) for n, v in enumerate((None, 0.5, 0.3, 0.7))]
+    assert history(fits, 4, True) == [None, 0.5, 0.5, 0.7]
+    assert history(fits, 4, False) == [None, 0.5, 0.3, 0.3]
+
+
+def test_tune_tells_what_mattered_and_exports(tiny: Path, bakeoff: Command) -> None:
+    """Two tasks, the second started warm; both studies readable by Optuna, and complete after a second export."""
+    text = (tiny / "nearest.py").read_text().replace("space = {", "space = {'idle': Float(0, 1), ")
+    write(tiny, "two.py", text)
+    write(tiny, "other.py", (tiny / "tiny.py").read_text().replace('name="tiny"', 'name="other"'))
+    for trials in (8, 12):
+        bakeoff("tune", "tiny.py", "two.py", "--trials", trials, "--export", "study.db")
+    found = json.loads(bakeoff("tune", "tiny.py", "two.py", "--trials", 12, "--json").stdout)
+    assert len(found["history"]) == 12 and found["history"][-1] == found["valid"]
+    assert sum(found["importance"].values()) == pytest.approx(1) and set(found["importance"]) == {"idle", "shrink"}
+    warm = json.loads(
+        bakeoff(
+            "tune", "other.py", "two.py", "--trials", 3, "--warm-start", "tiny.py", "--export", "study.db", "--json"
+        ).stdout
+    )
+    assert warm["n_trials"] == 3
+    with closing(Store(tiny / ".bakeoff", create=False)) as store:
+        rows = store.database.read("SELECT study, params FROM fits WHERE number = 1 ORDER BY created_at")
+    assert json.loads(rows[-1][1]) == found["params"], "the second trial is the best of the other task"
+    studies = {one.study_name: one for one in optuna.get_all_study_summaries(f"sqlite:///{tiny / 'study.db'}")}
+    assert {name: one.n_trials for name, one in studies.items()} == {"tiny/two": 12, "other/two": 3}
+    assert studies["tiny/two"].best_trial.value == found["valid"]
+    error = bakeoff("tune", "tiny.py", "nearest.py", "--trials", 1, "--warm-start", "other.py", code=2).stderr
+    assert "no search on other to start from; run bakeoff tune other nearest first" in error
+    assert (
+        "could not be written to"
+        in bakeoff("tune", "tiny.py", "two.py", "--trials", 12, "--export", "/nowhere/x", code=2).stderr
+    )
