@@ -84,6 +84,7 @@ def main() -> None:
                 if number:  # the first round warms the machine's own caches
                     times[tier.name].append(measured)
     shared.close()
+    print("## What a sandbox costs\n")
     print(
         f"{platform.machine()}, {platform.platform()}, Python {platform.python_version()}; {options.rounds} rounds, ms"
     )

@@ -1,8 +1,8 @@
 """How long until the best validation score that plain Optuna finds in 64 full trials is reached: `bakeoff tune` against it.
 
-``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64]``. Each seed is a pair: plain Optuna's TPE
-runs its trials to their ends, then Bakeoff, as it comes, searches until it meets that score. Both train with the same loop, one thread a
-process, and the clock counts imports. Two times are told for Optuna: all of its trials, and until its own best.
+``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64]``. Each seed is a pair: plain Optuna's
+TPE runs its trials to their ends, then Bakeoff, as it comes, searches until it meets that score. Both train with the same loop, one
+thread a process, and the clock counts imports. Two times are told for Optuna: all of its trials, and until its own best.
 """
 
 from __future__ import annotations

@@ -287,6 +287,8 @@ class Search:
             share(here)
             if time.monotonic() > self.ends:  # the best goes on; the others are as if they had not begun
                 return set(found) - {min(found, key=lambda place: (math.isnan(found[place]), found[place]))}
+            if any(len(losses[number]) >= MOST_REPORTS for number in here):
+                return set()
             with self.lock:
                 for place, loss in found.items():
                     losses[numbers[place]].append(loss)
