@@ -67,9 +67,11 @@ class Convolutions(TorchSubmission):
             nn.BatchNorm2d(8),
             nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.Conv2d(8, 6, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1)),
+            nn.ReLU(),
             nn.Flatten(),
             nn.Dropout(self.params.get("dropout", 0.0)),
-            nn.Linear(128, 4),
+            nn.Linear(72, 4),
         )
 
     def augment(self, x: Tensor) -> Tensor:
