@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export KERAS_BACKEND := torch
 
-.PHONY: demo field test test-long torture check clean
+.PHONY: demo field bench test test-long torture check clean
 
 demo: .venv/ready
 	$(BIN)/bakeoff demo --out leaderboard.html
@@ -11,6 +11,11 @@ demo: .venv/ready
 # Every baseline on every embedded task, three seeds each; writes docs/field.{json,md,html}.
 field: .venv/ready
 	$(BIN)/python benchmarks/field.py
+
+# Beside Optuna, Ray Tune, KerasTuner and scikit-learn, on a machine that does nothing else: hours. Writes docs/benchmarks.md.
+bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/all.py
 
 test: .venv/ready
 	$(BIN)/pytest

@@ -84,6 +84,7 @@ def main() -> None:
                 if number:  # the first round warms the machine's own caches
                     times[tier.name].append(measured)
     shared.close()
+    print("## What a sandbox costs\n\n```")
     print(
         f"{platform.machine()}, {platform.platform()}, Python {platform.python_version()}; {options.rounds} rounds, ms"
     )
@@ -98,6 +99,7 @@ def main() -> None:
             )
             cells += [f"{middle:>10.1f} ({low:.1f}–{high:.1f})".rjust(24), f"{more:+.1f}".rjust(20)]
         print("".join(cells))
+    print("```")
 
 
 if __name__ == "__main__":

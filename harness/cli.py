@@ -161,6 +161,8 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--warm-start", metavar="TASK", help="try first what did best in this submission's search on another task"
     )
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="the sampler's; another one is another search")
+    made.add_argument("--no-halving", action="store_true", help="end no trial early")
     made.add_argument(
         "--export", metavar="FILE|URL", help="write the trials to an Optuna storage as well, for optuna-dashboard"
     )
@@ -282,6 +284,8 @@ def tune_command(options: argparse.Namespace) -> int:
             isolation_tier=options.isolation,
             limits=limits(options),
             warm_start=options.warm_start,
+            seed=options.seed,
+            halving=not options.no_halving,
             export=options.export,
             home=options.home,
             store=options.store,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from harness.finals import Finals
 from harness.plugins import Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
-from harness.search import Bench, Found, in_parallel, same, search
+from harness.search import Bench, Found, Manner, in_parallel, same, search
 from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
 from leaderboard.ranking import interval
@@ -94,7 +94,7 @@ MOST_HELD, LONGEST_HELD = 4, 60.0
 
 
 class Entry:
-    """One submission on one task, under given settings. ``first`` are configurations that its search tries early."""
+    """One submission on one task, under given settings."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Entry:
         source: Source,
         settings: Settings,
         store: Store,
-        first: Sequence[Mapping[str, Any]] = (),
+        manner: Manner | None = None,
     ) -> None:
         self.ground, self.source, self.settings, self.store = ground, source, settings, store
         self.task = ground.task
@@ -111,9 +111,9 @@ class Entry:
         self.sha256 = self.bundle.sha256
         # A search on another device is another search: its times and its last digits differ.
         self.study = content_key(ground.study_key(self.sha256, source.object, self.time_limit), settings.slots.device)
-        self.first = first
-        if first:  # another search too: its trials have other numbers
-            self.study = content_key(self.study, "warm", first)
+        self.manner = manner or Manner()
+        if self.manner != Manner():
+            self.study = content_key(self.study, asdict(self.manner))
         self.key = content_key(self.study, source.name, settings.trials, settings.seeds)
         before = [result for result, _ in store.results(self.task.name)]
         self.known = next((result for result in before if result.entry == self.key and result.complete), None)
@@ -209,7 +209,7 @@ class Entry:
         """The search of this entry; without a space or a budget, the first guess as it is."""
         if not description.space or self.settings.trials == 0:
             return Found(first_guess(description), None, 0, 0, 0, 0.0)
-        return search(bench, description, n_trials=self.settings.trials, timeout=timeout, first=self.first)
+        return search(bench, description, n_trials=self.settings.trials, timeout=timeout, manner=self.manner)
 
     def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
         """One fit a seed with these parameters, scored on the hidden test; those on record are not done again."""

@@ -61,6 +61,19 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How a search goes about it: another manner is another search, with trials of its own.
+
+    ``first`` are configurations to try right after the plug-in's own guess; ``seed`` moves the sampler, not the fits; without
+    ``halving`` every trial goes to its end.
+    """
+
+    first: Sequence[Mapping[str, Any]] = ()
+    seed: int = 0
+    halving: bool = True
+
+
+@dataclass(frozen=True)
 class Bench:
     """Where the trials of one entry run: its processes, its data, who scores and records them, and on how many slots.
 
@@ -117,11 +130,12 @@ class Search:
         *,
         n_trials: int,
         timeout: float | None = None,
-        first: Sequence[Mapping[str, Any]] = (),
+        manner: Manner | None = None,
     ) -> None:
         self.bench, self.n_trials = bench, n_trials
         higher = bench.scorer.task.ranking.higher_is_better
-        self.study = Study(description, higher_is_better=higher, first=first)
+        self.manner = manner or Manner()
+        self.study = Study(description, higher_is_better=higher, first=self.manner.first, seed=self.manner.seed)
         self.rungs, self.rungs_of_parts = Rungs(), Rungs(first=1)
         self.parts: dict[int, FitData] = {}
         self.lock = threading.Lock()
@@ -204,7 +218,7 @@ class Search:
                 if len(losses) >= MOST_REPORTS:
                     return False
                 losses.append(loss)
-                return bool(self.rungs.arrive(len(losses), {number: lowest(losses)}))
+                return self.manner.halving and bool(self.rungs.arrive(len(losses), {number: lowest(losses)}))
 
         status, value, facts = "complete", None, dict[str, Any]()
 
@@ -236,7 +250,9 @@ class Search:
             whole = [fit.facts for fit in self.fits.values() if fit.status == "complete"]
         silent = whole and not any(facts["losses"] for facts in whole)
         rows = len(self.bench.scorer.data.train)
-        return bool(silent and rows >= ENOUGH and max(facts["seconds"] for facts in whole) >= LONG)
+        return bool(
+            self.manner.halving and silent and rows >= ENOUGH and max(facts["seconds"] for facts in whole) >= LONG
+        )
 
     def part(self, ninths: int) -> FitData:
         with self.lock:
@@ -271,12 +287,14 @@ class Search:
             share(here)
             if time.monotonic() > self.ends:  # the best goes on; the others are as if they had not begun
                 return set(found) - {min(found, key=lambda place: (math.isnan(found[place]), found[place]))}
+            if any(len(losses[number]) >= MOST_REPORTS for number in here):
+                return set()
             with self.lock:
                 for place, loss in found.items():
                     losses[numbers[place]].append(loss)
                 steps = {len(losses[number]) for number in here}
                 arrived = {number: lowest(losses[number]) for number in here}
-                ended = self.rungs.arrive(max(steps), arrived) if len(steps) == 1 else set()
+                ended = self.rungs.arrive(max(steps), arrived) if len(steps) == 1 and self.manner.halving else set()
             for number in ended:
                 self.record(
                     number, asked[number], "pruned", None, losses[number], worked[number], {"together": len(here)}
@@ -358,13 +376,10 @@ def search(
     *,
     n_trials: int,
     timeout: float | None = None,
-    first: Sequence[Mapping[str, Any]] = (),
+    manner: Manner | None = None,
 ) -> Found:
-    """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded.
-
-    ``first`` are configurations to try right after the plug-in's own guess.
-    """
-    return Search(bench, description, n_trials=n_trials, timeout=timeout, first=first).run()
+    """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded."""
+    return Search(bench, description, n_trials=n_trials, timeout=timeout, manner=manner).run()
 
 
 def best_value(fits: Any, sign: float) -> float | None:

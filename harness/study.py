@@ -50,8 +50,14 @@ class Study:
     """
 
     def __init__(
-        self, description: Description, *, higher_is_better: bool, first: Sequence[Mapping[str, Any]] = ()
+        self,
+        description: Description,
+        *,
+        higher_is_better: bool,
+        first: Sequence[Mapping[str, Any]] = (),
+        seed: int = SEARCH_SEED,
     ) -> None:
+        self.seed = seed
         self.space = dict(description.space)
         guess = first_guess(description)
         self.first = [guess, *({name: params.get(name, guess[name]) for name in guess} for params in first)]
@@ -63,7 +69,9 @@ class Study:
         """The parameters of a trial. To ask again is to get the same, unless more is known by then."""
         if number < len(self.first):
             return dict(self.first[number])
-        sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + number, multivariate=True, constant_liar=False)
+        sampler = optuna.samplers.TPESampler(
+            seed=1_000_000 * self.seed + number, multivariate=True, constant_liar=False
+        )
         trial = optuna.trial.create_trial(state=TrialState.RUNNING)
         found = sampler.sample_relative(self.study, trial, self.space)
         return {

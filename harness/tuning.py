@@ -21,7 +21,7 @@ from harness.evaluate import check_limit, plan, tier
 from harness.execution import slots
 from harness.execution.pool import Description
 from harness.plugins import Source
-from harness.search import Found
+from harness.search import Found, Manner
 from harness.study import taught
 from leaderboard import Store
 from leaderboard.store import Fit
@@ -56,6 +56,8 @@ def tune(
     isolation_tier: str = "auto",
     limits: Limits = Limits(),  # noqa: B008, frozen
     warm_start: str | None = None,
+    seed: int = 0,
+    halving: bool = True,
     export: str | None = None,
     home: str | Path = ".bakeoff",
     store: str | None = None,
@@ -63,12 +65,15 @@ def tune(
 ) -> Tuned:
     """Search only: trials up to number ``trials``, going on where the store says that the same search stopped.
 
-    ``warm_start`` names another task: the best of what the same submission tried there is tried first. ``export`` is a file or
-    the address of an Optuna storage, which the trials are written to as well.
+    ``warm_start`` names another task: the best of what the same submission tried there is tried first. ``seed`` is the sampler's;
+    without ``halving`` no trial is ended early. Each of these makes another search. ``export`` is a file or the address of an
+    Optuna storage, which the trials are written to as well.
     """
     progress = progress or Progress()
     if trials < 1:
         raise UsageError(f"trials should be at least 1; it is {trials}")
+    if not 0 <= seed < 1000:
+        raise UsageError(f"seed should be 0 to 999; it is {seed}")
     check_limit(time_limit)
     check_limit(timeout)
     settings = Settings(
@@ -78,8 +83,9 @@ def tune(
     plan([found], [submission], progress)
     with closing(Store(Path(home), url=store)) as kept:
         first = best_elsewhere(warm_start, source, settings, kept, progress) if warm_start else []
+        manner = Manner(first, seed, halving)
         with closing(Ground(found)) as ground:
-            entry = Entry(ground, source, settings, kept, first=first)
+            entry = Entry(ground, source, settings, kept, manner)
             progress.begin(found.name, source.name, 1, 1)
             with entry.crew() as crew:
                 description = crew.ready()

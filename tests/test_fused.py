@@ -67,9 +67,11 @@ class Convolutions(TorchSubmission):
             nn.BatchNorm2d(8),
             nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.Conv2d(8, 6, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1)),
+            nn.ReLU(),
             nn.Flatten(),
             nn.Dropout(self.params.get("dropout", 0.0)),
-            nn.Linear(128, 4),
+            nn.Linear(72, 4),
         )
 
     def augment(self, x: Tensor) -> Tensor:
@@ -313,7 +315,7 @@ def test_every_stacked_optimizer_is_tested() -> None:
 
 @pytest.mark.parametrize("kind", list(OPTIMIZERS), ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_stacked_optimizer_moves_as_torchs_own(kind: type[optim.Optimizer], data: st.DataObject) -> None:
     """Five steps of three members, rates, decays and the rest drawn for each, clipped or not, half-way one member fewer."""
     rates = {"lr": st.floats(1e-4, 0.1), "weight_decay": st.sampled_from([0.0, 1e-3, 0.1])}
@@ -412,6 +414,39 @@ def test_one_that_fails_takes_no_other_with_it(tiny: Path) -> None:
     for fit in fits:
         assert (fit.status == "failed") == (fit.params["dropout"] > 0.3)
         assert fit.status == "complete" or "too much (small.py line" in fit.facts["error"]
+
+
+LIARS = {
+    "reports of a stranger": "report({99: 0.5})",
+    "reports that are no numbers": "report({0: float('nan')}); report({True: 0.1})",
+    "fits that it does not have": "return {}, {}",
+    "fits that nobody asked for": "return {number: makers[0]() for number in range(99)}, {}",
+    "too many reports": "[report({0: 0.5}) for _ in range(11_000)]",
+    "an end without a word": "import os; os._exit(0)",
+    "an error": "raise KeyError('together')",
+    "a signal": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+}
+LIE = """
+    @classmethod
+    def together(cls):
+        return True
+
+    @classmethod
+    def fit_together(cls, makers, train, valid, report):
+        {}
+        return {{}}, dict.fromkeys(range(len(makers)), "it did not want to")
+"""
+
+
+@pytest.mark.parametrize("lie", LIARS)
+def test_a_stack_that_lies_gains_nothing(lie: str, tiny: Path) -> None:
+    """Whatever a process says of its members, each is tried alone in the end."""
+    text = (tiny / "nearest.py").read_text()
+    write(tiny, "liar.py", text + LIE.format(LIARS[lie]))
+    tune(str(tiny / "tiny.py"), str(tiny / "liar.py"), trials=3, workers=1, home=tiny / "liar")
+    tune(str(tiny / "tiny.py"), str(tiny / "nearest.py"), trials=3, workers=1, home=tiny / "honest")
+    for lied, honest in zip(fits_of(tiny / "liar"), fits_of(tiny / "honest"), strict=True):
+        assert (lied.params, lied.status, lied.value) == (honest.params, honest.status, honest.value)
 
 
 def test_the_plugin_of_this_test_is_what_an_author_would_write() -> None:

@@ -1,14 +1,17 @@
-"""Layers that `torch.func.vmap` cannot take, in a form that it can: dropout with a share for each member, and recurrent cells."""
+"""Layers that `torch.func.vmap` cannot take, or takes slowly, in a form for stacks: dropout with a share for each member, products,
+convolutions. Each is an `autograd.Function` whose vmap rule meets all members at once."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.frameworks.stacked import Unsuited
+from harness.frameworks.unrolled import Unrolled
 
 
 def stand_in(module: nn.Module) -> nn.Module:
@@ -28,6 +31,13 @@ def replacement(layer: nn.Module) -> nn.Module | None:
         return Dropouts(layer.p)
     if type(layer) is nn.Linear:
         return Linears(layer)
+    if (
+        type(layer) is nn.Conv2d
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+        and isinstance(layer.padding, tuple)
+    ):
+        return Convolutions(layer)
     if type(layer) in (nn.RNN, nn.LSTM, nn.GRU):
         return Unrolled(layer)  # type: ignore[arg-type]
     return None
@@ -146,61 +156,109 @@ class Each(torch.autograd.Function):
         return back, torch.bmm(gradient.transpose(1, 2), rows), gradient.sum(1) if ctx.biased else None
 
 
-class Unrolled(nn.Module):
-    """A recurrent layer a step at a time, its parameters those of torch's own (names and shapes)."""
+class Convolutions(nn.Module):
+    """A convolution as a product of matrices: torch's own of many groups is slower than its groups one by one on a CPU."""
 
-    def __init__(self, cell: nn.RNNBase) -> None:
+    def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
-        if cell.bidirectional or cell.proj_size or (cell.dropout and cell.num_layers > 1):
-            raise Unsuited(
-                "recurrent layers in both directions, projected or with dropout between them are fitted alone"
-            )
-        self.mode, self.layers, self.batch_first, self.bias = cell.mode, cell.num_layers, cell.batch_first, cell.bias
-        for name, weight in cell.named_parameters():
-            self.register_parameter(name, weight)
+        self.weight = layer.weight
+        self.register_parameter("bias", layer.bias)  # type: ignore[arg-type]
+        self.how = (layer.stride, layer.padding, layer.dilation)
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """As torch's: outputs (n, t, hidden) and the last states (layers, n, hidden), a pair of them for an LSTM."""
-        steps = x.transpose(0, 1) if self.batch_first else x
-        first = None if state is None else (state if self.mode == "LSTM" else (state,))
-        ends: list[tuple[Tensor, ...]] = []
-        for layer in range(self.layers):
-            start = None if first is None else tuple(part[layer] for part in first)
-            steps, end = self.layer(steps, layer, start)
-            ends.append(end)
-        last = tuple(torch.stack(parts) for parts in zip(*ends))
-        return steps.transpose(0, 1) if self.batch_first else steps, last if self.mode == "LSTM" else last[0]
+    def forward(self, x: Tensor) -> Tensor:
+        return Convolved.apply(x, self.weight, self.bias, *self.how)  # type: ignore[no-any-return, no-untyped-call]
 
-    def layer(self, steps: Tensor, number: int, start: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        from_input, from_state = getattr(self, f"weight_ih_l{number}"), getattr(self, f"weight_hh_l{number}").t()
-        given = steps @ from_input.t()
-        recurrent_bias = None
-        if self.bias:
-            given = given + getattr(self, f"bias_ih_l{number}")
-            recurrent_bias = getattr(self, f"bias_hh_l{number}")
-            if self.mode != "GRU":  # whose new state sees the recurrent part behind a gate
-                given = given + recurrent_bias
-        if start is None:
-            zeros = given.new_zeros(given.shape[1], from_state.shape[0])
-            start = (zeros, zeros) if self.mode == "LSTM" else (zeros,)
-        state, out = start, []
-        for step in given.unbind(0):
-            state = self.step(step, state, from_state, recurrent_bias)
-            out.append(state[0])
-        return torch.stack(out), state
 
-    def step(self, given: Tensor, state: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
-        hidden = state[0]
-        if self.mode == "LSTM":
-            into, forget, new, out = (given + hidden @ weight).chunk(4, dim=-1)
-            memory = forget.sigmoid() * state[1] + into.sigmoid() * new.tanh()
-            return out.sigmoid() * memory.tanh(), memory
-        if self.mode == "GRU":
-            recurrent = hidden @ weight if bias is None else hidden @ weight + bias
-            reset, update, new = given.chunk(3, dim=-1)
-            reset_too, update_too, new_too = recurrent.chunk(3, dim=-1)
-            candidate = (new + (reset + reset_too).sigmoid() * new_too).tanh()
-            share = (update + update_too).sigmoid()
-            return ((1 - share) * candidate + share * hidden,)
-        sum_ = given + hidden @ weight
-        return (sum_.tanh() if self.mode == "RNN_TANH" else sum_.relu(),)
+class Convolved(torch.autograd.Function):
+    """Images (n, channels, height, width) convolved with weights (out, channels, *kernel), plus a bias (out) or none."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *how: tuple[int, int]) -> Tensor:
+        raise Unsuited("a convolution is called outside of its stack")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        raise Unsuited("a convolution is called outside of its stack")
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        *how: tuple[int, int],
+    ) -> tuple[Tensor, int]:
+        members, out = weight.shape[:2]
+        if weight.is_cuda:  # where all groups run at once
+            rows = x.repeat(1, members, 1, 1) if in_dims[0] is None else x.movedim(in_dims[0], 1).flatten(1, 2)
+            flat = None if bias is None else bias.flatten()
+            y = nn.functional.conv2d(rows, weight.flatten(0, 1), flat, how[0], how[1], how[2], members)
+            return y.view(len(y), members, out, *y.shape[2:]), 1
+        planes = x[None] if in_dims[0] is None else x.movedim(in_dims[0], 0)
+        y = Planes.apply(planes.transpose(1, 2), weight, *how)  # type: ignore[no-untyped-call]
+        if bias is not None:
+            y = y + bias[:, :, None, None, None]
+        return y.transpose(1, 2), 0
+
+
+class Planes(torch.autograd.Function):
+    """Planes (members or 1, channels, n, height, width) convolved with weights (members, out, channels, *kernel)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> Tensor:
+        members, out, channels, *kernel = weight.shape
+        sizes = [
+            (size + 2 * pad - space * (side - 1) - 1) // step + 1
+            for size, pad, space, side, step in zip(x.shape[3:], padding, dilation, kernel, stride)
+        ]
+        x = nn.functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+        columns = x.new_empty(len(x), channels, *kernel, x.shape[2], *sizes)
+        for i, j, seen in places(kernel, sizes, stride, dilation):
+            columns[:, :, i, j] = x[seen]
+        columns = columns.view(len(x), -1, x.shape[2] * sizes[0] * sizes[1])
+        ctx.save_for_backward(columns, weight)
+        ctx.shape, ctx.sizes, ctx.how = x.shape, sizes, (stride, padding, dilation)
+        flat = weight.view(members, out, -1)
+        y = flat.flatten(0, 1) @ columns[0] if len(x) == 1 else torch.bmm(flat, columns)
+        return y.view(members, out, x.shape[2], *sizes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
+        columns, weight = ctx.saved_tensors
+        stride, padding, dilation = ctx.how
+        members, out, channels, *kernel = weight.shape
+        rows = gradient.reshape(members, out, -1)
+        if len(columns) == 1:
+            moved = (rows.flatten(0, 1) @ columns[0].t()).view_as(weight)
+        else:
+            moved = torch.bmm(rows, columns.transpose(1, 2)).view_as(weight)
+        if not ctx.needs_input_grad[0]:
+            return None, moved, None, None, None
+        back = torch.bmm(weight.view(members, out, -1).transpose(1, 2), rows)
+        if len(columns) == 1:
+            back = back.sum(0, keepdim=True)
+        back = back.view(len(columns), channels, *kernel, ctx.shape[2], *ctx.sizes)
+        x = gradient.new_zeros(ctx.shape)
+        for i, j, seen in places(kernel, ctx.sizes, stride, dilation):
+            x[seen] += back[:, :, i, j]
+        height, width = x.shape[3:]
+        return x[..., padding[0] : height - padding[0], padding[1] : width - padding[1]], moved, None, None, None
+
+
+def places(
+    kernel: Sequence[int], sizes: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    """For each place of a kernel, the part of a padded plane that it meets."""
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            starts = (i * dilation[0], j * dilation[1])
+            seen = [slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, sizes)]
+            yield i, j, (..., *seen)

@@ -1,0 +1,108 @@
+"""SVM and random forest on Fashion-MNIST, 10,000 rows: `bakeoff tune` against plain scikit-learn with Optuna.
+
+``python benchmarks/classic.py [--trials 20] [--rounds 3]``. Both search the baseline's own space with TPE on the same rows and
+score validation, one thread a fit; plain Optuna runs as many at once as there are cores (``n_jobs``), or one. Needs the data
+(``BAKEOFF_DATA``, or a network).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import versus
+
+from harness import Data, Split, Task, plugins
+from harness.execution import slots
+
+MODELS = ("svm", "random-forest")
+SIDES = ("optuna-1", f"optuna-{slots.cores()}", "bakeoff")
+
+
+def ten_thousand() -> Task:
+    """Fashion-MNIST with 10,000 of its training rows, 2,000 for validation and 2,000 of its test rows."""
+    full = plugins.find_task("fashion-mnist").task
+
+    def load() -> Data:
+        data = full.load()
+        rng = np.random.default_rng(0)
+
+        def some(split: Split, n: int) -> Split:
+            index = np.sort(rng.permutation(len(split))[:n])
+            return Split(split.x[index], split.labels[index])
+
+        return Data(some(data.train, 10_000), some(data.valid, 2_000), some(data.test, 2_000))
+
+    return Task(name="fashion-10k", kind=full.kind, load=load, metric=full.metric, time_limit=600)
+
+
+def plain(model: str, params: dict[str, Any], scale: float) -> Any:
+    """What somebody writes who has scikit-learn and not Bakeoff."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.svm import SVC
+
+    if model == "svm":
+        return SVC(C=params["C"], gamma=params["gamma"] * scale)
+    trees = params.pop("trees")
+    return RandomForestClassifier(trees, n_jobs=1, random_state=1, **params)
+
+
+def optuna_side(model: str, trials: int, jobs: int) -> float:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = plugins.load_submission(plugins.find_submission(model).path).space
+    data = ten_thousand().load()
+    x, valid = (split.x.reshape(len(split), -1).astype(np.float32) / 255 for split in (data.train, data.valid))
+    scale = 1 / (x.shape[1] * float(x.var()))
+
+    def one(trial: optuna.Trial) -> float:
+        params = {name: trial._suggest(name, distribution) for name, distribution in space.items()}
+        fitted = plain(model, params, scale).fit(x, data.train.labels)
+        return float((fitted.predict(valid) == data.valid.labels).mean())
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    study.optimize(one, n_trials=trials, n_jobs=jobs)
+    return float(study.best_value)
+
+
+def bakeoff_side(model: str, trials: int) -> float:
+    from harness.tuning import tune
+
+    task = Path(__file__).with_name("fashion_10k.py")
+    with tempfile.TemporaryDirectory() as home:
+        return float(tune(str(task), model, trials=trials, home=home).valid or 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL", help=" or ".join(MODELS))
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help="run this one alone, here")
+    options = parser.parse_args()
+    if options.side:
+        (model,) = options.models
+        best = (
+            bakeoff_side(model, options.trials)
+            if options.side == "bakeoff"
+            else optuna_side(model, options.trials, int(options.side.partition("-")[2]))
+        )
+        print(json.dumps({"best": best}))
+        return
+    print(f"## SVM and forest, {options.trials} configurations on 10,000 rows of Fashion-MNIST\n\n{versus.machine()}\n")
+    print("| model | side | seconds | best validation accuracy | `bakeoff` is faster by |\n|---|---|---|---|---|")
+    for model in options.models:
+        found = versus.take_turns(__file__, SIDES, options.rounds, model, "--trials", str(options.trials))
+        for side, rows in found.items():
+            faster = "" if side == "bakeoff" else f"{versus.median(versus.ratios(rows, found['bakeoff']))} x"
+            seconds, best = (versus.median([row[key] for row in rows]) for key in ("seconds", "best"))
+            print(f"| {model} | {side} | {seconds} | {best} | {faster} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""How long until the best validation score that plain Optuna finds in 64 full trials is reached: `bakeoff tune` against it.
+
+``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64]``. Each seed is a pair: plain Optuna's
+TPE runs its trials to their ends, then Bakeoff, as it comes, searches until it meets that score. Both train with the same loop, one
+thread a process, and the clock counts imports. Two times are told for Optuna: all of its trials, and until its own best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import versus
+
+from harness import plugins
+from harness.contract import Task
+from harness.entry import Progress
+from harness.scoring import Scorer
+
+STARTED = time.perf_counter()
+MODELS = Path(__file__).parent / "models"
+CASES = {
+    "digits": MODELS / "mlp.py",
+    "fashion-10k": MODELS / "mlp.py",
+    "etth1-96": plugins.find_submission("dlinear").path,
+}
+MORE = 4
+"""Bakeoff gives up after this many times as many trials."""
+
+
+def task_of(name: str) -> tuple[Task, str]:
+    """The task, and what the command knows it by."""
+    if name == "fashion-10k":
+        from classic import ten_thousand
+
+        return ten_thousand(), str(Path(__file__).with_name("fashion_10k.py"))
+    return plugins.find_task(name).task, name
+
+
+def optuna_side(name: str, trials: int, seed: int) -> dict[str, float]:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    task, _ = task_of(name)
+    submission, data, make = versus.prepared(str(CASES[name]), task)
+    scorer = Scorer(task, data, "benchmark")
+    at: list[float] = []
+
+    def one(trial: optuna.Trial) -> float:
+        model = make({key: trial._suggest(key, space) for key, space in submission.space.items()})
+        model.fit(data.train, data.valid, lambda loss: None)
+        return scorer.valid(model.predict(data.valid.x))
+
+    study = optuna.create_study(
+        direction="maximize" if task.ranking.higher_is_better else "minimize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+    )
+    study.optimize(one, n_trials=trials, callbacks=[lambda study, trial: at.append(time.perf_counter() - STARTED)])
+    return {"best": float(study.best_value), "until_best": at[study.best_trial.number]}
+
+
+class Reached(Exception):
+    """The score is met."""
+
+
+class Until(Progress):
+    """Ends a search once it has met a score."""
+
+    def __init__(self, score: float, higher_is_better: bool) -> None:
+        self.score, self.sign = score, 1 if higher_is_better else -1
+
+    def trial(self, done: int, wanted: int, best: float | None) -> None:
+        if best is not None and self.sign * best >= self.sign * self.score - 1e-12:
+            raise Reached
+
+
+def bakeoff_side(name: str, trials: int, seed: int, target: float) -> dict[str, float | None]:
+    from harness.tuning import tune
+
+    task, known_as = task_of(name)
+    until = Until(target, task.ranking.higher_is_better)
+    with tempfile.TemporaryDirectory() as home:
+        try:
+            found = tune(known_as, str(CASES[name]), trials=MORE * trials, seed=seed, home=home, progress=until)
+        except Reached:
+            return {"reached": time.perf_counter() - STARTED, "best": target}
+    return {"reached": None, "best": found.valid}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--side", choices=("optuna", "bakeoff"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target", type=float)
+    options = parser.parse_args()
+    if options.side == "optuna":
+        print(json.dumps(optuna_side(options.case, options.trials, options.seed)))
+        return
+    if options.side == "bakeoff":
+        print(json.dumps(bakeoff_side(options.case, options.trials, options.seed, options.target)))
+        return
+    print(f"## Time to the best of {options.trials} plain trials on {options.case}\n\n{versus.machine()}\n")
+    print(
+        "| seed | its best score | Optuna, all trials | until its best | `bakeoff` until there |\n|---|---|---|---|---|"
+    )
+    shares = []
+    for seed in range(options.seeds):
+        common = (options.case, "--seed", str(seed), "--trials", str(options.trials))
+        (plain,) = versus.take_turns(__file__, ["optuna"], 1, *common)["optuna"]
+        (mine,) = versus.take_turns(__file__, ["bakeoff"], 1, *common, "--target", repr(plain["best"]))["bakeoff"]
+        reached = "not reached" if mine["reached"] is None else f"{mine['reached']:.1f} s"
+        row = (seed, f"{plain['best']:.5g}", f"{plain['seconds']:.1f} s", f"{plain['until_best']:.1f} s", reached)
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+        shares.append((mine["reached"] or float("inf")) / plain["seconds"])
+    print(
+        f"\n`bakeoff` is there in {versus.median(shares)} of the time of Optuna's trials (median and range over seeds)."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

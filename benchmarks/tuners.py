@@ -1,0 +1,162 @@
+"""Many small networks: `bakeoff tune` against plain Optuna, Ray Tune and KerasTuner, which train the very same thing.
+
+``python benchmarks/tuners.py mlp|cnn|lstm [--trials 64] [--rounds 3] [--sides ...]``. All sides draw from one search space, train
+with the same loop (`TorchSubmission.fit`) on the same rows for as many epochs, and score validation; each is a whole command,
+imports included, one thread a process. Side "bakeoff" ends no trial early (`--no-halving`), as its peers do not; "bakeoff-halving"
+is what `bakeoff tune` does where nobody says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import versus
+
+from harness import plugins
+from harness.scoring import Scorer
+
+TASKS = {"mlp": "digits", "cnn": "digits", "lstm": "digit-rows"}
+SIDES = ("optuna-1", "optuna-2", "ray", "keras-tuner", "bakeoff", "bakeoff-halving")
+MODELS = Path(__file__).parent / "models"
+
+
+def objective(model: str) -> tuple[Any, Callable[[Mapping[str, Any]], float]]:
+    """The search space, and what a configuration comes to: the validation score of the model that it trains here."""
+    task = plugins.find_task(TASKS[model]).task
+    submission, data, make = versus.prepared(str(MODELS / f"{model}.py"), task)
+    scorer = Scorer(task, data, "benchmark")
+
+    def score(params: Mapping[str, Any]) -> float:
+        fitted = make(params)
+        fitted.fit(data.train, data.valid, lambda loss: None)
+        return scorer.valid(fitted.predict(data.valid.x))
+
+    return submission.space, score
+
+
+def optuna_side(model: str, trials: int, jobs: int) -> float:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space, score = objective(model)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+
+    def one(trial: optuna.Trial) -> float:
+        return score({name: trial._suggest(name, distribution) for name, distribution in space.items()})
+
+    study.optimize(one, n_trials=trials, n_jobs=jobs)
+    return float(study.best_value)
+
+
+def ray_side(model: str, trials: int) -> float:
+    import ray
+    from ray import tune
+
+    ray.init(num_cpus=versus.slots.cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    space, _ = objective(model)
+    place = str(Path(__file__).parent)
+
+    def trainable(config: dict[str, Any]) -> dict[str, float]:
+        sys.path.insert(0, place)
+        from tuners import objective
+
+        return {"score": objective(model)[1](config)}
+
+    drawn = {
+        name: tune.loguniform(one.low, one.high) if one.log else tune.uniform(one.low, one.high)
+        for name, one in space.items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        found = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": 1}),
+            param_space=drawn,
+            tune_config=tune.TuneConfig(num_samples=trials, metric="score", mode="max"),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+        ).fit()
+        return float(found.get_best_result().metrics["score"])
+
+
+def keras_tuner_side(model: str, trials: int) -> float:
+    import keras_tuner
+
+    space, score = objective(model)
+
+    class Tuner(keras_tuner.RandomSearch):
+        def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+            given = {
+                name: trial.hyperparameters.Float(name, one.low, one.high, sampling="log" if one.log else "linear")
+                for name, one in space.items()
+            }
+            return {"score": score(given)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = Tuner(
+            hypermodel=lambda hp: None,
+            objective=keras_tuner.Objective("score", "max"),
+            max_trials=trials,
+            directory=folder,
+            project_name="benchmark",
+            seed=0,
+        )
+        tuner.search(verbose=0)
+        return float(tuner.oracle.get_best_trials(1)[0].score)
+
+
+def bakeoff_side(model: str, trials: int, *, halving: bool) -> float:
+    from harness.tuning import tune
+
+    with tempfile.TemporaryDirectory() as home:
+        found = tune(TASKS[model], str(MODELS / f"{model}.py"), trials=trials, halving=halving, home=home)
+    return float(found.valid or 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", choices=TASKS)
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
+    parser.add_argument("--side", choices=SIDES, help="run this one alone, here")
+    options = parser.parse_args()
+    if options.side:
+        run: dict[str, Callable[[str, int], float]] = {
+            "optuna-1": lambda *given: optuna_side(*given, jobs=1),
+            "optuna-2": lambda *given: optuna_side(*given, jobs=2),
+            "ray": ray_side,
+            "keras-tuner": keras_tuner_side,
+            "bakeoff": lambda *given: bakeoff_side(*given, halving=False),
+            "bakeoff-halving": lambda *given: bakeoff_side(*given, halving=True),
+        }
+        print(json.dumps({"best": run[options.side](options.model, options.trials)}))
+        return
+    found = versus.take_turns(__file__, options.sides, options.rounds, options.model, "--trials", str(options.trials))
+    print(f"## {options.trials} configurations of `{options.model}` on {TASKS[options.model]}\n\n{versus.machine()}\n")
+    print(
+        "| side | seconds | trials a second | best validation score | `bakeoff` is faster by |\n|---|---|---|---|---|"
+    )
+    for side, rows in found.items():
+        faster = versus.ratios(rows, found["bakeoff"]) if "bakeoff" not in side and "bakeoff" in found else []
+        cells = (
+            side,
+            versus.median([row["seconds"] for row in rows]),
+            versus.median([options.trials / row["seconds"] for row in rows]),
+            versus.median([row["best"] for row in rows]),
+            f"{versus.median(faster)} x" if faster else "",
+        )
+        print(f"| {' | '.join(cells)} |")
+    peers = [side for side in found if "bakeoff" not in side]
+    for mine in ("bakeoff", "bakeoff-halving"):
+        if peers and mine in found:
+            fastest = min(peers, key=lambda side: sum(row["seconds"] for row in found[side]))
+            times = versus.median(versus.ratios(found[fastest], found[mine]))
+            print(f"\n`{mine}` is {times} times as fast as the fastest of them, {fastest}.")
+
+
+if __name__ == "__main__":
+    main()

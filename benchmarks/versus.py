@@ -1,0 +1,87 @@
+"""What the benchmarks share: sides that take turns, each a process of its own, and ratios with their spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import Submission, plugins
+from harness.contract import Data, Task
+from harness.execution import slots
+from harness.frameworks import seeds
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
+"""What every side is run under: small networks are slower on two threads than on one."""
+
+
+def machine() -> str:
+    """One line: processor, cores, memory, system, Python."""
+    name = platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = names[0] if names else name
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    gpus = ", ".join(slots.gpus()) or "no GPU"
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{slots.cores()} cores ({name}), {memory:.0f} GiB, {gpus}, {system}"
+
+
+def take_turns(file: str, sides: Sequence[str], rounds: int, *arguments: str) -> dict[str, list[dict[str, Any]]]:
+    """Run each side ``rounds`` times, in turns: ``python FILE --side SIDE ARGUMENTS`` prints one JSON object on its last line.
+
+    ``seconds`` of each is the whole command's, imports included.
+    """
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides:
+            started = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, file, "--side", side, *arguments],
+                env={**os.environ, **ONE_THREAD},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            seconds = time.perf_counter() - started
+            if done.returncode:
+                print(f"{side}: exit {done.returncode}\n{done.stderr[-2000:]}", file=sys.stderr)
+                raise SystemExit(1)
+            found[side].append({"seconds": seconds, **json.loads(done.stdout.strip().splitlines()[-1])})
+            print(f"  round {number + 1}, {side}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def median(values: Sequence[float]) -> str:
+    """``4.2 (4.0–4.9)``: the median and the range."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
+
+
+def ratios(slow: Sequence[Mapping[str, Any]], fast: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Round by round, how many times as long the first side took."""
+    return [a["seconds"] / b["seconds"] for a, b in zip(slow, fast, strict=True)]
+
+
+def prepared(path: str, task: Task) -> tuple[type[Submission], Data, Callable[[Mapping[str, Any]], Submission]]:
+    """A plug-in's class, a task's data, and a maker of seeded models: what a peer needs in order to train the very same thing."""
+    from types import SimpleNamespace
+
+    submission, data = plugins.load_submission(Path(path)), task.load()
+
+    def make(params: Mapping[str, Any]) -> Submission:
+        seeds.seed_everything(0)
+        model = submission(params, seed=0, device="cpu")
+        model.task_kind = SimpleNamespace(name=task.kind.name, **task.kind.settings())
+        return model
+
+    return submission, data, make
