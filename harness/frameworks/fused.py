@@ -24,7 +24,7 @@ from harness.contract import Split
 from harness.frameworks import seeds
 from harness.frameworks.alike import Common, Member, Varies, alike
 from harness.frameworks.stacked import Optimizer, Unsuited, schedule
-from harness.frameworks.vectorised import Dropout, stand_in
+from harness.frameworks.vectorised import Dropout, Dropouts, masks, stand_in
 
 if TYPE_CHECKING:
     from harness.frameworks.torch import TorchSubmission
@@ -139,6 +139,13 @@ class Stack:
         self.optimizer.follow([self.schedule(member) for member in (first, members[-1])])
         self.twin = Twin(members[-1].model, self.epochs, self.steps)
         seeds.restore(held, self.device)
+        self.met: list[tuple[str, torch.Size]] = []
+        for name, layer in self.model.module.named_modules():
+            if isinstance(layer, Dropouts):
+                layer.name, layer.met = name, self.met
+        self.masks: dict[str, Tensor] = {}
+        self.shapes: tuple[torch.Size, dict[str, torch.Size]] | None = None
+        """Of a batch, and of what each dropout layer is given then, in the order in which they meet it."""
         self.best = torch.full((len(members),), math.inf, dtype=torch.float64)
         self.best_epoch = torch.zeros(len(members), dtype=torch.int64)
         self.best_weights = [array.clone() for array in self.weights]
@@ -209,12 +216,20 @@ class Stack:
     def step(self, batch: Tensor, target: Tensor) -> Tensor:
         """One step of every member; their losses before it (members,)."""
         leaves = [rows.detach().requires_grad_() for rows in self.optimizer.views(self.weights)]
+        self.draw_masks(batch)
         losses = self.losses(leaves, batch, target)
         found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
         if any(part is None for part in found):
             raise Unsuited("a weight that its optimiser moves has no gradient")
         self.optimizer.step(self.weights, self.optimizer.gather(found), self.clip)
         return losses.detach()
+
+    def draw_masks(self, batch: Tensor) -> None:
+        """Draw this step's dropout masks, where the first step has shown which layers meet what, in which order."""
+        if self.shapes is None and self.met and len(dict(self.met)) == len(self.met):
+            self.shapes = batch.shape, dict(self.met)
+        self.met.clear()
+        self.masks = masks(self.shapes[1], self.others) if self.shapes and batch.shape == self.shapes[0] else {}
 
     def losses(self, weights: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
         """The loss of every member on a batch that all share (members,)."""
@@ -223,13 +238,14 @@ class Stack:
             return functional_call(self.whole, {**weights, **others}, (x, y))  # type: ignore[no-any-return]
 
         named = {f"module.{name}": rows for name, rows in zip(self.optimizer.names, weights)}
-        others = {f"module.{name}": values for name, values in self.others.items()}
+        others = {f"module.{name}": values for name, values in (*self.others.items(), *self.masks.items())}
         return vmap(one)(named, others)
 
     @torch.no_grad()
     def validation_losses(self) -> Tensor:
         """What `TorchSubmission.validation_loss` gives for each member (members,) float64."""
         self.model.module.eval()
+        self.masks = {}
         end = min(len(self.valid), 16 * self.model.predict_batch)
         rows = max(ROWS_AT_ONCE // len(self.members), 64)
         weights = list(self.optimizer.views(self.weights))
