@@ -62,7 +62,8 @@ class Study:
         guess = first_guess(description)
         self.first = [guess, *({name: params.get(name, guess[name]) for name in guess} for params in first)]
         self.sign = -1.0 if higher_is_better else 1.0
-        self.study = optuna.create_study(direction="minimize")
+        self.storage = optuna.storages.InMemoryStorage()
+        self.study = optuna.create_study(direction="minimize", storage=self.storage)
         self.thinned = False
 
     def ask(self, number: int) -> dict[str, Any]:
@@ -73,9 +74,11 @@ class Study:
             seed=1_000_000 * self.seed + number, multivariate=True, constant_liar=False
         )
         trial = optuna.trial.create_trial(state=TrialState.RUNNING)
-        found = sampler.sample_relative(self.study, trial, self.space)
+        # A study object keeps the trials that it saw when it was first asked: each question needs one of its own.
+        study = optuna.load_study(study_name=self.study.study_name, storage=self.storage)
+        found = sampler.sample_relative(study, trial, self.space)
         return {
-            name: found[name] if name in found else sampler.sample_independent(self.study, trial, name, space)
+            name: found[name] if name in found else sampler.sample_independent(study, trial, name, space)
             for name, space in self.space.items()
         }
 
@@ -100,7 +103,8 @@ class Study:
         order = sorted(range(len(trials)), key=lambda place: standing(trials[place]))
         rest = sorted(order[BEST:])
         kept = sorted(order[:BEST] + rest[:: max(len(rest) // SPREAD, 1)][:SPREAD])
-        self.study = optuna.create_study(direction="minimize")
+        self.storage = optuna.storages.InMemoryStorage()
+        self.study = optuna.create_study(direction="minimize", storage=self.storage)
         self.study.add_trials([trials[place] for place in kept])
         self.thinned = True
 

@@ -150,6 +150,26 @@ def test_the_study_remembers_the_best_however_long_it_gets() -> None:
     assert np.mean([params["a"] for params in asked]) > 0.8, "it asks where the good ones were"
 
 
+def test_a_question_knows_all_that_was_told() -> None:
+    """Also what was told after an earlier question."""
+    study = Study(Description(("k",), {"a": Float(0, 1)}, {}), higher_is_better=True)
+    rng = np.random.default_rng(0)
+    told = iter(range(1000))
+
+    def tell(count: int, around: float) -> None:
+        for _ in range(count):
+            a = float(np.clip(around + 0.02 * rng.normal(), 0, 1))
+            study.tell(Fit("s", "search", next(told), {"a": a}, 0, "complete", a))
+
+    def asked() -> float:
+        return float(np.median([study.ask(500 + number)["a"] for number in range(9)]))
+
+    tell(30, 0.1)
+    assert asked() < 0.4
+    tell(60, 0.9)
+    assert asked() > 0.8
+
+
 def test_history_is_the_best_so_far() -> None:
     fits = [Fit("s", "search", n, {}, 0, "complete" if v else "pruned", v) for n, v in enumerate((None, 0.5, 0.3, 0.7))]
     assert history(fits, 4, True) == [None, 0.5, 0.5, 0.7]
