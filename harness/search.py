@@ -248,10 +248,13 @@ class Search:
         """Whether parts of the training split are tried first: no fit has reported anything, and whole ones take their time."""
         with self.lock:
             whole = [fit.facts for fit in self.fits.values() if fit.status == "complete"]
-        silent = whole and not any(facts["losses"] for facts in whole)
+        silent = whole and not any(facts.get("losses") for facts in whole)
         rows = len(self.bench.scorer.data.train)
         return bool(
-            self.manner.halving and silent and rows >= ENOUGH and max(facts["seconds"] for facts in whole) >= LONG
+            self.manner.halving
+            and silent
+            and rows >= ENOUGH
+            and max(facts.get("seconds", 0.0) for facts in whole) >= LONG
         )
 
     def part(self, ninths: int) -> FitData:
@@ -307,7 +310,7 @@ class Search:
                 bench.data,
                 seed=SEARCH_SEED,
                 device=device,
-                time_limit=bench.time_limit * len(asked),
+                time_limit=bench.time_limit,
             ) as running:
                 fitted, reasons = running.fit_together(on_reports)
                 share([numbers[place] for place in fitted])

@@ -424,6 +424,7 @@ LIARS = {
     "too many reports": "[report({0: 0.5}) for _ in range(11_000)]",
     "an end without a word": "import os; os._exit(0)",
     "an error": "raise KeyError('together')",
+    "silence": "import time; time.sleep(9999)",
     "a signal": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
 }
 LIE = """
@@ -454,7 +455,13 @@ def test_a_stack_that_lies_gains_nothing(lie: str, honest: list[Any], tiny: Path
     text = (tiny / "nearest.py").read_text()
     write(tiny, "liar.py", text + LIE.format(LIARS[lie]))
     tune(
-        str(tiny / "tiny.py"), str(tiny / "liar.py"), trials=3, workers=1, home=tiny / "liar", isolation_tier="process"
+        str(tiny / "tiny.py"),
+        str(tiny / "liar.py"),
+        trials=3,
+        workers=1,
+        home=tiny / "liar",
+        isolation_tier="process",
+        time_limit=6,
     )
     assert [(fit.params["shrink"], fit.status, fit.value) for fit in fits_of(tiny / "liar")] == honest
 

@@ -215,11 +215,11 @@ class Worker:
     def together(
         self, members: Sequence[Mapping[str, Any]], data: FitData, *, seed: int, device: str, time_limit: float
     ) -> Together:
-        """Fork: several configurations that are to be fitted as one, in the time of all of them."""
+        """Fork: several configurations that are to be fitted as one, in the time of all of them; ``time_limit`` is that of one."""
         told = [dict(params) for params in members]
         message = {"op": "fit-together", "members": told, "seed": seed, "device": device, "kind": data.kind}
-        trial = Together(self, message, data.arrays, time_limit=time_limit, scratch=self.on_disk)
-        trial.members = len(told)
+        trial = Together(self, message, data.arrays, time_limit=time_limit * len(told), scratch=self.on_disk)
+        trial.members, trial.each = len(told), time_limit
         return trial
 
     def thaw(self, model: Parcel, *, seed: int, device: str, time_limit: float) -> Trial:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from harness.contract import Array, Kind
 from harness.execution.channel import line, real, whole
@@ -18,6 +20,8 @@ class Together(Trial):
     """One fork with several configurations, known by their places in what it was sent. Any of them may then be asked."""
 
     members: int
+    each: float
+    """Seconds in which a fit alone has to end: nor may a stack be silent for longer, however many it has to fit."""
 
     def fit_together(self, on_reports: OnReports) -> tuple[list[int], dict[int, str]]:
         """Wait for the fits. The places of those that are fitted, and of those that were left alone, with the reason.
@@ -25,12 +29,13 @@ class Together(Trial):
         Raises TrialFailed for all of them: a process that ends takes its members with it.
         """
         self._begin()
-        there = set(range(self.members))
-        while (message := self._receive()).get("event") == "reports":
+        there, last = set(range(self.members)), self.deadline
+        while (message := self._within(last)).get("event") == "reports":
             losses = self._losses(message.get("losses"), there)
             ended = on_reports(losses) & set(losses)
             there -= ended
             self._send({"ended": sorted(ended)})
+        self.deadline = last
         self._expect(message, "fitted")
         apart: dict[int, str] = {}
         for why, places in pairs(message.get("apart")):
@@ -42,6 +47,11 @@ class Together(Trial):
         if not isinstance(claimed, list) or sorted(map(str, claimed)) != sorted(map(str, fitted)):
             raise TrialFailed("invalid", "the process should have said of each member whether it is fitted")
         return fitted, apart
+
+    def _within(self, last: float) -> dict[str, Any]:
+        """The next message, before the time of one fit has passed, and before the ``last`` moment of all."""
+        self.deadline = min(last, time.monotonic() + self.each)
+        return self._receive()
 
     def _losses(self, said: object, there: set[int]) -> dict[int, float]:
         """Reported losses of members that are there; what is none of these costs all of them."""
