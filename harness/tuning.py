@@ -82,8 +82,8 @@ def tune(
     found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
     plan([found], [submission], progress)
     with closing(Store(Path(home), url=store)) as kept:
-        first = best_elsewhere(warm_start, source, settings, kept, progress) if warm_start else []
-        manner = Manner(first, seed, halving)
+        first = best_elsewhere(warm_start, source, settings, kept, progress) if warm_start else ()
+        manner = Manner(tuple(first), seed, halving)
         with closing(Ground(found)) as ground:
             entry = Entry(ground, source, settings, kept, manner)
             progress.begin(found.name, source.name, 1, 1)

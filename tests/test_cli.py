@@ -191,6 +191,7 @@ def test_debug_shows_where(bakeoff: Command) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.long
 def test_new_plugins_pass_their_check(tmp_path: Path, bakeoff: Command) -> None:
     for framework in ("sklearn", "torch", "keras"):
         bakeoff("new", "submission", f"my-{framework}", "--framework", framework)

@@ -44,7 +44,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = ("slow-answer", "deaf")
+"""Cases that wait for a limit as "hang" does, which is tried always."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES])
 def test_a_bad_entry_is_one_row(name: str, tiny: Path) -> None:
     fit, predict, status, words = CASES[name]
     bad = hostile(tiny, "bad", fit, predict or "return np.zeros(len(x), dtype=np.int64)")
@@ -280,6 +284,7 @@ def test_a_message_that_never_ends_is_a_timeout(tiny: Path) -> None:
     assert row["status"] in ("timeout", "failed") and time.monotonic() - started < 60
 
 
+@pytest.mark.long
 def test_descriptors_that_a_child_sends_up_are_not_kept(tiny: Path) -> None:
     send = """
 import socket

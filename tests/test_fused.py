@@ -449,7 +449,9 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [(fit.params["shrink"], fit.status, fit.value) for fit in fits_of(folder / "home")]
 
 
-@pytest.mark.parametrize("lie", LIARS)
+@pytest.mark.parametrize(
+    "lie", [pytest.param(lie, marks=pytest.mark.long if lie == "too many reports" else ()) for lie in LIARS]
+)
 def test_a_stack_that_lies_gains_nothing(lie: str, honest: list[Any], tiny: Path) -> None:
     """Whatever a process says of its members, each is tried alone in the end."""
     text = (tiny / "nearest.py").read_text()

@@ -128,7 +128,9 @@ def test_strangers_need_few_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "least"), [(SKLEARN, 0.95), (KERAS, 0.93), (TORCH, 0.93)], ids=["sklearn", "keras", "torch"]
+    ("code", "least"),
+    [(SKLEARN, 0.95), pytest.param(KERAS, 0.93, marks=pytest.mark.long), (TORCH, 0.93)],
+    ids=["sklearn", "keras", "torch"],
 )
 def test_a_strangers_model_runs_by_path(code: str, least: float, tmp_path: Path, bakeoff: Command) -> None:
     path = write(tmp_path, "mine.py", code)

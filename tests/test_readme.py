@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORD = re.compile(r"[a-z][a-z-]{3,}")
@@ -56,6 +58,7 @@ def execute(folder: Path) -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.long
 def test_the_readme_does_what_it_says(tmp_path: Path) -> None:
     commands = execute(tmp_path)
     assert len(commands) >= 8
