@@ -161,7 +161,7 @@ class Search:
     def all_of_them(self) -> Found:
         self.show()
         number = 0
-        while self.together and number < self.n_trials:
+        while self.together and number < self.n_trials and not self.over():
             block = range(number, min(number + BLOCK, self.n_trials))
             self.block(block)
             number = block.stop
@@ -218,7 +218,7 @@ class Search:
                 if len(losses) >= MOST_REPORTS:
                     return False
                 losses.append(loss)
-                return self.manner.halving and bool(self.rungs.arrive(len(losses), {number: lowest(losses)}))
+                return bool(self.ended_at(len(losses), {number: losses}))
 
         status, value, facts = "complete", None, dict[str, Any]()
 
@@ -244,26 +244,26 @@ class Search:
             facts["parts"] = parts
         self.record(number, params, status, value, losses, time.monotonic() - started, facts)
 
+    def ended_at(self, step: int, reported: Mapping[int, Sequence[float]]) -> set[int]:
+        """The numbers that end at this step with what they have reported. Between rungs nothing is looked at: reports may be many."""
+        if not self.manner.halving or not self.rungs.is_rung(step):
+            return set()
+        return self.rungs.arrive(step, {number: lowest(losses) for number, losses in reported.items()})
+
     def in_parts(self) -> bool:
         """Whether parts of the training split are tried first: no fit has reported anything, and whole ones take their time."""
+        if not self.manner.halving or len(self.bench.scorer.data.train) < ENOUGH:
+            return False
         with self.lock:
             whole = [fit.facts for fit in self.fits.values() if fit.status == "complete"]
         silent = whole and not any(facts.get("losses") for facts in whole)
-        rows = len(self.bench.scorer.data.train)
-        return bool(
-            self.manner.halving
-            and silent
-            and rows >= ENOUGH
-            and max(facts.get("seconds", 0.0) for facts in whole) >= LONG
-        )
+        return bool(silent and max(facts.get("seconds", 0.0) for facts in whole) >= LONG)
 
     def part(self, ninths: int) -> FitData:
         with self.lock:
             if ninths not in self.parts:
                 scorer = self.bench.scorer
-                rows = generator(
-                    "parts", scorer.key
-                )  # the same ones in each, so that a smaller part is part of a larger one
+                rows = generator("parts", scorer.key)  # in each the same: a smaller part is part of a larger one
                 self.parts[ninths] = FitData(part(scorer.data, ninths, rows), scorer.task.kind)
             return self.parts[ninths]
 
@@ -296,8 +296,8 @@ class Search:
                 for place, loss in found.items():
                     losses[numbers[place]].append(loss)
                 steps = {len(losses[number]) for number in here}
-                arrived = {number: lowest(losses[number]) for number in here}
-                ended = self.rungs.arrive(max(steps), arrived) if len(steps) == 1 and self.manner.halving else set()
+                reported = {number: losses[number] for number in here}
+                ended = self.ended_at(max(steps), reported) if len(steps) == 1 else set()
             for number in ended:
                 self.record(
                     number, asked[number], "pruned", None, losses[number], worked[number], {"together": len(here)}
