@@ -19,7 +19,7 @@ from harness.finals import Finals
 from harness.plugins import Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
-from harness.search import Bench, Found, Manner, in_parallel, same, search
+from harness.search import Bench, Found, Manner, Search, in_parallel, same
 from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
 from leaderboard.ranking import interval
@@ -209,7 +209,7 @@ class Entry:
         """The search of this entry; without a space or a budget, the first guess as it is."""
         if not description.space or self.settings.trials == 0:
             return Found(first_guess(description), None, 0, 0, 0, 0.0)
-        return search(bench, description, n_trials=self.settings.trials, timeout=timeout, manner=self.manner)
+        return Search(bench, description, n_trials=self.settings.trials, timeout=timeout, manner=self.manner).run()
 
     def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
         """One fit a seed with these parameters, scored on the hidden test; those on record are not done again."""

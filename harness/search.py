@@ -245,7 +245,7 @@ class Search:
         self.record(number, params, status, value, losses, time.monotonic() - started, facts)
 
     def ended_at(self, step: int, reported: Mapping[int, Sequence[float]]) -> set[int]:
-        """The numbers that end at this step with what they have reported. Between rungs nothing is looked at: reports may be many."""
+        """The numbers that end at this step with what they have reported. Between rungs it costs nothing: reports may be many."""
         if not self.manner.halving or not self.rungs.is_rung(step):
             return set()
         return self.rungs.arrive(step, {number: lowest(losses) for number, losses in reported.items()})
@@ -371,18 +371,6 @@ class Search:
 
     def show(self) -> None:
         self.bench.watcher.trial(len(self.fits), self.n_trials, best_value(self.fits.values(), self.study.sign))
-
-
-def search(
-    bench: Bench,
-    description: Description,
-    *,
-    n_trials: int,
-    timeout: float | None = None,
-    manner: Manner | None = None,
-) -> Found:
-    """Run trials 0..n_trials-1, those on record excepted, and name the best. Raises TrialFailed where none succeeded."""
-    return Search(bench, description, n_trials=n_trials, timeout=timeout, manner=manner).run()
 
 
 def best_value(fits: Any, sign: float) -> float | None:
