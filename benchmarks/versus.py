@@ -19,7 +19,7 @@ from harness.execution import slots
 from harness.frameworks import seeds
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
-"""What every side is run under: small networks are slower on two threads than on one."""
+"""What every side is run under: one thread a process, so that no side is given more."""
 
 
 def machine() -> str:

@@ -66,7 +66,7 @@ def dropped(x: Tensor, drawn: Tensor, share: Tensor | float) -> Tensor:
 class Dropouts(nn.Module):
     """Dropout with a share ``p`` for each member.
 
-    Its masks may be drawn before a step, see `masks`: a hook into a vectorised forward pass costs half a millisecond.
+    Its masks may be drawn before a step, see `masks`: a hook into a vectorised forward pass is hundreds of calls in Python.
     """
 
     def __init__(self, p: float) -> None:
