@@ -3,7 +3,7 @@
 Patches of 2 x 2 pixels where an image is smaller than 16, of 4 x 4 where it is larger; learned positions, layers normalised before
 rather than after, the mean over patches for a class. It knows nothing of neighbourhood and has to learn it.
 
-Test accuracy .971 on digits (15 s a fit), .733 on digits-40 (7.4 s): means of three seeds with the defaults, a fit on one
+Test accuracy .973 on digits (15 s a fit), .733 on digits-40 (7.4 s): means of three seeds with the defaults, a fit on one
 thread of a 2-core x86 CPU.
 """
 

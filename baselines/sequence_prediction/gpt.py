@@ -6,7 +6,7 @@ which a small model learns its n-grams sooner. Training takes pieces of ``block`
 a longer chunk in pieces that overlap by half, so that all tokens but a chunk's first have half a block before them at least.
 How large it is depends on how much text there is, and on whether there is a GPU.
 
-Test nats 1.151 on brackets (12 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
+Test nats 1.148 on brackets (12 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
 Larger data: 1.623 on tiny-shakespeare (210 s a fit, the machine busy), one seed, where nanoGPT's recipe for a CPU is published
 with 1.88. The large size, for a GPU, has not been run.
 """
