@@ -381,11 +381,15 @@ def as_path(reference: str) -> tuple[Path | None, str | None]:
 
 
 def _import(path: Path, name: str = "") -> ModuleType:
-    """A file as a module under a name of its own; helper modules beside it can be imported, but shadow nothing."""
+    """A file as a module under a name of its own; helper modules beside it can be imported, but shadow nothing.
+
+    The name tells the content too: who edits a task in a long session (a notebook) gets the task as it now stands.
+    """
     if not path.is_file():
         raise PluginError(f"there is no file {path}")
     path = path.resolve()
-    name = name or f"bakeoff_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()
+    name = name or f"bakeoff_plugin_{path.stem}_{digest[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     if str(path.parent) not in sys.path:
