@@ -19,8 +19,8 @@ import numpy as np
 from harness import Data, ImageClassification, Split
 from harness.contract import UsageError
 from harness.execution import isolation
+from harness.execution.given import FitData
 from harness.execution.pool import Setting, Worker
-from harness.execution.trial import FitData
 from harness.plugins import bundle, read_submission
 
 SUBMISSION = """
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
     kind = ImageClassification(classes=10)
-    shared = FitData(data(), kind)
+    shared = FitData.of(data(), kind)
     tiers = [isolation.Isolation()]
     for name in isolation.TIERS[:2]:
         try:

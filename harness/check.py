@@ -12,8 +12,9 @@ from harness import audit, plugins
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
 from harness.entry import Progress, load
 from harness.execution import isolation, slots
+from harness.execution.given import FitData
 from harness.execution.pool import Setting, Worker
-from harness.execution.trial import FitData, TrialFailed
+from harness.execution.trial import TrialFailed
 from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import Source
 from harness.scoring import Scorer
@@ -350,7 +351,7 @@ def cut(data: Data) -> Data:
 
 
 def check_kind(findings: Findings, worker: Worker, task: Task, data: Data, params: dict[str, object]) -> None:
-    kind, shared = task.kind, FitData(data, task.kind)
+    kind, shared = task.kind, FitData.of(data, task.kind)
     scorer = Scorer(task, data, "")
     answers: list[Array] = []
 

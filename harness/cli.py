@@ -126,6 +126,11 @@ def build_parser() -> argparse.ArgumentParser:
             "--devices", default="auto", metavar="LIST", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)"
         )
         made.add_argument(
+            "--cluster",
+            metavar="ADDRESS",
+            help="run the trials on a Ray cluster: HOST:PORT, or auto on one of its machines",
+        )
+        made.add_argument(
             "--isolation",
             default="auto",
             choices=("auto", "sandbox", "sandbox-a", "sandbox-b", "process"),
@@ -236,6 +241,7 @@ def run_command(options: argparse.Namespace) -> int:
         devices=options.devices,
         isolation_tier=options.isolation,
         limits=limits(options),
+        cluster=options.cluster,
         home=options.home,
         store=options.store,
         progress=Terminal(),
@@ -283,6 +289,7 @@ def tune_command(options: argparse.Namespace) -> int:
             devices=options.devices,
             isolation_tier=options.isolation,
             limits=limits(options),
+            cluster=options.cluster,
             warm_start=options.warm_start,
             seed=options.seed,
             halving=not options.no_halving,

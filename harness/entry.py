@@ -11,10 +11,13 @@ import numpy as np
 
 from harness.contract import BakeoffError, Data, DataError, Kind, Limits, PluginError, Task
 from harness.execution import watch
+from harness.execution.cluster import Cluster
+from harness.execution.given import FitData
 from harness.execution.isolation import Isolation
 from harness.execution.pool import Crew, Description, Setting
+from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
-from harness.execution.trial import FitData, TrialFailed
+from harness.execution.trial import TrialFailed
 from harness.finals import Finals
 from harness.plugins import Source, bundle
 from harness.provenance import commit, versions
@@ -50,6 +53,8 @@ class Settings:
     slots: Slots
     isolation: Isolation
     limits: Limits = Limits()  # noqa: RUF009, frozen
+    cluster: Cluster | None = None
+    """Where trials run, None being this machine."""
 
 
 class Ground:
@@ -61,7 +66,7 @@ class Ground:
         self.sha256 = self.data.sha256()
         self.scorer = Scorer(task, self.data, self.sha256)
         self.references = {name: float(value) for name, value in task.kind.references(self.data).items()}
-        self.fit_data = FitData(self.data, task.kind)
+        self.fit_data = FitData.of(self.data, task.kind)
 
     def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
         task, kind = self.task, self.task.kind
@@ -146,15 +151,17 @@ class Entry:
             commit=commit(self.source.path.parent),
         )
 
-    def crew(self) -> Crew:
+    def crew(self) -> Crew | RemoteCrew:
         """This submission's processes, the first one started; close them when done."""
         slots = self.settings.slots
         at_once = len(slots.devices)
         limits = self.settings.limits.over(self.task.limits)
+        if self.settings.cluster:
+            return self.settings.cluster.crew(self.bundle, limits)
         share = Limits(memory=watch.default_memory(at_once))
         return Crew(self.bundle, Setting(self.settings.isolation, limits.over(share), slots.threads, at_once))
 
-    def bench(self, crew: Crew, progress: Progress) -> Bench:
+    def bench(self, crew: Crew | RemoteCrew, progress: Progress) -> Bench:
         """What this entry's trials run on. The crew may still be warming up."""
         ground, slots = self.ground, self.settings.slots
         return Bench(
@@ -250,7 +257,7 @@ class Entry:
     def are_held(self, bench: Bench, seeds: Sequence[int]) -> bool:
         """Whether seeds are fitted in one process, and asked when all of them are: where another process costs more than is lost if
         the harness is killed before the first of them is on record, and memory holds them all."""
-        if len(seeds) > MOST_HELD or bench.slots.device != "cpu":
+        if len(seeds) > MOST_HELD or bench.slots.device != "cpu" or not bench.crew.holds:
             return False
         known = [
             fit.facts.get("seconds", 0.0) for fit in self.store.fits(self.study, "search") if fit.status == "complete"

@@ -12,7 +12,9 @@ from harness import datasets, plugins
 from harness.contract import LONGEST, BakeoffError, Limits, Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings
 from harness.execution import cgroups, isolation, slots
+from harness.execution.cluster import Cluster
 from harness.execution.pool import Crew
+from harness.execution.remote import RemoteCrew
 from harness.plugins import Source
 from leaderboard import Result, Store, rank
 
@@ -30,6 +32,7 @@ def run(
     devices: str = "auto",
     isolation_tier: str = "auto",
     limits: Limits = Limits(),  # noqa: B008, frozen
+    cluster: str | None = None,
     home: str | Path = ".bakeoff",
     store: str | None = None,
     progress: Progress | None = None,
@@ -39,21 +42,33 @@ def run(
     ``tasks`` are names, paths or Task objects; ``submissions`` names or paths, none for every baseline that fits the task's
     kind. ``store`` is the URL of a PostgreSQL server that keeps the scores, None for SQLite in ``home``, which keeps pictures and
     sources either way. What is recorded there is not done again. Raises UsageError or PluginError before anything has run where the
-    request is wrong; an entry that fails is a row with its status.
+    request is wrong; an entry that fails is a row with its status. ``cluster`` is the address of a Ray cluster whose machines run
+    the trials.
     """
     progress = progress or Progress()
     if trials < 0 or seeds < 1:
         raise UsageError(f"trials should be at least 0 and seeds at least 1; they are {trials} and {seeds}")
     check_limit(time_limit)
-    settings = Settings(
-        trials, seeds, time_limit, slots.plan(devices, workers), tier(isolation_tier, home, progress), limits
-    )
     asked = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
     found = [task if isinstance(task, Task) else plugins.find_task(task, progress.note).task for task in asked]
     entries = plan(found, submissions, progress)
+    with ExitStack() as held:
+        settings = Settings(
+            trials, seeds, time_limit, *hands(held, devices, workers, isolation_tier, limits, cluster, home, progress)
+        )
+        return evaluate(found, entries, settings, Store(Path(home), url=store), progress)
+
+
+def evaluate(
+    found: Sequence[Task],
+    entries: Sequence[tuple[Task, list[Source]]],
+    settings: Settings,
+    kept: Store,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """The rows of what `plan` has found; the store is closed in the end."""
     ids: dict[str, set[str]] = defaultdict(set)
     unmade: list[Result] = []
-    kept = Store(Path(home), url=store)
     try:
         for task, group in entries:
             try:
@@ -73,6 +88,25 @@ def run(
         return rows + [{"rank": None, "tie_group": None, **result.row()} for result in unmade]
     finally:
         kept.close()
+
+
+def hands(
+    held: ExitStack,
+    devices: str,
+    workers: int | None,
+    isolation_tier: str,
+    limits: Limits,
+    address: str | None,
+    home: str | Path,
+    progress: Progress,
+) -> tuple[slots.Slots, isolation.Isolation, Limits, Cluster | None]:
+    """Who does the work, as `Settings` has it: slots and their tier, here or on a cluster, whose connection ``held`` keeps."""
+    if address is None:
+        return slots.plan(devices, workers), tier(isolation_tier, home, progress), limits, None
+    cluster = held.enter_context(
+        Cluster(address, workers=workers, devices=devices, tier=isolation_tier, note=progress.note)
+    )
+    return cluster.slots, cluster.isolation, limits, cluster
 
 
 def tier(wanted: str, home: str | Path, progress: Progress) -> isolation.Isolation:
@@ -128,7 +162,7 @@ def evaluate_task(
         waiting = [Entry(ground, source, settings, store) for source in sources]
         unknown = [entry for entry in waiting if entry.known is None]
         with ExitStack() as started:
-            crews: list[Crew] = []
+            crews: list[Crew | RemoteCrew] = []
             for place, entry in enumerate(waiting, start=1):
                 progress.begin(task.name, entry.source.name, place, len(waiting))
                 if entry.known is None:

@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from harness.contract import Array, Kind, Task
-from harness.execution.memory import Parcel
-from harness.execution.trial import FitData, Fitted, Trial, TrialFailed
+from harness.execution.given import FitData
+from harness.execution.remote import RemoteTrial
+from harness.execution.trial import Fitted, Trial, TrialFailed
 from harness.kinds import pictures
 from harness.scoring import Scorer
 from harness.search import Bench
@@ -54,12 +55,13 @@ class Owner(Protocol):
 class Fitting:
     """A seed that has been fitted: its trial, or its model where that has been pickled, and the answers so far."""
 
-    trial: Trial
+    trial: Trial | RemoteTrial
     fitted: Fitted
     valid: float
     curve: list[float | None]
     """The losses that it reported, the first `CURVE` of them."""
-    model: Parcel | None = None
+    model: Any = None
+    """What `freeze` gave, for `thaw` of the same crew."""
     answers: list[tuple[Array, float]] = field(default_factory=list)
 
 
@@ -89,13 +91,13 @@ class Finals:
         questions, read = self.scorer.questions(test, self.entry.sha256)
         with ExitStack() as held:
             # Arrays in files that no other process was given: a file that two hold tells one what the other did with it.
-            data = held.enter_context(closing(FitData(self.scorer.data, kind)))
-            worker = held.enter_context(self.bench.crew.fresh())
+            data = held.enter_context(closing(FitData(self.bench.data.given)))
+            worker = self.bench.crew.fresh()
+            held.callback(worker.close)
 
             def fit(seed: int, device: str) -> None:
-                trial = held.enter_context(
-                    worker.trial(self.params, data, snapshots=seed == 0, **self.options(seed, device))
-                )
+                trial = worker.trial(self.params, data, snapshots=seed == 0, **self.options(seed, device))
+                held.enter_context(trial)
                 curve: list[float | None] = []
                 fitted = trial.fit(partial(note, curve))
                 valid = self.scorer.valid(self.scorer.ask(trial, self.scorer.data.valid, self.entry.sha256)[0])
@@ -130,7 +132,6 @@ class Finals:
 
             def ask(seed: int, device: str) -> None:
                 fitting = self.fittings[seed]
-                assert fitting.model is not None
                 with worker.thaw(fitting.model, **self.options(seed, device)) as again:
                     again.thaw()
                     fitting.answers.append(again.predict(question, kind))

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from harness.execution.given import FitData
 from harness.execution.pool import Crew, Description
+from harness.execution.remote import RemoteCrew, RemoteTrial
 from harness.execution.slots import Slots
 from harness.execution.together import Member
-from harness.execution.trial import FitData, Trial, TrialFailed, TrialPruned
+from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
 from harness.parts import ENOUGH, part
 from harness.rungs import FACTOR, Rungs, lowest
 from harness.scoring import Scorer, generator
@@ -34,6 +36,9 @@ GIVE_UP_AFTER = 3
 MOST_REPORTS = 10_000
 """Reports of one trial that are looked at and recorded."""
 
+MOST_LOST = 3
+"""Slots that a job may lose: perhaps it is the job that ends them."""
+
 LONG = 1.0
 """Seconds of a fit from which a part of the training split is tried before the whole."""
 
@@ -46,6 +51,7 @@ class Watcher(Protocol):
 
     def trial(self, done: int, wanted: int, best: float | None) -> None: ...
     def seed(self, done: int, wanted: int) -> None: ...
+    def note(self, message: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Bench:
     Fits that failed in an earlier ``attempt`` are done again.
     """
 
-    crew: Crew
+    crew: Crew | RemoteCrew
     data: FitData
     scorer: Scorer
     store: Store
@@ -96,17 +102,22 @@ J = TypeVar("J")
 
 
 def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) -> None:
-    """Run jobs, as many at once as there are slots, each with its device. Any error ends the crew and comes out here."""
-    free: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for device in bench.slots.devices:
-        free.put(device)
+    """Run jobs, as many at once as there are slots, each with its device. Any error ends the crew and comes out here.
+
+    A job whose slot is lost is run again on another. Raises TrialFailed for one that has lost `MOST_LOST` of them.
+    """
 
     def one(job: J) -> None:
-        device = free.get()
-        try:
-            run(job, device)
-        finally:
-            free.put(device)
+        for left in reversed(range(MOST_LOST)):
+            device = bench.slots.take()
+            try:
+                return run(job, device)
+            except SlotLost as error:
+                bench.watcher.note(f"{error}; what ran on it is run again")
+                if not left:
+                    raise TrialFailed("failed", f"{error}, the {MOST_LOST}th that it ran on") from error
+            finally:
+                bench.slots.give(device)
 
     with ThreadPoolExecutor(len(bench.slots.devices)) as threads:
         futures = [threads.submit(one, job) for job in jobs]
@@ -149,6 +160,8 @@ class Search:
                 for ninths, loss in fit.facts.get("parts", {}).items():
                     self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
         self.told: set[int] = set()
+        self.lost: Counter[object] = Counter()
+        """How many slots a trial, or a chunk of them, has lost."""
 
     def run(self) -> Found:
         """Run them, and name the best. Raises TrialFailed where none succeeded."""
@@ -178,7 +191,15 @@ class Search:
         waiting = sorted(asked)
 
         def together(chunk: Sequence[int], device: str) -> None:
-            found = self.as_one({number: asked[number] for number in chunk}, device)
+            # Run again after its slot was lost, it has members on record.
+            left = {number: asked[number] for number in chunk if number not in self.fits}
+            try:
+                found = self.as_one(left, device) if left else {}
+            except SlotLost as error:
+                self.lost[tuple(chunk)] += 1
+                if self.lost[tuple(chunk)] < MOST_LOST:
+                    raise
+                found = dict.fromkeys(left, str(error))
             with self.lock:
                 apart.update(found)
 
@@ -240,6 +261,11 @@ class Search:
             status = "pruned"
         except TrialFailed as error:
             status, facts = error.status, {"error": str(error)}
+        except SlotLost as error:
+            self.lost[number] += 1
+            if self.lost[number] < MOST_LOST:
+                raise
+            status, facts = "failed", {"error": f"{error}, the {MOST_LOST}th that it ran on"}
         if parts:
             facts["parts"] = parts
         self.record(number, params, status, value, losses, time.monotonic() - started, facts)
@@ -264,7 +290,7 @@ class Search:
             if ninths not in self.parts:
                 scorer = self.bench.scorer
                 rows = generator("parts", scorer.key)  # in each the same: a smaller part is part of a larger one
-                self.parts[ninths] = FitData(part(scorer.data, ninths, rows), scorer.task.kind)
+                self.parts[ninths] = FitData.of(part(scorer.data, ninths, rows), scorer.task.kind)
             return self.parts[ninths]
 
     def as_one(self, asked: Mapping[int, Mapping[str, Any]], device: str) -> dict[int, str]:
@@ -332,7 +358,7 @@ class Search:
             return dict.fromkeys(left, str(error))
         return {numbers[place]: why for place, why in reasons.items()}
 
-    def score(self, running: Trial | Member, number: int) -> float:
+    def score(self, running: Trial | RemoteTrial | Member, number: int) -> float:
         scorer = self.bench.scorer
         return scorer.valid(scorer.ask(running, scorer.data.valid, f"search {number}")[0])
 

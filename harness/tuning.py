@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness import plugins
 from harness.contract import Distribution, Limits, PluginError, Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings
-from harness.evaluate import check_limit, plan, tier
-from harness.execution import slots
+from harness.evaluate import check_limit, hands, plan
 from harness.execution.pool import Description
 from harness.plugins import Source
 from harness.search import Found, Manner
@@ -55,6 +54,7 @@ def tune(
     devices: str = "auto",
     isolation_tier: str = "auto",
     limits: Limits = Limits(),  # noqa: B008, frozen
+    cluster: str | None = None,
     warm_start: str | None = None,
     seed: int = 0,
     halving: bool = True,
@@ -67,7 +67,7 @@ def tune(
 
     ``warm_start`` names another task: the best of what the same submission tried there is tried first. ``seed`` is the sampler's;
     without ``halving`` no trial is ended early. Each of these makes another search. ``export`` is a file or the address of an
-    Optuna storage, which the trials are written to as well.
+    Optuna storage, which the trials are written to as well; ``cluster`` that of a Ray cluster whose machines run them.
     """
     progress = progress or Progress()
     if trials < 1:
@@ -76,12 +76,13 @@ def tune(
         raise UsageError(f"seed should be 0 to 999; it is {seed}")
     check_limit(time_limit)
     check_limit(timeout)
-    settings = Settings(
-        trials, 1, time_limit, slots.plan(devices, workers), tier(isolation_tier, home, progress), limits
-    )
     found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
     plan([found], [submission], progress)
-    with closing(Store(Path(home), url=store)) as kept:
+    with ExitStack() as held:
+        settings = Settings(
+            trials, 1, time_limit, *hands(held, devices, workers, isolation_tier, limits, cluster, home, progress)
+        )
+        kept = held.enter_context(closing(Store(Path(home), url=store)))
         first = best_elsewhere(warm_start, source, settings, kept, progress) if warm_start else ()
         manner = Manner(tuple(first), seed, halving)
         with closing(Ground(found)) as ground:

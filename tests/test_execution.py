@@ -16,8 +16,9 @@ import harness
 from harness import plugins
 from harness.contract import PluginError
 from harness.execution import isolation
+from harness.execution.given import FitData
 from harness.execution.pool import Setting, Worker
-from harness.execution.trial import FitData, TrialFailed
+from harness.execution.trial import TrialFailed
 from harness.plugins import read_tasks
 
 CASES = {
@@ -139,7 +140,7 @@ def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
         str(hostile(tiny, "scribbler", "assert train.x.max() > 0\ntrain.x[:] = 0\nvalid.y[:] = 0"))
     )
     task = read_tasks(tiny / "tiny.py")[0].task
-    data = FitData(task.load(), task.kind)
+    data = FitData.of(task.load(), task.kind)
     with Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker:
         worker.ready()
         for _ in range(2):
@@ -156,7 +157,7 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
     source = plugins.find_submission(str(tiny / "nearest.py"))
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
-    data = FitData(loaded, task.kind)
+    data = FitData.of(loaded, task.kind)
     with Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker:
         description = worker.ready()
         assert description.kinds == ("image-classification",) and description.defaults == {"shrink": 0.0}
@@ -190,7 +191,7 @@ def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Pat
 def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
     source = plugins.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
     task = read_tasks(tiny / "tiny.py")[0].task
-    data = FitData(task.load(), task.kind)
+    data = FitData.of(task.load(), task.kind)
     worker = Worker(plugins.bundle(source), Setting(isolation.choose("auto")))
     worker.ready()
     trial = worker.trial({}, data, seed=0, device="cpu", time_limit=100)

@@ -23,9 +23,9 @@ import harness
 from harness import Limits, plugins
 from harness.contract import UsageError
 from harness.execution import cgroups, holes, isolation, pool
+from harness.execution.given import FitData
 from harness.execution.isolation import Isolation
 from harness.execution.pool import Setting, Worker
-from harness.execution.trial import FitData
 from harness.plugins import read_tasks
 
 OPEN_TO_ALL = (
@@ -147,7 +147,7 @@ def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path)
     assert {answers[hole] for hole in holes.MUST_BE_CLOSED[candidate.name]} == {holes.CLOSED}
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
-    data = FitData(loaded, task.kind)
+    data = FitData.of(loaded, task.kind)
     source = plugins.find_submission(str(tiny / "nearest.py"))
     with Worker(plugins.bundle(source), Setting(candidate)) as worker:
         worker.ready()

@@ -27,11 +27,12 @@ from optuna.distributions import json_to_distribution
 from harness.contract import Distribution, Limits, PluginError
 from harness.execution import cgroups, isolation, watch
 from harness.execution.channel import SMALL, Channel, ChannelClosed, line, whole
+from harness.execution.given import FitData
 from harness.execution.isolation import INSIDE, Isolation, Room
 from harness.execution.memory import Parcel
 from harness.execution.processes import kill, processes_of_user, tree
 from harness.execution.together import Together
-from harness.execution.trial import EXIT_LIMIT, FitData, Log, Trial, TrialFailed, exit_reason
+from harness.execution.trial import EXIT_LIMIT, Log, Trial, TrialFailed, exit_reason
 from harness.execution.watch import Excess
 from harness.plugins import Bundle
 
@@ -306,6 +307,9 @@ class Worker:
 
 class Crew:
     """The processes of one submission. The first searches; `fresh` ones have seen nothing but what they will be given."""
+
+    holds = True
+    """Whether fitted models may wait in it for each other: its machine is not lost without this process."""
 
     def __init__(self, bundle: Bundle, setting: Setting) -> None:
         self.bundle, self.setting = bundle, setting

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 from harness.contract import UsageError
@@ -51,10 +52,23 @@ def torch_has_cuda() -> bool:
 
 @dataclass(frozen=True)
 class Slots:
-    """One device name for each trial that may run at once, and the threads that each may use."""
+    """One device name for each trial that may run at once, and the threads that each may use. Thread-safe."""
 
     devices: tuple[str, ...]
     threads: int
+    free: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for device in self.devices:
+            self.free.put(device)
+
+    def take(self) -> str:
+        """The device of a slot that nothing runs on; waits for one."""
+        return self.free.get()
+
+    def give(self, device: str) -> None:
+        """Give a slot back."""
+        self.free.put(device)
 
     @property
     def device(self) -> str:

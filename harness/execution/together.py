@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from harness.contract import Array, Kind
 from harness.execution.channel import line, real, whole
-from harness.execution.trial import Trial, TrialFailed
+from harness.execution.trial import Trial, TrialFailed, drive
 
 OnReports = Callable[[Mapping[int, float]], set[int]]
 """Takes losses by place, NaN for what is no number; returns the places that are to end."""
@@ -28,11 +28,15 @@ class Together(Trial):
 
         Raises TrialFailed for all of them: a process that ends takes its members with it.
         """
+        return drive(self.fitting_together(), on_reports)
+
+    def fitting_together(self) -> Generator[dict[int, float], set[int], tuple[list[int], dict[int, str]]]:
+        """The fits, report by report: yields losses by place, and is sent the places that are to end."""
         self._begin()
         there, last = set(range(self.members)), self.deadline
         while (message := self._within(last)).get("event") == "reports":
             losses = self._losses(message.get("losses"), there)
-            ended = on_reports(losses) & set(losses)
+            ended = (yield losses) & set(losses)
             there -= ended
             self._send({"ended": sorted(ended)})
         self.deadline = last
@@ -73,11 +77,17 @@ def pairs(said: object) -> list[tuple[object, list[object]]]:
     return [(first, second) for first, second in said]
 
 
+class Fitted(Protocol):
+    """A `Together`, wherever it is."""
+
+    def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]: ...
+
+
 @dataclass(frozen=True)
 class Member:
-    """One configuration of a `Together`, to be asked like a trial of its own."""
+    """One configuration of several that were fitted as one, to be asked like a trial of its own."""
 
-    trial: Together
+    trial: Fitted
     place: int
 
     def predict(self, x: Array, kind: Kind) -> tuple[Array, float]:

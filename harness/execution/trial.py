@@ -13,18 +13,19 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import psutil
 
-from harness.contract import Array, Data, InvalidPrediction, Kind, Limits
+from harness.contract import Array, Form, InvalidPrediction, Kind, Limits
 from harness.execution import cgroups
 from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
+from harness.execution.given import FitData
 from harness.execution.memory import Parcel, Shared
 from harness.execution.processes import kill_tree
 from harness.execution.watch import Excess, Watch, advice, excess_of, size, too_loud
@@ -49,6 +50,28 @@ class TrialPruned(Exception):
     """A trial that the search ended."""
 
 
+class SlotLost(Exception):
+    """The machine that a job ran on is gone, and nothing is known of the job: it has to be run again, elsewhere."""
+
+
+R = TypeVar("R")
+A = TypeVar("A")
+F = TypeVar("F")
+
+
+def drive(steps: Generator[R, A, F], answer: Callable[[R], A]) -> F:
+    """Answer each of the steps, and return what they come to."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(answer(step))
+    except StopIteration as end:
+        found: F = end.value
+        return found
+    finally:
+        steps.close()
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a fit cost and left. ``snapshots`` are sheets of pictures from training, oldest first."""
@@ -65,25 +88,6 @@ class Usage:
 
     peak_memory: int
     cpu_seconds: float
-
-
-class FitData:
-    """What every trial of a task is given: train and valid in shared memory, and the kind's fields. Close it when done."""
-
-    def __init__(self, data: Data, kind: Kind) -> None:
-        self.kind = {"name": kind.name, **kind.settings()}
-        self.arrays = {
-            f"{part}.{axis}": Shared.of(array)
-            for part, split in (("train", data.train), ("valid", data.valid))
-            for axis, array in (("x", split.x), ("y", split.labels))
-        }
-        if data.train.unlabelled is not None:
-            self.arrays["train.unlabelled"] = Shared.of(data.train.unlabelled)
-        self.snapshots = kind.snapshots()
-
-    def close(self) -> None:
-        for shared in self.arrays.values():
-            shared.close()
 
 
 class Log:
@@ -180,10 +184,14 @@ class Trial:
 
     def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> Fitted:
         """Wait for the fit. ``on_report(loss)`` may answer True to end the trial: TrialPruned. Raises TrialFailed."""
+        return drive(self.fitting(), on_report)
+
+    def fitting(self) -> Generator[float, bool, Fitted]:
+        """The fit, report by report: yields each loss, NaN for what is no number, and is sent whether to end."""
         self._begin()
         while (message := self._receive()).get("event") == "report":
             loss = real(message.get("loss"))
-            prune = on_report(float("nan") if loss is None else loss)
+            prune = yield float("nan") if loss is None else loss
             self._send({"prune": prune})
             if prune:
                 raise TrialPruned
@@ -201,7 +209,10 @@ class Trial:
 
     def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
         """The answer to ``x``, verified, and the seconds it took, of one ``member`` where there are several. Raises TrialFailed."""
-        forms = kind.forms(x)
+        return verified(kind, x, *self.answer(x, kind.forms(x), member))
+
+    def answer(self, x: Array, forms: Sequence[Form], member: int = 0) -> tuple[Array, float]:
+        """An answer in one of these forms, which nobody has looked at yet, and its seconds. Raises TrialFailed."""
         if self.time_left is not None:
             self.deadline, self.time_left = time.monotonic() + self.time_left, None
         with Shared.of(x) as question, Shared.blank(forms) as answer:
@@ -224,12 +235,7 @@ class Trial:
                 raise TrialFailed(
                     "invalid", f"the answer's form should be one of {', '.join(form.name for form in forms)}"
                 )
-            copy = answer.read(chosen[0])
-        try:
-            kind.verify(copy, x)
-        except InvalidPrediction as error:
-            raise TrialFailed("invalid", str(error)) from error
-        return copy, seconds
+            return answer.read(chosen[0]), seconds
 
     def freeze(self) -> Parcel:
         """The fitted model as bytes that nobody can change any more, for `Worker.thaw`. Raises TrialFailed; close it when done."""
@@ -394,6 +400,15 @@ class Trial:
                 "killed by the system, most likely because memory ran out; use a smaller model or batch",
             )
         raise TrialFailed("failed", f"its process ended before it answered ({exit_reason(code)})")
+
+
+def verified(kind: Kind, x: Array, answer: Array, seconds: float) -> tuple[Array, float]:
+    """An answer to ``x`` that its kind lets pass, with its seconds. Raises TrialFailed."""
+    try:
+        kind.verify(answer, x)
+    except InvalidPrediction as error:
+        raise TrialFailed("invalid", str(error)) from error
+    return answer, seconds
 
 
 def exit_reason(code: int | None) -> str:

@@ -1,0 +1,309 @@
+"""Crews, workers and trials that stand for those of a `Station` on another machine, and are used as those here are.
+
+What comes back is verified here: the machine over there only watches over the sandbox.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from harness.contract import Array, BakeoffError, Kind, PluginError
+from harness.execution.given import FitData, Given
+from harness.execution.pool import WARM_LIMIT, Description, Setting
+from harness.execution.station import Facts, Reply
+from harness.execution.together import OnReports
+from harness.execution.trial import Fitted, SlotLost, TrialFailed, TrialPruned, Usage, drive, verified
+from harness.plugins import Bundle
+
+PATIENCE = 300.0
+"""Seconds for which a cluster may have no slot for us at all."""
+GRACE = 60.0
+"""Seconds beyond its own limits after which a machine that does not answer is taken for lost."""
+
+
+class Place:
+    """A slot on some machine of the cluster. It may be lost at any time: then each call raises SlotLost."""
+
+    def __init__(self, name: str, ray: Any, actor: Any) -> None:
+        self.name, self.ray, self.actor = name, ray, actor
+        self.facts: Facts | None = None
+        self.lost = False
+
+    def call(self, method: str, *given: Any, wait: float | None = GRACE) -> Any:
+        """What a station answers. Raises TrialFailed, TrialPruned and PluginError as said there, and SlotLost."""
+        errors = self.ray.exceptions
+        try:
+            if self.lost:
+                raise SlotLost(self.said())
+            reply = self.ray.get(getattr(self.actor, method).remote(*given), timeout=wait)
+        except errors.RayTaskError:
+            raise  # our own fault there, not the machine's
+        except errors.RayError as error:
+            self.lost = True
+            with suppress(Exception):
+                self.ray.kill(self.actor)  # one that hangs is not to come back and answer
+            raise SlotLost(self.said()) from error
+        if not isinstance(reply, Reply) or reply.error is None:
+            return reply.value if isinstance(reply, Reply) else reply
+        if reply.status == "pruned":
+            raise TrialPruned
+        raise TrialFailed(reply.status, reply.error) if reply.status else PluginError(reply.error)
+
+    def said(self) -> str:
+        return f"a slot on {self.facts.node} is lost" if self.facts else "a slot of the cluster is lost"
+
+
+class Places(Protocol):
+    """What a crew needs of its cluster."""
+
+    address: str
+
+    def there(self) -> list[Place]: ...
+    def place(self, name: str) -> Place: ...
+    def reference(self, given: Given) -> Any: ...
+
+
+class RemoteCrew:
+    """What `Crew` is, on all slots of a cluster."""
+
+    holds = False
+
+    def __init__(self, cluster: Places, bundle: Bundle, setting: Setting) -> None:
+        self.cluster, self.bundle, self.setting = cluster, bundle, setting
+        self.lock = threading.Lock()
+        self.closed = False
+        self.texts: list[str] = []
+        self.spare: dict[Place, int] = {}
+        self.workers: list[RemoteWorker] = []
+        self.first = self.fresh()
+        self.expect(len(cluster.there()))
+
+    def ready(self) -> Description:
+        """Wait for a first process. Raises PluginError."""
+        began = time.monotonic()
+        while time.monotonic() - began < PATIENCE:
+            for place in self.cluster.there():
+                with suppress(SlotLost):
+                    return self.first.at(place)[1]
+            time.sleep(0.2)
+        raise BakeoffError(f"the cluster at {self.cluster.address} has no slot left")
+
+    def expect(self, count: int) -> None:
+        """So many processes will be asked for: one is started ahead on each slot, as far as that goes."""
+        for place in self.cluster.there()[:count]:
+            if place not in self.spare:
+                with suppress(SlotLost, PluginError, TrialFailed):
+                    self.spare[place] = place.call("open", self.bundle, self.setting.limits)
+
+    def fresh(self) -> RemoteWorker:
+        """Processes that no hidden input has reached, one on each slot that it is used on; close it after one use."""
+        with self.lock:
+            self.workers.append(RemoteWorker(self))
+            return self.workers[-1]
+
+    def open(self, place: Place) -> tuple[int, Description]:
+        """A process on a slot, ready. Raises PluginError and SlotLost."""
+        number = self.spare.pop(place, None)
+        if number is None:
+            number = place.call("open", self.bundle, self.setting.limits)
+        try:
+            return number, place.call("ready", number, wait=WARM_LIMIT + GRACE)
+        except (PluginError, TrialFailed):
+            self.shut(place, number)
+            raise
+
+    def shut(self, place: Place, number: int) -> None:
+        with suppress(SlotLost):
+            self.texts.append(place.call("close", number))
+
+    def close(self) -> None:
+        with self.lock:
+            self.closed = True
+        for worker in self.workers:
+            worker.close()
+        while self.spare:
+            self.shut(*self.spare.popitem())
+
+    @property
+    def printed(self) -> str:
+        """The end of what its processes printed."""
+        return "".join([*self.texts, *(worker.printed for worker in self.workers)])[-(1 << 16) :]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class RemoteWorker:
+    """What `Worker` is: one process on each slot that it has been used on."""
+
+    def __init__(self, crew: RemoteCrew) -> None:
+        self.crew = crew
+        self.lock = threading.Lock()
+        self.opened: dict[Place, tuple[int, Description]] = {}
+
+    def at(self, place: Place) -> tuple[int, Description]:
+        """The process on a slot and what it says of itself. Raises PluginError and SlotLost."""
+        with self.lock:
+            if place in self.opened:
+                return self.opened[place]
+        opened = self.crew.open(place)
+        with self.lock:
+            known = self.opened.setdefault(place, opened)
+        if known is not opened:
+            self.crew.shut(place, opened[0])
+        if self.crew.closed:
+            self.close()
+        return known
+
+    def trial(
+        self,
+        params: Mapping[str, Any],
+        data: FitData,
+        *,
+        seed: int,
+        device: str,
+        time_limit: float,
+        snapshots: bool = False,
+    ) -> RemoteTrial:
+        """A trial on the slot called ``device``."""
+        options = {"seed": seed, "time_limit": time_limit, "snapshots": snapshots}
+        return RemoteTrial(*self._fit(dict(params), data, device, options), time_limit)
+
+    def together(
+        self, members: Sequence[Mapping[str, Any]], data: FitData, *, seed: int, device: str, time_limit: float
+    ) -> RemoteTogether:
+        told = [dict(params) for params in members]
+        options = {"seed": seed, "time_limit": time_limit}
+        return RemoteTogether(*self._fit(told, data, device, options), time_limit * len(told))
+
+    def _fit(self, params: Any, data: FitData, device: str, options: Mapping[str, Any]) -> tuple[Place, int]:
+        place = self.crew.cluster.place(device)
+        worker, _ = self.at(place)
+        reference = self.crew.cluster.reference(data.given)
+        return place, place.call("fit", worker, params, data.key, reference, on(place, options))
+
+    def thaw(self, model: RemoteModel, *, seed: int, device: str, time_limit: float) -> RemoteTrial:
+        """A trial that has taken up a frozen model, on the slot where that was frozen."""
+        worker, _ = self.at(model.place)
+        options = on(model.place, {"seed": seed, "time_limit": time_limit})
+        number = model.place.call("thaw", worker, model.number, options, wait=time_limit + GRACE)
+        return RemoteTrial(model.place, number, time_limit)
+
+    @property
+    def printed(self) -> str:
+        said = []
+        for place, (number, _) in list(self.opened.items()):
+            with suppress(SlotLost):
+                said.append(place.call("printed", number))
+        return "".join(said)
+
+    def close(self) -> None:
+        with self.lock:
+            opened, self.opened = self.opened, {}
+        for place, (number, _) in opened.items():
+            self.crew.shut(place, number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def on(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
+    assert place.facts is not None
+    return {**options, "device": place.facts.device}
+
+
+class RemoteTrial:
+    """What `Trial` is, on another machine."""
+
+    def __init__(self, place: Place, number: int, time_limit: float) -> None:
+        self.place, self.number, self.patience = place, number, time_limit + GRACE
+        self.usage = Usage(0, 0.0)
+        self.closed = False
+
+    def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> Fitted:
+        """As `Trial.fit`; raises SlotLost too, as all calls here do."""
+        fitted: Fitted = drive(self._steps(), on_report)
+        return fitted
+
+    def _steps(self) -> Any:
+        answer = None
+        while True:
+            done, said = self.place.call("advance", self.number, answer, wait=self.patience)
+            if done:
+                return said
+            answer = yield said
+
+    def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
+        answer, seconds = self.place.call("answer", self.number, x, kind.forms(x), member, wait=self.patience)
+        return verified(kind, x, answer, seconds)
+
+    def freeze(self) -> RemoteModel:
+        return RemoteModel(self.place, self.place.call("freeze", self.number, wait=self.patience))
+
+    def thaw(self) -> None:
+        """It has been taken up already."""
+
+    def wait(self) -> None:
+        self.place.call("wait", self.number)
+
+    @property
+    def alive(self) -> bool:
+        return not self.closed and not self.place.lost
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            with suppress(SlotLost):
+                self.usage = self.place.call("end", self.number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and kind is not TrialPruned:
+            with suppress(SlotLost):
+                self.place.call("kill", self.number)
+        self.close()
+
+
+class RemoteTogether(RemoteTrial):
+    """What `Together` is, on another machine."""
+
+    def fit_together(self, on_reports: OnReports) -> tuple[list[int], dict[int, str]]:
+        found: tuple[list[int], dict[int, str]] = drive(self._steps(), on_reports)
+        return found
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A frozen model, which stays on the machine where it was fitted."""
+
+    place: Place
+    number: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(SlotLost):
+            self.place.call("drop", self.number)

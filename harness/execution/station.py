@@ -1,0 +1,227 @@
+"""A slot on a machine of a cluster: the parent's side of a submission's processes, told from afar what to run.
+
+A `Station` stands where the sandbox is. It is handed code, data and questions, never a hidden label, and hands back losses and raw
+answers. Nothing here knows how calls travel. What a submission does wrong comes back as a value, not as an exception, because
+exceptions lose their meaning on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import platform
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness import datasets
+from harness.contract import Array, Form, Limits, PluginError, UsageError
+from harness.execution import cgroups, isolation, slots, watch
+from harness.execution.given import FitData, Given
+from harness.execution.isolation import Isolation
+from harness.execution.memory import Parcel
+from harness.execution.pool import Setting, Worker
+from harness.execution.together import Together
+from harness.execution.trial import Trial, TrialFailed, TrialPruned, Usage
+from harness.plugins import Bundle
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a call: ``value``; or an ``error`` with its ``status``, "" where the plug-in or the request is wrong."""
+
+    value: Any = None
+    error: str | None = None
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a station says of itself: its machine, the hash of its Bakeoff, its device, and its tier with what the probe found."""
+
+    node: str
+    bakeoff: str
+    device: str
+    isolation: Isolation
+
+
+@dataclass
+class Held:
+    """A worker with the data that it was handed: files that no other worker's trials see."""
+
+    worker: Worker
+    data: dict[int, FitData] = field(default_factory=dict)
+
+
+@dataclass
+class Running:
+    """A trial, and the fit that it is in the midst of."""
+
+    trial: Trial
+    steps: Generator[Any, Any, Any]
+    begun: bool = False
+
+
+@cache
+def own_hash() -> str:
+    """Of the source of the package: both ends have to run the same."""
+    found = hashlib.sha256()
+    place = Path(__file__).parent.parent
+    for path in sorted(place.rglob("*.py")):
+        if "shipped" not in path.relative_to(place).parts:
+            found.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def replied(call: Callable[[], Any]) -> Reply:
+    try:
+        return Reply(call())
+    except TrialPruned:
+        return Reply(error="ended by the search", status="pruned")
+    except TrialFailed as error:
+        return Reply(error=str(error), status=error.status)
+    except (PluginError, UsageError) as error:
+        return Reply(error=str(error))
+
+
+class Station:
+    """One slot. Methods may be called from several threads; things that live here are named by numbers."""
+
+    def __init__(self, threads: int, neighbours: int) -> None:
+        """``neighbours`` is how many slots of so many ``threads`` its machine may have."""
+        self.threads, self.neighbours = threads, neighbours
+        self.numbers = itertools.count(1)
+        self.lock = threading.Lock()
+        self.workers: dict[int, Held] = {}
+        self.trials: dict[int, Running] = {}
+        self.models: dict[int, Parcel] = {}
+        self.isolation: Isolation | None = None
+
+    def facts(self, tier: str) -> Reply:
+        """Choose a tier, as `isolation.choose` does, and say what this is. Nothing is started before."""
+
+        def look() -> Facts:
+            isolation.sweep()
+            cgroups.sweep()
+            self.isolation = isolation.choose(tier, hidden=datasets.folders())
+            device = "cuda:0" if slots.gpus() and slots.torch_has_cuda() else "cpu"
+            return Facts(platform.node(), own_hash(), device, self.isolation)
+
+        return replied(look)
+
+    def open(self, bundle: Bundle, limits: Limits) -> Reply:
+        """Start a worker, and do not wait for it."""
+
+        def start() -> int:
+            assert self.isolation is not None
+            if bundle.package and not bundle.package.exists():
+                raise PluginError(f"the package of {bundle.name} is not at {bundle.package} on {platform.node()}")
+            share = Limits(memory=watch.default_memory(self.neighbours))
+            return self._keep(
+                self.workers, Held(Worker(bundle, Setting(self.isolation, limits.over(share), self.threads)))
+            )
+
+        return replied(start)
+
+    def ready(self, worker: int) -> Reply:
+        return replied(self.workers[worker].worker.ready)
+
+    def fit(
+        self,
+        worker: int,
+        params: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        key: int,
+        given: Given,
+        options: Mapping[str, Any],
+    ) -> Reply:
+        """Fork a trial, one of several configurations where ``params`` is a sequence; `advance` it. ``key`` names the data."""
+
+        def begin() -> int:
+            held = self.workers[worker]
+            if key not in held.data:
+                held.data[key] = FitData(given)
+            data = held.data[key]
+            if isinstance(params, Mapping):
+                trial = held.worker.trial(params, data, **options)
+                return self._keep(self.trials, Running(trial, trial.fitting()))
+            together: Together = held.worker.together(params, data, **options)
+            return self._keep(self.trials, Running(together, together.fitting_together()))
+
+        return replied(begin)
+
+    def advance(self, trial: int, answer: Any) -> Reply:
+        """Go on with a fit to its next report, (False, what was reported), or to its end, (True, what it comes to)."""
+
+        def go() -> tuple[bool, Any]:
+            running = self.trials[trial]
+            try:
+                if running.begun:
+                    return False, running.steps.send(answer)
+                running.begun = True
+                return False, next(running.steps)
+            except StopIteration as end:
+                return True, end.value
+
+        return replied(go)
+
+    def answer(self, trial: int, x: Array, forms: Sequence[Form], member: int) -> Reply:
+        return replied(lambda: self.trials[trial].trial.answer(x, forms, member))
+
+    def wait(self, trial: int) -> Reply:
+        return replied(self.trials[trial].trial.wait)
+
+    def freeze(self, trial: int) -> Reply:
+        return replied(lambda: self._keep(self.models, self.trials[trial].trial.freeze()))
+
+    def thaw(self, worker: int, model: int, options: Mapping[str, Any]) -> Reply:
+        """Fork a trial that takes up a frozen model, and wait until it has."""
+
+        def begin() -> int:
+            trial = self.workers[worker].worker.thaw(self.models[model], **options)
+            number = self._keep(self.trials, Running(trial, trial.fitting()))
+            trial.thaw()
+            return number
+
+        return replied(begin)
+
+    def end(self, trial: int) -> Usage:
+        """End a trial that may be none any more."""
+        running = self.trials.pop(trial, None)
+        if running is None:
+            return Usage(0, 0.0)
+        running.trial.close()
+        return running.trial.usage
+
+    def kill(self, trial: int) -> None:
+        """End a trial that is not to be waited for."""
+        if running := self.trials.get(trial):
+            running.trial.kill()
+
+    def drop(self, model: int) -> None:
+        if parcel := self.models.pop(model, None):
+            parcel.close()
+
+    def printed(self, worker: int) -> str:
+        held = self.workers.get(worker)
+        return held.worker.log.text if held else ""
+
+    def close(self, worker: int) -> str:
+        """End a worker with all that it started; what it printed."""
+        with self.lock:
+            held = self.workers.pop(worker, None)
+        if held is None:
+            return ""
+        held.worker.close()
+        for data in held.data.values():
+            with suppress(OSError):
+                data.close()
+        return held.worker.log.text
+
+    def _keep(self, place: dict[int, Any], thing: Any) -> int:
+        number = next(self.numbers)
+        place[number] = thing
+        return number

@@ -1,0 +1,167 @@
+"""Runs on a real Ray cluster of several nodes on this machine: the same results, also where a node is lost, and no way out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, Command, table, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import UsageError
+from harness.execution.cluster import layout
+
+cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip install 'bakeoff[ray]'")
+
+BLOBS = """
+import torch
+from harness import Float
+from harness.frameworks.torch import TorchSubmission
+
+class Blobs(TorchSubmission):
+    kind = "image-classification"
+    space = {"learning_rate": Float(1e-4, 1e-1, log=True)}
+    epochs = 4
+
+    def build(self, train):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+"""
+
+SLOW = (
+    "import time\n"
+    + """
+import os
+from nearest import Nearest
+
+class Slow(Nearest):
+    def fit(self, train, valid, report):
+        time.sleep(1.5)
+        super().fit(train, valid, report)
+"""
+)
+
+ESCAPE = """
+import socket
+from nearest import Nearest
+
+class Escape(Nearest):
+    space = {{}}
+    defaults = {{}}
+    def fit(self, train, valid, report):
+        self.params = {{"shrink": 0.0}}
+        super().fit(train, valid, report)
+        try:
+            socket.create_connection({address!r}, 5)
+        except OSError:
+            return
+        raise RuntimeError("reached the cluster")
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head without a CPU for trials, and two nodes with one each."""
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def rows(home: Path) -> list[tuple[Any, ...]]:
+    """What a search came to, whatever it took: number, configuration, status and value."""
+    return sorted(table(home, "number", "params", "status", "value", "phase"), key=str)
+
+
+def test_a_cluster_finds_what_this_machine_finds(nodes: Any, tiny: Path, bakeoff: Command) -> None:
+    """A search whose trials are trained together, and three seeds: to the last digit."""
+    write(tiny, "blobs.py", BLOBS)
+    for place, more in (("here", ()), ("there", ("--cluster", nodes.address))):
+        bakeoff("tune", "tiny.py", "blobs.py", "--trials", 6, "--no-halving", "--home", place, *more)
+        bakeoff("run", "tiny.py", "-s", "nearest.py", "--trials", 0, "--home", place, *more)
+    found = rows(tiny / "there")
+    assert found == rows(tiny / "here") and len(found) == 6 + 3
+
+
+@pytest.mark.long
+def test_pickled_models_stay_on_their_node(nodes: Any, tmp_path: Path, bakeoff: Command) -> None:
+    """Generation asks more than once, each question in a process of its own."""
+    for place, more in (("here", ()), ("there", ("--cluster", nodes.address))):
+        bakeoff("run", "digit-images", "-s", "pca-gaussian", "--trials", 0, "--seeds", 2, "--home", place, *more)
+    assert rows(tmp_path / "there") == rows(tmp_path / "here")
+
+
+@pytest.mark.long
+def test_a_node_is_lost_and_another_comes(nodes: Any, tiny: Path) -> None:
+    """What ran on it is run again; nothing is counted twice, and nothing is another number for it."""
+    write(tiny, "slow.py", SLOW)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "BAKEOFF_STORE": ""}
+    command = [sys.executable, "-m", "harness.cli", "tune", "tiny.py", "slow.py", "--trials", "10", "--no-halving"]
+    third = nodes.add_node(num_cpus=1)
+    nodes.wait_for_nodes()
+    with subprocess.Popen(
+        [*command, "--cluster", nodes.address, "--home", "there"],
+        cwd=tiny,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        while not (tiny / "there" / "bakeoff.sqlite").exists() or len(table(tiny / "there", "number")) < 3:
+            assert running.poll() is None, running.stderr and running.stderr.read()
+            time.sleep(0.1)
+        nodes.remove_node(third, allow_graceful=False)
+        nodes.add_node(num_cpus=1)
+        _, said = running.communicate(timeout=200)
+    assert running.returncode == 0, said
+    assert "is lost; what ran on it is run again" in said
+    subprocess.run(
+        [*command, "--home", "here"], cwd=tiny, env=environment, check=True, capture_output=True, timeout=200
+    )
+    assert rows(tiny / "there") == rows(tiny / "here") and len(rows(tiny / "there")) == 10
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+def test_isolation_holds_on_the_nodes(nodes: Any, tiny: Path, bakeoff: Command) -> None:
+    host, _, port = nodes.address.rpartition(":")
+    write(tiny, "escape.py", ESCAPE.format(address=(host, int(port))))
+    told = ("run", "tiny.py", "-s", "escape.py", "--seeds", 1, "--cluster", nodes.address)
+    bakeoff(*told, "--isolation", "sandbox-a", "--home", "a")
+    done = bakeoff(*told, "--isolation", "process", "--home", "b", code=1)
+    assert "reached the cluster" in done.stdout + done.stderr
+
+
+def test_where_no_cluster_is(tiny: Path, bakeoff: Command) -> None:
+    done = bakeoff("tune", "tiny.py", "nearest.py", "--cluster", "127.0.0.1:1", code=2)
+    assert "no Ray cluster could be joined at '127.0.0.1:1'" in done.stderr and "ray start --head" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=5), st.none() | st.integers(1, 40)
+)
+def test_slots_fit_on_the_machines(machines: list[tuple[int, int]], workers: int | None) -> None:
+    """One a GPU or a CPU, or as many as are wanted: threads and shares of GPUs never add up to more than there is."""
+    there = [{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in machines]
+    usable = [cpus for cpus, gpus in machines if gpus or not any(gpus for _, gpus in machines)]
+    if not sum(usable):
+        with pytest.raises(UsageError):
+            layout(there, workers, "auto")
+        return
+    found = layout(there, workers, "auto")
+    gpus = sum(gpus for _, gpus in machines)
+    assert found.count == (workers or gpus or sum(usable))
+    if found.threads > 1:
+        assert sum(cpus // found.threads for cpus in usable) >= found.count
+    assert found.gpus * found.count <= gpus + 1e-9 and (found.gpus > 0) == (gpus > 0)
