@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,9 +24,10 @@ from harness.finals import Finals
 from harness.plugins import Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
-from harness.search import Bench, Found, Manner, Search, in_parallel, same
+from harness.search import LOOK, Bench, Found, Manner, Search, in_parallel, same
 from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
+from leaderboard.leases import Leases
 from leaderboard.ranking import interval
 from leaderboard.result import content_key
 from leaderboard.store import Fit, now
@@ -221,26 +224,44 @@ class Entry:
     def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
         """One fit a seed with these parameters, scored on the hidden test; those on record are not done again."""
         wanted = self.settings.seeds
-        done = {
+        with closing(self.store.leases(self.study, "final")) as leases:
+            while True:
+                done = self.recorded_finals(params)
+                bench.watcher.seed(len(done), wanted)
+                left = [seed for seed in range(wanted) if seed not in done]
+                if not left:
+                    return [done[seed] for seed in range(wanted)]
+                ours = sorted(leases.claim(left))
+                now_done = self.recorded_finals(params)  # by the one who had them before us
+                if ours := [seed for seed in ours if seed not in now_done]:
+                    self.fit_finals(bench, params, ours, leases, now_done)
+                else:
+                    time.sleep(LOOK)  # another command is at them
+
+    def recorded_finals(self, params: dict[str, Any]) -> dict[int, Fit]:
+        return {
             fit.number: fit
             for fit in self.store.fits(self.study, "final")
-            if fit.number < wanted and fit.status == "complete" and same(fit.params, params)
+            if fit.number < self.settings.seeds and fit.status == "complete" and same(fit.params, params)
         }
+
+    def fit_finals(
+        self, bench: Bench, params: dict[str, Any], seeds: Sequence[int], leases: Leases, done: dict[int, Fit]
+    ) -> None:
+        """Fit, score and record these seeds. Raises TrialFailed for the first that fails."""
         failures: list[TrialFailed] = []
-        left = [seed for seed in range(wanted) if seed not in done]
-        bench.watcher.seed(len(done), wanted)
 
         def record(fit: Fit) -> None:
-            self.store.add_fit(fit)
+            self.store.add_fit(fit, leases[fit.number])
             done[fit.number] = fit
-            bench.watcher.seed(len(done), wanted)
+            bench.watcher.seed(len(done), self.settings.seeds)
 
         questions = 2 if type(self.task.kind).questions is not Kind.questions else 0
-        if self.are_held(bench, left):
+        if self.are_held(bench, seeds):
             bench.crew.expect(1 + questions)
-            Finals(self, bench, params, left, record, failures).run(lambda jobs, work: in_parallel(jobs, work, bench))
+            Finals(self, bench, params, seeds, record, failures).run(lambda jobs, work: in_parallel(jobs, work, bench))
         else:
-            bench.crew.expect(len(left) * (1 + questions))
+            bench.crew.expect(len(seeds) * (1 + questions))
 
             def alone(seed: int, device: str) -> None:
                 def each(jobs: Sequence[int], work: Callable[[int, str], None]) -> None:
@@ -249,10 +270,9 @@ class Entry:
 
                 Finals(self, bench, params, [seed], record, failures).run(each)
 
-            in_parallel(left, alone, bench)
+            in_parallel(seeds, alone, bench)
         if failures:
             raise failures[0]
-        return [done[seed] for seed in range(wanted)]
 
     def are_held(self, bench: Bench, seeds: Sequence[int]) -> bool:
         """Whether seeds are fitted in one process, and asked when all of them are: where another process costs more than is lost if

@@ -39,6 +39,9 @@ MOST_REPORTS = 10_000
 MOST_LOST = 3
 """Slots that a job may lose: perhaps it is the job that ends them."""
 
+LOOK = 2.0
+"""Seconds between looks at what other commands have recorded of the same search."""
+
 LONG = 1.0
 """Seconds of a fit from which a part of the training split is tried before the whole."""
 
@@ -153,13 +156,10 @@ class Search:
         self.ends = time.monotonic() + timeout if timeout else math.inf
         self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
         self.fits: dict[int, Fit] = {}
-        for fit in bench.store.fits(bench.study, "search"):
-            if fit.number < n_trials and (fit.status in ("complete", "pruned") or fit.attempt == bench.attempt):
-                self.fits[fit.number] = fit
-                self.rungs.restore(fit.number, fit.facts.get("losses", []), finished=fit.status == "complete")
-                for ninths, loss in fit.facts.get("parts", {}).items():
-                    self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
         self.told: set[int] = set()
+        self.leases = bench.store.leases(bench.study, "search")
+        self.looked, self.waited = 0.0, False
+        self.adopt()
         self.lost: Counter[object] = Counter()
         """How many slots a trial, or a chunk of them, has lost."""
 
@@ -168,8 +168,37 @@ class Search:
         try:
             return self.all_of_them()
         finally:
+            self.leases.close()
             for data in self.parts.values():
                 data.close()
+
+    def adopt(self, numbers: Sequence[int] | None = None) -> None:
+        """Take up what is on record of these numbers, or of all: from an earlier command, or from another that shares the store."""
+        for fit in self.bench.store.fits(self.bench.study, "search", numbers):
+            if fit.number in self.fits or fit.number >= self.n_trials:
+                continue
+            if fit.status in ("complete", "pruned") or fit.attempt == self.bench.attempt:
+                self.fits[fit.number] = fit
+                self.rungs.restore(fit.number, fit.facts.get("losses", []), finished=fit.status == "complete")
+                for ninths, loss in fit.facts.get("parts", {}).items():
+                    self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
+
+    def claim(self, numbers: Sequence[int]) -> list[int]:
+        """Those of these numbers that are ours to run: nobody else is at it, and nobody has done it."""
+        ours = self.leases.claim(number for number in numbers if number not in self.fits)
+        with self.lock:
+            self.adopt(sorted(ours))
+            return sorted(number for number in ours if number not in self.fits)
+
+    def look_around(self) -> None:
+        """Take up, now and then, what others have recorded meanwhile. Under the lock."""
+        if time.monotonic() - self.looked < LOOK:
+            return
+        self.looked = time.monotonic()
+        if self.bench.store.count_fits(self.bench.study, "search") > len(self.fits):
+            self.adopt()
+            for number in sorted(set(self.fits) - self.told):
+                self.tell(number)
 
     def all_of_them(self) -> Found:
         self.show()
@@ -180,12 +209,27 @@ class Search:
             number = block.stop
         for number in sorted(self.fits):
             self.tell(number)
-        in_parallel([number for number in range(self.n_trials) if number not in self.fits], self.alone, self.bench)
+        while True:
+            in_parallel([number for number in range(self.n_trials) if number not in self.fits], self.alone, self.bench)
+            if len(self.fits) == self.n_trials or self.over():
+                break
+            self.wait()
         return outcome([self.fits[number] for number in sorted(self.fits)], self.study.sign)
+
+    def wait(self) -> None:
+        """Others are at what is left: until they have recorded it, or have gone."""
+        if not self.waited:
+            self.waited = True
+            left = self.n_trials - len(self.fits)
+            self.bench.watcher.note(f"{left} trials are being run by another command; waiting for them")
+        time.sleep(LOOK)
+        with self.lock:
+            self.adopt()
+            self.show()
 
     def block(self, numbers: Sequence[int]) -> None:
         """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same."""
-        asked = {number: self.study.ask(number) for number in numbers if number not in self.fits}
+        asked = {number: self.study.ask(number) for number in self.claim(numbers)}
         apart: dict[int, str] = {}
         size = -(-len(asked) // len(self.bench.slots.devices)) or 1
         waiting = sorted(asked)
@@ -226,9 +270,12 @@ class Search:
 
     def alone(self, number: int, device: str, params: Mapping[str, Any] | None = None) -> None:
         """One trial in a fork of its own."""
+        if params is None and not self.claim([number]):
+            return
         with self.lock:
             if self.over():
                 return
+            self.look_around()
             params = self.study.ask(number) if params is None else params
         started = time.monotonic()
         losses: list[float] = []
@@ -389,7 +436,8 @@ class Search:
             )
             if status == "complete":
                 self.rungs.finished(len(kept))
-            bench.store.add_fit(fit)
+            if not bench.store.add_fit(fit, self.leases[number]):
+                return  # others took it over while this machine slept, and will have recorded it
             self.fits[number] = fit
             if not self.together:
                 self.tell(number)

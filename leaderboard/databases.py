@@ -27,11 +27,18 @@ class Database(Protocol):
     """What messages call it; never with a password."""
     order: str
     """The column that sorts rows as they were inserted."""
+    clock: str
+    """An expression for the seconds of an era that all who use the database agree on."""
+    lock_rows: str
+    """What ends a SELECT whose rows nobody may change before the statement is done."""
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 
-    def write(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """One statement, one transaction: on return it is on disk. It may run twice, so twice has to be the same as once."""
+    def write(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """One statement, one transaction: on return it is on disk. It may run twice, so twice has to be the same as once.
+
+        Gives the rows that it returns.
+        """
 
     def close(self) -> None: ...
 
@@ -40,6 +47,8 @@ class Sqlite:
     """One file, write-ahead logged and synced at each commit."""
 
     order = "rowid"
+    clock = "((julianday('now') - 2440587.5) * 86400.0)"
+    lock_rows = ""  # one writer at a time
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
@@ -73,7 +82,7 @@ class Sqlite:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 if self._version() == 0:  # still: another process may have been first
-                    for statement in schema.SQLITE_2:
+                    for statement in schema.SQLITE_3:
                         self.connection.execute(statement)
                     self.connection.execute(f"PRAGMA user_version = {schema.VERSION}")
                 self.connection.execute("COMMIT")
@@ -110,10 +119,10 @@ class Sqlite:
             except sqlite3.Error as error:
                 raise StoreError(f"{self.name} could not be read ({error})") from error
 
-    def write(self, sql: str, values: Sequence[Any] = ()) -> None:
+    def write(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self.lock:
             try:
-                self.connection.execute(sql, values)
+                return self.connection.execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 raise not_written(self.name, error) from error
 

@@ -42,6 +42,8 @@ class Postgres:
     """One connection, made again whenever the server went away. Every statement is idempotent, so it may be sent twice."""
 
     order = "inserted"
+    clock = "extract(epoch FROM clock_timestamp())::double precision"
+    lock_rows = "FOR UPDATE"
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.driver = load_driver()
@@ -67,7 +69,7 @@ class Postgres:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 if self._version(connection) == 0:  # still: another process may have been first
                     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-                    for statement in schema.POSTGRES_2:
+                    for statement in schema.POSTGRES_3:
                         connection.execute(statement)
                     connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION,))
             version = self._version(connection)
@@ -111,9 +113,14 @@ class Postgres:
         text = sql.replace("?", "%s")
         return self._again(lambda connection: connection.execute(text, values).fetchall(), "read")
 
-    def write(self, sql: str, values: Sequence[Any] = ()) -> None:
+    def write(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         text = sql.replace("?", "%s")
-        self._again(lambda connection: connection.execute(text, values), "written")
+
+        def work(connection: Connection[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+            done = connection.execute(text, values)
+            return done.fetchall() if done.description else []
+
+        return self._again(work, "written")
 
     def close(self) -> None:
         if self.connection is not None:

@@ -5,7 +5,7 @@ Version 1 had the tables without triggers, and scores were finite only where a r
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 
 
 def _append_only(table: str, *key: str) -> tuple[str, ...]:
@@ -97,3 +97,15 @@ POSTGRES_2 = (
     "CREATE TRIGGER fits_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON fits EXECUTE FUNCTION append_only()",
     "CREATE TABLE schema_version (version BIGINT NOT NULL, one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one))",
 )
+
+LEASES = """CREATE TABLE leases (
+    study TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    holder TEXT NOT NULL,
+    token BIGINT NOT NULL,
+    expires DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (study, phase, number)
+)"""
+SQLITE_3 = (*SQLITE_2, LEASES)
+POSTGRES_3 = (*POSTGRES_2, LEASES)

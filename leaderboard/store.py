@@ -15,6 +15,7 @@ from typing import Any
 
 from leaderboard.databases import Database, Sqlite
 from leaderboard.errors import StoreError, not_written
+from leaderboard.leases import Lease, Leases
 from leaderboard.result import Result
 
 __all__ = ["Fit", "Store", "StoreError", "now"]
@@ -83,24 +84,48 @@ class Store:
             },
         )
 
-    def add_fit(self, fit: Fit) -> None:
-        """Record a trial or a seed; it is on disk when this returns. The same key again changes nothing."""
-        self._insert(
-            "fits",
-            {
-                "study": fit.study,
-                "phase": fit.phase,
-                "number": fit.number,
-                "params": _dump(fit.params),
-                "attempt": fit.attempt,
-                "status": fit.status,
-                "value": fit.value,
-                "facts": _dump(fit.facts),
-                "replicates": _pack(fit.replicates),
-                "losses": _pack(fit.losses),
-                "created_at": now(),
-            },
+    def add_fit(self, fit: Fit, lease: Lease | None = None) -> bool:
+        """Record a trial or a seed; it is on disk when this returns. The same key again changes nothing.
+
+        False where a ``lease`` is given that somebody else has taken over: then it is not on record.
+        """
+        values = {
+            "study": fit.study,
+            "phase": fit.phase,
+            "number": fit.number,
+            "params": _dump(fit.params),
+            "attempt": fit.attempt,
+            "status": fit.status,
+            "value": fit.value,
+            "facts": _dump(fit.facts),
+            "replicates": _pack(fit.replicates),
+            "losses": _pack(fit.losses),
+            "created_at": now(),
+        }
+        if lease is None:
+            self._insert("fits", values)
+            return True
+        asked = [
+            "CAST(? AS DOUBLE PRECISION)" if name == "value" else "?" for name in values
+        ]  # it may be NULL, of no type
+        added = self.database.write(
+            f"INSERT INTO fits ({', '.join(values)}) SELECT {', '.join(asked)} FROM leases "  # noqa: S608
+            "WHERE study = ? AND phase = ? AND number = ? AND holder = ? AND token = ? "
+            f"{self.database.lock_rows} ON CONFLICT DO NOTHING RETURNING number",
+            [*values.values(), lease.study, lease.phase, lease.number, lease.holder, lease.token],
         )
+        same = (fit.study, fit.phase, fit.number, values["params"], fit.attempt)
+        known = "SELECT 1 FROM fits WHERE study = ? AND phase = ? AND number = ? AND params = ? AND attempt = ?"
+        return bool(added or self.database.read(known, same))
+
+    def leases(self, study: str, phase: str) -> Leases:
+        """What this command is going to hold of a study; close it."""
+        return Leases(self.database, study, phase)
+
+    def count_fits(self, study: str, phase: str) -> int:
+        """How many fits are on record, all attempts counted."""
+        ((count,),) = self.database.read("SELECT count(*) FROM fits WHERE study = ? AND phase = ?", (study, phase))
+        return int(count)
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> None:
         self.database.write(
@@ -123,12 +148,13 @@ class Store:
         except OSError as error:
             raise not_written(str(place), error.strerror) from error
 
-    def fits(self, study: str, phase: str) -> list[Fit]:
-        """Every recorded fit of a study in order of number, the last attempt of each alone."""
+    def fits(self, study: str, phase: str, numbers: Sequence[int] | None = None) -> list[Fit]:
+        """Every recorded fit of a study in order of number, the last attempt of each alone; of these ``numbers``, or all."""
+        some = "" if numbers is None else f"AND number IN ({', '.join('?' * len(numbers)) or 'NULL'}) "
         rows = self.database.read(
             "SELECT number, params, attempt, status, value, facts, replicates, losses FROM fits "  # noqa: S608
-            f"WHERE study = ? AND phase = ? ORDER BY number, attempt, {self.database.order}",
-            (study, phase),
+            f"WHERE study = ? AND phase = ? {some}ORDER BY number, attempt, {self.database.order}",
+            (study, phase, *(numbers or ())),
         )
         latest = {(row[0], row[1] if phase == "final" else ""): row for row in rows}
         return [

@@ -165,3 +165,62 @@ def test_slots_fit_on_the_machines(machines: list[tuple[int, int]], workers: int
     if found.threads > 1:
         assert sum(cpus // found.threads for cpus in usable) >= found.count
     assert found.gpus * found.count <= gpus + 1e-9 and (found.gpus > 0) == (gpus > 0)
+
+
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "known to the machines of one cluster alone"}
+
+
+@pytest.fixture
+def apart() -> Iterator[str]:
+    """A head and a node, each with a network of its own and a cable between them; the head's address. Nothing else is connected."""
+    if os.getuid() or not shutil.which("ip"):
+        pytest.skip("separate networks need root and the program ip (the package iproute2)")
+    tag = f"bk{os.getpid() % 100_000}"
+    head, node = f"{tag}h", f"{tag}n"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    def start(space: str, *words: str) -> subprocess.Popen[bytes]:
+        ray = Path(sys.executable).with_name("ray")
+        command = ["ip", "netns", "exec", space, str(ray), "start", "--block", "--disable-usage-stats", *words]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | TOKEN
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for space in (head, node):
+            ip("netns", "add", space)
+            ip("-n", space, "link", "set", "lo", "up")
+        ip("link", "add", head, "netns", head, "type", "veth", "peer", "name", node, "netns", node)
+        for space, address in ((head, "10.77.0.1/24"), (node, "10.77.0.2/24")):
+            ip("-n", space, "addr", "add", address, "dev", space)
+            ip("-n", space, "link", "set", space, "up")
+        told = ("--head", "--port=6390", "--node-ip-address=10.77.0.1", "--num-cpus=0", "--include-dashboard=false")
+        running.append(start(head, *told))
+        running.append(start(node, "--address=10.77.0.1:6390", "--node-ip-address=10.77.0.2", "--num-cpus=2"))
+        yield head
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(60)
+        for space in (head, node):
+            subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
+
+
+@pytest.mark.long
+def test_machines_that_share_nothing_but_a_network(apart: str, tiny: Path, bakeoff: Command) -> None:
+    bakeoff("run", "tiny.py", "-s", "nearest.py", "--trials", 4, "--home", "here")
+    command = ["ip", "netns", "exec", apart, sys.executable, "-m", "harness.cli", "run", "tiny.py", "-s", "nearest.py"]
+    done = subprocess.run(
+        [*command, "--trials", "4", "--home", "there", "--cluster", "10.77.0.1:6390"],
+        cwd=tiny,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "BAKEOFF_STORE": ""} | TOKEN,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(tiny / "there") == rows(tiny / "here")

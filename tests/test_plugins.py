@@ -379,6 +379,7 @@ LEADERBOARD_ROOMS = [
     ["leaderboard.compare"],
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],
+    ["leaderboard.leases"],
     ["leaderboard.databases", "leaderboard.postgres"],
     ["leaderboard.migrations"],
     ["leaderboard.result", "leaderboard.errors", "leaderboard.schema"],

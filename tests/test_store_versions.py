@@ -122,7 +122,8 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     connection.close()
     before = raw(home)
     with pytest.raises(
-        StoreError, match=r"could not be brought to schema 2 \(no such column: losses\); it is as it was"
+        StoreError,
+        match=rf"could not be brought to schema {schema.VERSION} \(no such column: losses\); it is as it was",
     ):
         Store(home)
     assert raw(home) == before
@@ -196,10 +197,10 @@ def test_two_open_an_old_store_at_once(tmp_path: Path) -> None:
     assert (after["results"], after["fits"]) == (before["results"], before["fits"])
 
 
-STEP = """
+STEP = f"""
 from alembic import op
-revision = "0003"
-down_revision = "0002"
+revision = "{schema.VERSION + 1:04d}"
+down_revision = "{schema.VERSION:04d}"
 def upgrade():
     op.execute("CREATE TABLE notes (note TEXT)")
 """
@@ -207,23 +208,40 @@ def upgrade():
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_the_next_version_has_a_way(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a version 3 would do, on both databases: a step file and a number."""
+    """What another version would do, on both databases: a step file and a number."""
     url = server().database() if kind == "postgres" else None
     store = Store(tmp_path / "h", url=url)
     store.add(result(0))
     store.close()
     shutil.copytree(migrations.HERE, tmp_path / "steps", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "steps" / "versions" / "v0003_notes.py").write_text(STEP)
+    (tmp_path / "steps" / "versions" / "next_notes.py").write_text(STEP)
     monkeypatch.setattr(migrations, "HERE", tmp_path / "steps")
-    monkeypatch.setattr(schema, "VERSION", 3)
+    known = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", known + 1)
     for _ in range(2):
         store = Store(tmp_path / "h", url=url)
         store.database.write("INSERT INTO notes VALUES ('x')")
         assert [row for row, _ in store.results()] == [result(0)]
         store.close()
-    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "VERSION", known)
     with pytest.raises(StoreError, match="newer"):
         Store(tmp_path / "h", url=url)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_version_2_gets_leases_and_keeps_its_rows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = server().database() if kind == "postgres" else None
+    for name, tables in (("SQLITE_3", schema.SQLITE_2), ("POSTGRES_3", schema.POSTGRES_2), ("VERSION", 2)):
+        monkeypatch.setattr(schema, name, tables)
+    store = Store(tmp_path / "h", url=url)
+    store.add(result(0))
+    with pytest.raises(StoreError, match="leases"):
+        store.leases("study", "search").claim([0])
+    store.close()
+    monkeypatch.undo()
+    store = Store(tmp_path / "h", url=url)
+    assert store.leases("study", "search").claim([0]) == {0} and [row for row, _ in store.results()] == [result(0)]
+    store.close()
 
 
 def test_a_writer_of_the_old_version_is_waited_for(tmp_path: Path) -> None:

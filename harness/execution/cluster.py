@@ -31,6 +31,8 @@ from harness.plugins import Bundle
 
 CALLS = 8
 """Calls that a station may be in at once: a fit, the end of it, and a worker that warms up."""
+JOINING = 30.0
+"""Seconds for which a cluster may have no machine."""
 KEPT = 8
 """Sets of data that the cluster's object store keeps for us."""
 
@@ -76,8 +78,7 @@ class Cluster:
         self.address, self.tier, self.note = address, tier, note
         self.ray = connect(address)
         try:
-            machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-            self.layout = layout(machines, workers, devices)
+            self.layout = layout(self._machines(), workers, devices)
             self.lock = threading.Lock()
             self.closed = False
             self.refused: list[str] = []
@@ -94,6 +95,15 @@ class Cluster:
         except BaseException:
             self.close()
             raise
+
+    def _machines(self) -> list[Mapping[str, float]]:
+        """What the machines offer, waiting a little for the first one: a cluster that was just started is joined one by one."""
+        began = time.monotonic()
+        while True:
+            machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            if any(machine.get("CPU", 0) >= 1 for machine in machines) or time.monotonic() - began > JOINING:
+                return machines
+            time.sleep(0.5)
 
     @property
     def device(self) -> str:
@@ -246,7 +256,7 @@ def connect(address: str) -> Any:
         said = str(error).strip().partition("\n")[0]
         raise UsageError(
             f"no Ray cluster could be joined at {address!r} ({said}); start one with `ray start --head`, and give HOST:PORT, "
-            "or auto on a machine that belongs to it"
+            "or auto on a machine that belongs to it; where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     return ray
 
