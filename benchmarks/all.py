@@ -6,6 +6,7 @@ A machine that does other work beside them measures that work. Benchmarks whose 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -23,32 +24,51 @@ ALL = (
     ("classic.py",),
     ("isolation.py", "--torch"),
     ("study.py",),
+    ("simulation.py",),
 )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="FILE", help="these alone, such as tuners.py")
+    parser.add_argument(
+        "--only", nargs="+", metavar="COMMAND", help="these alone, 'tuners.py mlp --rounds 1' say; other sections stay"
+    )
     parser.add_argument("--out", type=Path, default=DOCS / "benchmarks.md")
     options = parser.parse_args()
-    parts, left_out = [], []
-    for file, *arguments in ALL:
-        if options.only and file not in options.only:
-            continue
-        name = " ".join([file, *arguments])
-        print(name, file=sys.stderr, flush=True)
+    known = sections(options.out) if options.only else {}
+    left_out = []
+    for command in options.only or [" ".join(one) for one in ALL]:
+        print(command, file=sys.stderr, flush=True)
+        file, *arguments = command.split()
         done = subprocess.run(
             [sys.executable, str(HERE / file), *arguments], stdout=subprocess.PIPE, text=True, check=False
         )
         if done.returncode:
-            left_out.append(name)
-        else:
-            parts.append(f"{done.stdout.strip()}\n\n`python benchmarks/{name}`, {datetime.now(UTC):%Y-%m-%d}.")
+            left_out.append(command)
+            continue
+        known[key(command)] = f"{done.stdout.strip()}\n\n`python benchmarks/{command}`, {datetime.now(UTC):%Y-%m-%d}."
+        text = [known[key(" ".join(one))] for one in ALL if key(" ".join(one)) in known]
+        options.out.write_text("\n\n".join(["# Benchmarks", *text]) + "\n")
     if left_out:
-        parts.append(f"Not run here: {', '.join(left_out)}.")
-    options.out.write_text("# Benchmarks\n\n" + "\n\n".join(parts) + "\n")
-    print(options.out)
+        print(f"not run: {', '.join(left_out)}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def key(command: str) -> str:
+    """What a section is known by: the file and what it is about, whatever the options."""
+    return " ".join(word for word in command.split()[:2] if not word.startswith("-"))
+
+
+def sections(path: Path) -> dict[str, str]:
+    """What an earlier run has left."""
+    if not path.exists():
+        return {}
+    pieces = re.split(r"\n(?=## )", path.read_text())[1:]
+    return {
+        key(command[1]): piece.strip()
+        for piece in pieces
+        if (command := re.search(r"`python benchmarks/(.*?)`", piece))
+    }
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
 from harness.execution.trial import TrialFailed
 from harness.finals import Finals
-from harness.plugins import Source, bundle
+from harness.plugins import Bundle, Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
 from harness.search import LOOK, Bench, Found, Manner, Search, in_parallel, same
@@ -97,6 +97,16 @@ def load(task: Task) -> Data:
     return data
 
 
+def crew_for(code: Bundle, task: Task, settings: Settings) -> Crew | RemoteCrew:
+    """The processes of a submission that is to be run on a task, the first one started. Its data need not be there yet."""
+    limits = settings.limits.over(task.limits)
+    if settings.cluster:
+        return settings.cluster.crew(code, limits)
+    at_once = len(settings.slots.devices)
+    share = Limits(memory=watch.default_memory(at_once))
+    return Crew(code, Setting(settings.isolation, limits.over(share), settings.slots.threads, at_once))
+
+
 MOST_HELD, LONGEST_HELD = 4, 60.0
 """Fitted models of an entry that wait for each other at once, and the seconds of a fit that may be lost by waiting."""
 
@@ -111,11 +121,12 @@ class Entry:
         settings: Settings,
         store: Store,
         manner: Manner | None = None,
+        code: Bundle | None = None,
     ) -> None:
         self.ground, self.source, self.settings, self.store = ground, source, settings, store
         self.task = ground.task
         self.time_limit = settings.time_limit or self.task.time_limit
-        self.bundle = bundle(source)
+        self.bundle = code or bundle(source)
         self.sha256 = self.bundle.sha256
         # A search on another device is another search: its times and its last digits differ.
         self.study = content_key(ground.study_key(self.sha256, source.object, self.time_limit), settings.slots.device)
@@ -156,13 +167,7 @@ class Entry:
 
     def crew(self) -> Crew | RemoteCrew:
         """This submission's processes, the first one started; close them when done."""
-        slots = self.settings.slots
-        at_once = len(slots.devices)
-        limits = self.settings.limits.over(self.task.limits)
-        if self.settings.cluster:
-            return self.settings.cluster.crew(self.bundle, limits)
-        share = Limits(memory=watch.default_memory(at_once))
-        return Crew(self.bundle, Setting(self.settings.isolation, limits.over(share), slots.threads, at_once))
+        return crew_for(self.bundle, self.task, self.settings)
 
     def bench(self, crew: Crew | RemoteCrew, progress: Progress) -> Bench:
         """What this entry's trials run on. The crew may still be warming up."""

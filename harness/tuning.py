@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness import plugins
 from harness.contract import Distribution, Limits, PluginError, Task, UsageError
-from harness.entry import Entry, Ground, Progress, Settings
+from harness.entry import Entry, Ground, Progress, Settings, crew_for
 from harness.evaluate import check_limit, hands, plan
 from harness.execution.pool import Description
-from harness.plugins import Source
+from harness.plugins import Source, bundle
 from harness.search import Found, Manner
 from harness.study import taught
 from leaderboard import Store
@@ -85,24 +85,21 @@ def tune(
         kept = held.enter_context(closing(Store(Path(home), url=store)))
         first = best_elsewhere(warm_start, source, settings, kept, progress) if warm_start else ()
         manner = Manner(tuple(first), seed, halving)
-        with closing(Ground(found)) as ground:
-            entry = Entry(ground, source, settings, kept, manner)
+        code = bundle(source)
+        # Its process imports what it needs while the data are loaded here.
+        with crew_for(code, found, settings) as crew, closing(Ground(found)) as ground:
+            entry = Entry(ground, source, settings, kept, manner, code)
             progress.begin(found.name, source.name, 1, 1)
-            with entry.crew() as crew:
-                description = crew.ready()
-                if found.kind.name not in description.kinds:
-                    raise PluginError(
-                        f"{source.name} answers {' and '.join(description.kinds)} tasks; this one is {found.kind.name}"
-                    )
-                entry.attempt = 1 + max(
-                    (
-                        fit.attempt
-                        for fit in kept.fits(entry.study, "search")
-                        if fit.status not in ("complete", "pruned")
-                    ),
-                    default=-1,
-                )  # what failed before is tried again
-                outcome = entry.search(entry.bench(crew, progress), description, timeout)
+            description = crew.ready()
+            if found.kind.name not in description.kinds:
+                raise PluginError(
+                    f"{source.name} answers {' and '.join(description.kinds)} tasks; this one is {found.kind.name}"
+                )
+            entry.attempt = 1 + max(
+                (fit.attempt for fit in kept.fits(entry.study, "search") if fit.status not in ("complete", "pruned")),
+                default=-1,
+            )  # what failed before is tried again
+            outcome = entry.search(entry.bench(crew, progress), description, timeout)
             fits = [fit for fit in kept.fits(entry.study, "search") if fit.number < trials]
         if export:
             write_study(export, found, source, description, fits)

@@ -34,6 +34,7 @@ from harness.execution.channel import Channel, ChannelClosed
 from harness.execution.memory import map_array
 from harness.execution.processes import children, kill_tree
 from harness.frameworks.seeds import seed_everything
+from harness.frameworks.uncompiled import leave_out_the_compiler
 from harness.plugins import load_submission
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -72,12 +73,11 @@ def unpack(files: Sequence[tuple[str, int]], fd: int, folder: Path) -> Path:
 
 
 def warm_up() -> None:
-    """Import now what a library would otherwise import in every fork: numpy its generators when they are first named, torch its
-    compiler's front with the first optimiser.
+    """Import now what a library would otherwise import in every fork: numpy its generators when they are first named. Torch would
+    import its compiler with the first optimiser, which is put off until somebody compiles.
     """
     importlib.import_module("numpy.random")
-    if "torch" in sys.modules:
-        importlib.import_module("torch._dynamo")
+    leave_out_the_compiler()
 
 
 def describe(submission: type[Submission]) -> dict[str, Any]:

@@ -91,9 +91,8 @@ def masks(shapes: Mapping[str, torch.Size], shares: Mapping[str, Tensor]) -> dic
     found = {}
     for name, shape in shapes.items():
         share = shares[f"{name}.p"].float().view(-1, *[1] * len(shape))
-        found[f"{name}.mask"] = dropped(
-            torch.ones((), device=share.device), torch.rand(shape, device=share.device), share
-        )
+        kept = (torch.rand(shape, device=share.device) >= share).to(share.dtype)
+        found[f"{name}.mask"] = kept.mul_(1 / (1 - share).clamp(min=1e-12))
     return found
 
 

@@ -1,0 +1,55 @@
+"""Torch without its compiler, until somebody asks for that: it takes as long to import as the rest of torch.
+
+`torch.optim` imports ``torch._dynamo`` in every step, to say that a graph would break there. Where nothing is compiled no graph is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+NAME = "torch._dynamo"
+
+
+class Uncompiled(ModuleType):
+    """Stands for the compiler's front end, and makes room for it as soon as it is asked for anything else."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME, __doc__)
+
+    @staticmethod
+    def graph_break(*args: Any, **kwargs: Any) -> None:
+        """No graph, no break."""
+
+    @staticmethod
+    def disable(function: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """A function that is compiled nowhere; by the real thing once that is there."""
+
+        def called(*its: Any, **more: Any) -> Any:
+            real = sys.modules.get(NAME)
+            if isinstance(real, ModuleType) and not isinstance(real, Uncompiled):
+                nonlocal function
+                function, called.real = (function, True) if called.real else (real.disable(function), True)  # type: ignore[attr-defined]
+            return function(*its, **more)
+
+        called.real = False  # type: ignore[attr-defined]
+        return called
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(load(), name)
+
+
+def load() -> ModuleType:
+    """The real module, in the stand-in's place."""
+    if isinstance(sys.modules.get(NAME), Uncompiled):
+        del sys.modules[NAME]
+    return importlib.import_module(NAME)
+
+
+def leave_out_the_compiler() -> None:
+    """Put the stand-in where the compiler would be imported, unless it has been."""
+    torch = sys.modules.get("torch")
+    if torch is not None and NAME not in sys.modules:
+        torch._dynamo = sys.modules[NAME] = Uncompiled()  # type: ignore[attr-defined]
