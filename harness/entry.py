@@ -102,7 +102,7 @@ def crew_for(code: Bundle, task: Task, settings: Settings) -> Crew | RemoteCrew:
     limits = settings.limits.over(task.limits)
     if settings.cluster:
         return settings.cluster.crew(code, limits)
-    at_once = len(settings.slots.devices)
+    at_once = settings.slots.at_once
     share = Limits(memory=watch.default_memory(at_once))
     return Crew(code, Setting(settings.isolation, limits.over(share), settings.slots.threads, at_once))
 

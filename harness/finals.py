@@ -21,7 +21,7 @@ from harness.execution.remote import RemoteTrial
 from harness.execution.trial import Fitted, Trial, TrialFailed
 from harness.kinds import pictures
 from harness.scoring import Scorer
-from harness.search import Bench
+from harness.search import Bench, check_crowd
 from leaderboard.store import Fit
 
 CURVE = 1000
@@ -100,6 +100,7 @@ class Finals:
                 held.enter_context(trial)
                 curve: list[float | None] = []
                 fitted = trial.fit(partial(note, curve))
+                self.bench.slots.measured(device, fitted.gpu_memory)
                 valid = self.scorer.valid(self.scorer.ask(trial, self.scorer.data.valid, self.entry.sha256)[0])
                 self.fittings[seed] = Fitting(trial, fitted, valid, curve)
                 if len(questions) > 1:
@@ -145,6 +146,7 @@ class Finals:
             try:
                 work(seed, device)
             except TrialFailed as error:
+                check_crowd(error, device, self.bench.slots)
                 self.failures.append(error)
                 self.fittings.pop(seed, None)
 

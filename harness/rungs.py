@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 FIRST, FACTOR = 2, 3
 """The first rung, in steps; each further one is FACTOR times as far, and one of FACTOR trials goes on from it."""
-LAST = 0.8
+LAST = 0.5
 """A trial this near to the end of a full one is left to finish: what it still costs is less than what is thrown away."""
 
 

@@ -22,7 +22,7 @@ from harness.execution.pool import Crew, Description
 from harness.execution.remote import RemoteCrew, RemoteTrial
 from harness.execution.slots import Slots
 from harness.execution.together import Member
-from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
+from harness.execution.trial import SlotCrowded, SlotLost, Trial, TrialFailed, TrialPruned
 from harness.parts import ENOUGH, part
 from harness.rungs import FACTOR, Rungs, lowest
 from harness.scoring import Scorer, generator
@@ -122,7 +122,7 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
             finally:
                 bench.slots.give(device)
 
-    with ThreadPoolExecutor(len(bench.slots.devices)) as threads:
+    with ThreadPoolExecutor(bench.slots.at_once) as threads:
         futures = [threads.submit(one, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -132,6 +132,12 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
                 future.cancel()
             bench.crew.close()
             raise
+
+
+def check_crowd(error: TrialFailed, device: str, slots: Slots) -> None:
+    """Raise SlotCrowded where a job ran out of a GPU's memory that it shared."""
+    if error.status == "out-of-memory" and slots.crowded(device):
+        raise SlotCrowded(f"the memory of {device} ran out, with several trials on it") from error
 
 
 class Search:
@@ -294,7 +300,8 @@ class Search:
             with self.bench.crew.first.trial(
                 params, data, seed=SEARCH_SEED, device=device, time_limit=self.bench.time_limit
             ) as running:
-                running.fit(on_report)
+                fitted = running.fit(on_report)
+                self.bench.slots.measured(device, fitted.gpu_memory)
                 return self.score(running, number)
 
         try:
@@ -307,6 +314,7 @@ class Search:
         except TrialPruned:
             status = "pruned"
         except TrialFailed as error:
+            check_crowd(error, device, self.bench.slots)
             status, facts = error.status, {"error": str(error)}
         except SlotLost as error:
             self.lost[number] += 1

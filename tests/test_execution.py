@@ -6,11 +6,14 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 from conftest import Command, hostile
+from hypothesis import given
+from hypothesis import strategies as st
 
 import harness
 from harness import plugins
@@ -18,8 +21,10 @@ from harness.contract import PluginError
 from harness.execution import isolation
 from harness.execution.given import FitData
 from harness.execution.pool import Setting, Worker
+from harness.execution.slots import CONTEXT, Slots
 from harness.execution.trial import TrialFailed
 from harness.plugins import read_tasks
+from harness.search import check_crowd, in_parallel
 
 CASES = {
     # name: (fit, predict, status, words of the error)
@@ -324,3 +329,45 @@ def test_a_space_that_is_none_is_one_row(space: str, words: str, tiny: Path) -> 
     bad = hostile(tiny, "bad", space=space)
     (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], home=tiny / "home")
     assert row["status"] == "failed" and words in row["error"]
+
+
+# Slots ----------------------------------------------------------------------------------------------------------------------
+
+GIB = 1 << 30
+
+
+@given(st.lists(st.sampled_from(["measured", "crowded"]), max_size=12), st.integers(1, 30), st.data())
+def test_a_shared_gpu_is_never_promised_twice(events: list[str], size: int, data: st.DataObject) -> None:
+    """Trials of the largest size so far fit into it together, and after one ran out of memory there are half as many."""
+    slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, most=4)
+    for event in events:
+        before = slots.allowed["cuda:0"]
+        if event == "measured":
+            slots.measured("cuda:0", data.draw(st.integers(1, size)) * GIB)
+        else:
+            assert slots.crowded("cuda:0") == (before > 1) and slots.allowed["cuda:0"] == max(before // 2, 1)
+        for _ in range(slots.there["cuda:0"]):  # all come back, and those that are too many stay away
+            if not slots.free.empty():
+                slots.give(slots.take())
+        held = slots.allowed["cuda:0"]
+        assert 1 <= held <= 4 and slots.free.qsize() == slots.there["cuda:0"] == held
+        assert held == 1 or held * (slots.largest["cuda:0"] + CONTEXT) <= 0.9 * 40 * GIB
+
+
+@pytest.mark.parametrize("needs", [1, 2, 0])
+def test_what_ran_out_of_memory_beside_others_is_run_again(needs: int) -> None:
+    """Where there are fewer; once it has the device to itself its failure is its own."""
+    slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, most=4)
+    slots.measured("cuda:0", 2 * GIB)
+    beside, failed = [], []
+
+    def run(job: int, device: str) -> None:
+        beside.append(slots.allowed[device])
+        if slots.allowed[device] > needs:
+            error = TrialFailed("out-of-memory", "no room")
+            check_crowd(error, device, slots)
+            failed.append(error)
+
+    bench = SimpleNamespace(slots=slots, watcher=SimpleNamespace(note=lambda said: None))
+    in_parallel([0], run, bench)  # type: ignore[arg-type]
+    assert beside == ([4, 2] if needs == 2 else [4, 2, 1]) and bool(failed) == (needs == 0)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,13 +37,12 @@ KEPT = 8
 """Sets of data that the cluster's object store keeps for us."""
 
 
-@dataclass(frozen=True)
 class ClusterSlots(Slots):
     """Slots that come as machines have room, and go as machines are lost; a lost one is asked for again."""
 
-    cluster: Cluster = field(kw_only=True)
-
-    def __post_init__(self) -> None: ...
+    def __init__(self, names: Sequence[str], threads: int, cluster: Cluster) -> None:
+        super().__init__((), threads)
+        self.devices, self.cluster = tuple(names), cluster
 
     @property
     def device(self) -> str:
@@ -63,6 +62,7 @@ class ClusterSlots(Slots):
                 )
 
     def give(self, device: str) -> None:
+        """Give a slot back, or ask for another in its place."""
         if self.cluster.places[device].lost:
             self.cluster.start(device)
         else:
@@ -85,7 +85,7 @@ class Cluster:
             self.references: dict[int, tuple[Given, Any]] = {}
             self.places: dict[str, Place] = {}
             names = tuple(f"slot {number}" for number in range(self.layout.count))
-            self.slots = ClusterSlots(names, self.layout.threads, cluster=self)
+            self.slots = ClusterSlots(names, self.layout.threads, self)
             self.first: Facts | None = None
             self.arrived = threading.Event()
             for name in names:

@@ -7,12 +7,21 @@ import queue
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from harness.contract import UsageError
 
 MOST_CPU_WORKERS = 8
+MOST_ON_GPU = 4
+"""Trials that share a GPU at most, where nobody says otherwise."""
+USABLE = 0.9
+"""The share of a GPU's memory that trials are let have."""
+CONTEXT = 600 << 20
+"""Bytes of a GPU that a process takes before it has computed anything."""
 
 
 def cores() -> int:
@@ -21,12 +30,22 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """The names of the NVIDIA GPUs here, in order, by asking the driver: importing torch to ask would cost seconds."""
+    """The names of the NVIDIA GPUs here, in order."""
+    return asked_of_gpus("name")
+
+
+def gpu_memory() -> list[int]:
+    """The memory of each of these GPUs, in bytes."""
+    return [int(found) << 20 for found in asked_of_gpus("memory.total") if found.isdigit()]
+
+
+def asked_of_gpus(what: str) -> list[str]:
+    """What the driver says of each GPU: importing torch to ask would cost seconds."""
     if not shutil.which("nvidia-smi"):
         return []
     try:
         listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=20,
@@ -34,12 +53,12 @@ def gpus() -> list[str]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    names = [line.strip() for line in listed.stdout.splitlines() if line.strip()]
+    said = [line.strip() for line in listed.stdout.splitlines() if line.strip()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return names
-    # CUDA numbers what it may see from 0; which of the names these are does not matter here.
-    return names[: len([one for one in visible.split(",") if one.strip() not in ("", "-1")])]
+        return said
+    # CUDA numbers what it may see from 0; which of them these are does not matter here.
+    return said[: len([one for one in visible.split(",") if one.strip() not in ("", "-1")])]
 
 
 def torch_has_cuda() -> bool:
@@ -50,17 +69,35 @@ def torch_has_cuda() -> bool:
         return False
 
 
-@dataclass(frozen=True)
 class Slots:
-    """One device name for each trial that may run at once, and the threads that each may use. Thread-safe."""
+    """One device name for each trial that may run at once, and the threads that each may use. Thread-safe.
 
-    devices: tuple[str, ...]
-    threads: int
-    free: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue, init=False, compare=False, repr=False)
+    On a GPU of known ``memory``, in bytes, up to ``most`` trials run at once, as many as one of the size of the largest so far
+    leaves room for: one, until the first has been measured.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, devices: Sequence[str], threads: int, memory: Mapping[str, int] | None = None, most: int = 1
+    ) -> None:
+        self.devices, self.threads, self.memory, self.most = tuple(devices), threads, memory or {}, most
+        self.free: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.there = Counter(self.devices)
+        self.allowed = Counter(self.devices)
+        self.cap = dict.fromkeys(self.memory, most)
+        self.largest: Counter[str] = Counter()
         for device in self.devices:
             self.free.put(device)
+
+    @property
+    def device(self) -> str:
+        """What rows record: the device, or all of them where there are several."""
+        return ",".join(dict.fromkeys(self.devices))
+
+    @property
+    def at_once(self) -> int:
+        """The most trials that there can be at once."""
+        return len(self.devices) * self.most
 
     def take(self) -> str:
         """The device of a slot that nothing runs on; waits for one."""
@@ -68,16 +105,45 @@ class Slots:
 
     def give(self, device: str) -> None:
         """Give a slot back."""
-        self.free.put(device)
+        with self.lock:
+            if self.there[device] > self.allowed[device]:
+                self.there[device] -= 1
+            else:
+                self.free.put(device)
 
-    @property
-    def device(self) -> str:
-        """What rows record: the device, or all of them where there are several."""
-        return ",".join(dict.fromkeys(self.devices))
+    def measured(self, device: str, used: int | None) -> None:
+        """A trial on a device has used so many bytes of its memory: others of the size may run beside it."""
+        if not used or device not in self.memory:
+            return
+        with self.lock:
+            self.largest[device] = max(self.largest[device], used)
+            fit = int(self.memory[device] * USABLE // (self.largest[device] + CONTEXT))
+            self.allowed[device] = max(min(fit, self.cap[device]), 1)
+            while self.there[device] < self.allowed[device]:
+                self.there[device] += 1
+                self.free.put(device)
+
+    def crowded(self, device: str) -> bool:
+        """A trial ran out of memory: whether it may have shared its GPU. Then half as many may from now on."""
+        with self.lock:
+            if device == "cpu" or self.allowed[device] < 2:
+                return False
+            self.allowed[device] = self.cap[device] = self.allowed[device] // 2
+            for _ in range(self.free.qsize()):
+                with suppress(queue.Empty):
+                    waiting = self.free.get_nowait()
+                    if self.there[waiting] > self.allowed[waiting]:
+                        self.there[waiting] -= 1
+                    else:
+                        self.free.put(waiting)
+            return True
 
 
 def plan(devices: str = "auto", workers: int | None = None) -> Slots:
-    """Slots for ``--devices`` (auto, cpu, or cuda:0,cuda:1) and ``--workers``. Raises UsageError for a device that is not here."""
+    """Slots for ``--devices`` (auto, cpu, or cuda:0,cuda:1) and ``--workers``. Raises UsageError for a device that is not here.
+
+    Where nobody says how many, trials share a GPU as its memory allows.
+    """
     there = gpus()
     if devices == "auto":
         named = [f"cuda:{number}" for number in range(len(there)) if torch_has_cuda()] or ["cpu"]
@@ -90,4 +156,8 @@ def plan(devices: str = "auto", workers: int | None = None) -> Slots:
     if workers is not None and workers < 1:
         raise UsageError(f"--workers should be at least 1; it is {workers}")
     count = workers or (min(cores(), MOST_CPU_WORKERS) if named == ["cpu"] else len(named))
-    return Slots(tuple(named[place % len(named)] for place in range(count)), max(1, cores() // count))
+    devices_of = [named[place % len(named)] for place in range(count)]
+    if workers or "cpu" in named:
+        return Slots(devices_of, max(1, cores() // count))
+    memory = {name: size for number, size in enumerate(gpu_memory()) if (name := f"cuda:{number}") in named}
+    return Slots(devices_of, max(1, cores() // (count * MOST_ON_GPU)), memory, MOST_ON_GPU)

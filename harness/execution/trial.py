@@ -54,6 +54,10 @@ class SlotLost(Exception):
     """The machine that a job ran on is gone, and nothing is known of the job: it has to be run again, elsewhere."""
 
 
+class SlotCrowded(SlotLost):
+    """A job ran out of memory beside others, and may do better where there are fewer."""
+
+
 R = TypeVar("R")
 A = TypeVar("A")
 F = TypeVar("F")
@@ -74,12 +78,13 @@ def drive(steps: Generator[R, A, F], answer: Callable[[R], A]) -> F:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit cost and left. ``snapshots`` are sheets of pictures from training, oldest first."""
+    """What a fit cost and left. ``snapshots`` are sheets of pictures from training, oldest first; ``gpu_memory`` is in bytes."""
 
     seconds: float
     n_parameters: int | None
     summary: str
     snapshots: Array | None
+    gpu_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +206,8 @@ class Trial:
         self._expect(facts, "described")
         kept = whole(facts.get("snapshots"))
         pictures = self.sheet_memory.read(self.sheet)[:kept] if self.sheet_memory and self.sheet and kept else None
-        return Fitted(seconds, whole(facts.get("n_parameters")), text(facts.get("summary"), TEXT_LIMIT), pictures)
+        said = text(facts.get("summary"), TEXT_LIMIT)
+        return Fitted(seconds, whole(facts.get("n_parameters")), said, pictures, whole(facts.get("gpu_memory")))
 
     def wait(self) -> None:
         """The next question may take its time to come: what is left of the trial's time is stopped until then."""

@@ -381,7 +381,16 @@ def facts(model: Submission, snapshots: Array | None, fd: int) -> dict[str, Any]
         "n_parameters": None if n_parameters is None else int(n_parameters),
         "summary": str(model.summary())[:TEXT_LIMIT],
         "snapshots": count,
+        "gpu_memory": gpu_memory(model.device),
     }
+
+
+def gpu_memory(device: str) -> int | None:
+    """The most that torch has held of a GPU's memory in this process, in bytes."""
+    torch = sys.modules.get("torch")
+    if torch is None or not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.max_memory_reserved(device))
 
 
 class WrongForm(Exception):
