@@ -24,9 +24,9 @@ from harness.execution.slots import Slots
 from harness.execution.together import Member
 from harness.execution.trial import SlotCrowded, SlotLost, Trial, TrialFailed, TrialPruned
 from harness.parts import ENOUGH, part
-from harness.rungs import FACTOR, Rungs, lowest
+from harness.rungs import ALONE, FACTOR, PARTS, STACKED, Rungs, lowest
 from harness.scoring import Scorer, generator
-from harness.study import SEARCH_SEED, Study
+from harness.study import BEST, MOST, SEARCH_SEED, SPREAD, Study
 from leaderboard import Store
 from leaderboard.store import Fit
 
@@ -156,15 +156,17 @@ class Search:
         higher = bench.scorer.task.ranking.higher_is_better
         self.manner = manner or Manner()
         self.study = Study(description, higher_is_better=higher, first=self.manner.first, seed=self.manner.seed)
-        self.rungs, self.rungs_of_parts = Rungs(), Rungs(first=1)
+        self.rungs_of_parts = Rungs(PARTS)
         self.parts: dict[int, FitData] = {}
         self.lock = threading.Lock()
         self.ends = time.monotonic() + timeout if timeout else math.inf
         self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
+        self.rungs = Rungs(STACKED if self.together else ALONE)
         self.fits: dict[int, Fit] = {}
+        self.best: float | None = None
         self.told: set[int] = set()
         self.leases = bench.store.leases(bench.study, "search")
-        self.looked, self.waited = 0.0, False
+        self.looked, self.waited, self.said_thinned = 0.0, False, False
         self.adopt()
         self.lost: Counter[object] = Counter()
         """How many slots a trial, or a chunk of them, has lost."""
@@ -184,10 +186,13 @@ class Search:
             if fit.number in self.fits or fit.number >= self.n_trials:
                 continue
             if fit.status in ("complete", "pruned") or fit.attempt == self.bench.attempt:
-                self.fits[fit.number] = fit
-                self.rungs.restore(fit.number, fit.facts.get("losses", []), finished=fit.status == "complete")
+                self.keep(fit)
+                self.climbed(fit)
                 for ninths, loss in fit.facts.get("parts", {}).items():
                     self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
+
+    def climbed(self, fit: Fit) -> None:
+        self.rungs.restore(fit.number, fit.facts.get("losses", []), finished=fit.status == "complete")
 
     def claim(self, numbers: Sequence[int]) -> list[int]:
         """Those of these numbers that are ours to run: nobody else is at it, and nobody has done it."""
@@ -258,6 +263,9 @@ class Search:
         apart |= {chunk[0]: "no other is left" for chunk in chunks if len(chunk) == 1}
         if len(apart) == len(asked) > 1:
             self.together = False  # asked again one by one, each with all that is known by then
+            self.rungs = Rungs(ALONE)
+            for fit in self.fits.values():
+                self.climbed(fit)
             return
         in_parallel(sorted(apart), lambda number, device: self.alone(number, device, asked[number]), self.bench)
         for number in numbers:
@@ -267,6 +275,19 @@ class Search:
         if number in self.fits and number not in self.told:
             self.told.add(number)
             self.study.tell(self.fits[number])
+        if self.study.thinned and not self.said_thinned:
+            self.said_thinned = True
+            self.bench.watcher.note(
+                f"more than {MOST} trials: from here on the sampler goes by the best {BEST} and a spread of {SPREAD} others, so "
+                "that a question does not cost more and more; all stay on record"
+            )
+
+    def keep(self, fit: Fit) -> None:
+        """Take up a trial that has ended."""
+        self.fits[fit.number] = fit
+        if fit.status == "complete" and fit.value is not None:
+            sign = self.study.sign
+            self.best = fit.value if self.best is None or sign * fit.value < sign * self.best else self.best
 
     def over(self) -> bool:
         """Whether nothing more is to be begun: the time is up, or nothing but failures has come."""
@@ -446,18 +467,13 @@ class Search:
                 self.rungs.finished(len(kept))
             if not bench.store.add_fit(fit, self.leases[number]):
                 return  # others took it over while this machine slept, and will have recorded it
-            self.fits[number] = fit
+            self.keep(fit)
             if not self.together:
                 self.tell(number)
             self.show()
 
     def show(self) -> None:
-        self.bench.watcher.trial(len(self.fits), self.n_trials, best_value(self.fits.values(), self.study.sign))
-
-
-def best_value(fits: Any, sign: float) -> float | None:
-    values = [fit.value for fit in fits if fit.status == "complete"]
-    return min(values, key=lambda value: sign * value) if values else None
+        self.bench.watcher.trial(len(self.fits), self.n_trials, self.best)
 
 
 def outcome(fits: Sequence[Fit], sign: float) -> Found:

@@ -17,7 +17,7 @@ from harness import Categorical, Float, Split, search
 from harness.contract import Data
 from harness.execution.pool import Description
 from harness.parts import part
-from harness.rungs import FACTOR, FIRST, Rungs
+from harness.rungs import ALONE, FACTOR, STACKED, Pace, Rungs
 from harness.study import MOST, Study
 from harness.tuning import history, tune
 from leaderboard import Store
@@ -26,13 +26,16 @@ from leaderboard.store import Fit
 losses = st.floats(0, 10)
 
 
-@given(st.lists(losses, min_size=1, max_size=40, unique=True))
-def test_of_trials_that_arrive_together_a_third_goes_on_whatever_their_order(found: list[float]) -> None:
-    by_number = dict(enumerate(found))
-    ended = Rungs().arrive(FIRST, by_number)
-    assert len(ended) == len(found) - max(len(found) // FACTOR, 1)
+@given(st.sampled_from([ALONE, STACKED]), st.integers(0, 2), st.lists(losses, min_size=1, max_size=40, unique=True))
+def test_of_trials_that_arrive_together_a_share_goes_on_whatever_their_order(
+    pace: Pace, place: int, found: list[float]
+) -> None:
+    by_number, step = dict(enumerate(found)), pace.first * FACTOR**place
+    ended = Rungs(pace).arrive(step, by_number)
+    share = pace.shares[min(place, len(pace.shares) - 1)]
+    assert len(found) - len(ended) == max(int(len(found) * share + 1e-9), 1)
     assert all(by_number[number] > max(set(found) - {by_number[gone] for gone in ended}) for number in ended)
-    assert Rungs().arrive(FIRST, dict(reversed(by_number.items()))) == ended
+    assert Rungs(pace).arrive(step, dict(reversed(by_number.items()))) == ended
 
 
 @given(st.lists(losses, min_size=1, max_size=40))
@@ -40,13 +43,14 @@ def test_one_after_the_other_each_is_held_against_those_before_it(found: list[fl
     rungs = Rungs()
     for number, loss in enumerate(found):
         better = sum(other < loss for other in found[:number])
-        assert bool(rungs.arrive(FIRST, {number: loss})) == (better >= max((number + 1) // FACTOR, 1))
+        assert bool(rungs.arrive(ALONE.first, {number: loss})) == (better >= max((number + 1) // 3, 1))
 
 
-def test_rungs_are_at_powers_and_the_end_is_let_be() -> None:
+def test_rungs_are_at_powers_and_the_second_half_is_let_be() -> None:
     rungs = Rungs()
     assert [step for step in range(100) if rungs.is_rung(step)] == [2, 6, 18, 54]
-    rungs.finished(20)
+    assert [step for step in range(100) if Rungs(STACKED).is_rung(step)] == [3, 9, 27, 81]
+    rungs.finished(36)
     rungs.arrive(18, {0: 0.1})
     assert rungs.arrive(18, {1: 0.9}) == set()
     assert rungs.arrive(6, {0: 0.1}) == set() and rungs.arrive(6, {1: 0.9}) == {1}
