@@ -63,10 +63,11 @@ class ClusterSlots(Slots):
 
     def give(self, device: str) -> None:
         """Give a slot back, or ask for another in its place."""
-        if self.cluster.places[device].lost:
-            self.cluster.start(device)
-        else:
+        place = self.cluster.places[device]
+        if not place.lost:
             self.free.put(device)
+        elif not place.refused:
+            self.cluster.start(device)
 
 
 class Cluster:
@@ -152,7 +153,7 @@ class Cluster:
             node = place.facts.node if place.facts else "a machine of the cluster"
             self.refused.append(f"{node} was left out: {error}")
             self.note(self.refused[-1])
-            place.lost = True
+            place.lost = place.refused = True
             if all(other.lost for other in list(self.places.values())):
                 self.arrived.set()
             return

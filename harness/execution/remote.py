@@ -33,7 +33,8 @@ class Place:
     def __init__(self, name: str, ray: Any, actor: Any) -> None:
         self.name, self.ray, self.actor = name, ray, actor
         self.facts: Facts | None = None
-        self.lost = False
+        self.lost = self.refused = False
+        """Refused is one that is there and cannot be used: no other is asked for in its place."""
 
     def call(self, method: str, *given: Any, wait: float | None = GRACE) -> Any:
         """What a station answers. Raises TrialFailed, TrialPruned and PluginError as said there, and SlotLost."""
@@ -78,6 +79,7 @@ class RemoteCrew:
         self.cluster, self.bundle, self.setting = cluster, bundle, setting
         self.lock = threading.Lock()
         self.closed = False
+        self.described: Description | None = None
         self.texts: list[str] = []
         self.spare: dict[Place, int] = {}
         self.workers: list[RemoteWorker] = []
@@ -113,10 +115,14 @@ class RemoteCrew:
         if number is None:
             number = place.call("open", self.bundle, self.setting.limits)
         try:
-            return number, place.call("ready", number, wait=WARM_LIMIT + GRACE)
-        except (PluginError, TrialFailed):
+            self.described = place.call("ready", number, wait=WARM_LIMIT + GRACE)
+            return number, self.described
+        except (PluginError, TrialFailed) as error:
             self.shut(place, number)
-            raise
+            if self.described is None:
+                raise
+            place.lost = place.refused = True  # elsewhere it could be started: something is missing there
+            raise SlotLost(f"{place.said()}, since {error}") from error
 
     def shut(self, place: Place, number: int) -> None:
         with suppress(SlotLost):
