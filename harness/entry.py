@@ -229,6 +229,7 @@ class Entry:
     def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
         """One fit a seed with these parameters, scored on the hidden test; those on record are not done again."""
         wanted = self.settings.seeds
+        waited = False
         with closing(self.store.leases(self.study, "final")) as leases:
             while True:
                 done = self.recorded_finals(params)
@@ -240,8 +241,11 @@ class Entry:
                 now_done = self.recorded_finals(params)  # by the one who had them before us
                 if ours := [seed for seed in ours if seed not in now_done]:
                     self.fit_finals(bench, params, ours, leases, now_done)
-                else:
-                    time.sleep(LOOK)  # another command is at them
+                elif not now_done.keys() >= set(left):
+                    if not waited:
+                        waited = True
+                        bench.watcher.note(f"{len(left)} final fits are being run by another command; waiting for them")
+                    time.sleep(LOOK)
 
     def recorded_finals(self, params: dict[str, Any]) -> dict[int, Fit]:
         return {

@@ -84,6 +84,7 @@ def rows(home: Path) -> list[tuple[Any, ...]]:
     return sorted(table(home, "number", "params", "status", "value", "phase"), key=str)
 
 
+@pytest.mark.long
 def test_a_cluster_finds_what_this_machine_finds(nodes: Any, tiny: Path, bakeoff: Command) -> None:
     """A search whose trials are trained together, and three seeds: to the last digit."""
     write(tiny, "blobs.py", BLOBS)
@@ -179,7 +180,9 @@ def apart() -> Iterator[str]:
     head, node = f"{tag}h", f"{tag}n"
 
     def ip(*words: str) -> None:
-        subprocess.run(["ip", *words], check=True, capture_output=True)
+        done = subprocess.run(["ip", *words], check=False, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"networks cannot be made here: {done.stderr.strip()}")
 
     def start(space: str, *words: str) -> subprocess.Popen[bytes]:
         ray = Path(sys.executable).with_name("ray")

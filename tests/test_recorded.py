@@ -1,0 +1,178 @@
+"""Steps that are written down and done again: the same to the bit, or found out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from harness.frameworks.recorded import Changed, Recorder, Recording, Replayed
+
+
+def trained(module: nn.Module) -> Callable[..., list[Tensor]]:
+    """Gradients and losses of several copies of a module at once, as a stack computes them: weights, buffers, a batch."""
+    names = [name for name, _ in module.named_parameters()]
+    buffers = [name for name, _ in module.named_buffers()]
+
+    def step(*given: Tensor) -> list[Tensor]:
+        weights, held, x = given[: len(names)], given[len(names) : -1], given[-1]
+        leaves = [one.detach().requires_grad_() for one in weights]
+
+        def one(weights: dict[str, Tensor], held: dict[str, Tensor]) -> Tensor:
+            return functional_call(module, {**weights, **held}, (x,)).square().mean()
+
+        losses = vmap(one)(dict(zip(names, leaves)), dict(zip(buffers, held)))
+        return [*torch.autograd.grad(losses.sum(), leaves), losses.detach()]
+
+    return step
+
+
+MODULES = {
+    "dense": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)), (7, 6)),
+    "batch norm": (lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, momentum=0.3), nn.Tanh()), (7, 6)),
+    "convolutions": (
+        lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 2)),
+        (4, 1, 6, 6),
+    ),
+    "norm and splits": (lambda: nn.Sequential(nn.LayerNorm(6), nn.GLU(), nn.Linear(3, 2)), (7, 6)),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_replay_is_the_same_to_the_bit(name: str) -> None:
+    """Also of other numbers than were recorded, and with what it writes to what it is given."""
+    torch.manual_seed(0)
+    make, shape = MODULES[name]
+    modules = [make() for _ in range(3)]
+    tensors = [{**dict(one.named_parameters()), **dict(one.named_buffers())} for one in modules]
+    replayed, step = Replayed(trained(modules[0])), trained(modules[0])
+    for number in range(6):
+        given_now = [torch.stack([one[key].detach().clone() for one in tensors]) for key in tensors[0]]
+        given_now = [one + number if one.is_floating_point() else one for one in given_now]
+        x = torch.randn(shape)
+        its = [one.clone() for one in given_now]
+        found, expected = replayed(*its, x), step(*given_now, x)
+        assert all(torch.equal(a, b) for a, b in zip((*found, *its), (*expected, *given_now), strict=True))
+        assert replayed.trusted == (number >= 2)
+
+
+@given(st.lists(st.sampled_from(["add", "relu", "chunk", "index", "inplace", "cat", "detach"]), min_size=1, max_size=8))
+def test_a_program_is_what_was_done(words: list[str]) -> None:
+    def run(x: Tensor, state: Tensor) -> list[Tensor]:
+        y = x * 2
+        for word in words:
+            if word == "add":
+                y = y + state
+            elif word == "relu":
+                y = torch.relu(y - 0.5)
+            elif word == "chunk":
+                first, second = y.chunk(2, dim=1)
+                y = torch.cat([second, first], dim=1)
+            elif word == "index":
+                y = y[:, [1, 0, 3, 2]] * torch.tensor([1.0, 2.0, 3.0, 4.0])
+            elif word == "inplace":
+                state[0].mul_(0.5)
+                y = y.clone().add_(1)
+            elif word == "cat":
+                y = torch.stack([y, state]).sum(0)
+            else:
+                y = y.detach()
+        return [y, y.mean(dim=0)]
+
+    x, state = torch.randn(3, 4), torch.randn(3, 4)
+    recorder = Recorder((x, state))
+    with recorder:
+        found = run(x, state)
+    recording = Recording(recorder, found, 2)
+    for _ in range(2):
+        x, state = torch.randn(3, 4), torch.randn(3, 4)
+        copy = state.clone()
+        assert all(torch.equal(a, b) for a, b in zip(recording(x, state), run(x, copy), strict=True))
+        assert torch.equal(state, copy)
+
+
+def test_a_function_that_changes_is_found_out() -> None:
+    """At once where it changes from call to call; at the next doubt where it changes later."""
+    calls = 0
+
+    def counting(x: Tensor) -> list[Tensor]:
+        nonlocal calls
+        calls += 1
+        return [x * calls]
+
+    replayed = Replayed(counting)
+    one = torch.ones(2)
+    assert [float(replayed(one)[0][0]) for _ in range(5)] == [1, 2, 3, 4, 5] and replayed.hopeless
+
+    factor = 1.0
+    later = Replayed(lambda x: [x * factor])
+    for _ in range(4):
+        later(one)
+    assert later.trusted
+    factor = 2.0
+    later.doubt()
+    with pytest.raises(Changed):
+        later(one)
+
+
+def test_other_shapes_are_another_record() -> None:
+    replayed = Replayed(lambda x: [x.sum(dim=0) / len(x)])
+    for rows in (4, 4, 4, 4, 3, 3, 3, 3):
+        x = torch.randn(rows, 2)
+        assert torch.equal(replayed(x)[0], x.sum(dim=0) / rows)
+
+
+def test_diverged_members_are_no_change() -> None:
+    replayed = Replayed(lambda x: [x.log()])
+    for _ in range(4):
+        replayed(torch.tensor([-1.0, 1.0]))
+    assert replayed.trusted
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TRAIN = """
+import sys, torch
+from harness.frameworks.uncompiled import leave_out_the_compiler
+leave_out_the_compiler()
+model = torch.nn.Linear(2, 2)
+optimizer = torch.optim.AdamW(model.parameters())
+def step():
+    optimizer.zero_grad()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+step()
+"""
+
+
+def test_training_imports_no_compiler() -> None:
+    assert (
+        run(TRAIN + "print('sympy' in sys.modules, 'torch._dynamo.symbolic_convert' in sys.modules)") == "False False\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "import torch._dynamo.config",
+        "torch._dynamo.reset()",
+        "torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1))",
+    ],
+)
+def test_who_compiles_gets_the_compiler(asked: str) -> None:
+    """Before training and in the middle of it."""
+    after = f"{asked}\nstep()\nprint(type(sys.modules['torch._dynamo']).__name__, torch._dynamo is sys.modules['torch._dynamo'])"
+    assert run(TRAIN + after) == "module True\n"
+    assert run(TRAIN.replace("model =", f"{asked}\nmodel =") + "print(1)") == "1\n"
