@@ -106,7 +106,7 @@ def calling() -> tuple[float, float]:
     """Processor seconds of the coordinator in a report, and in taking and scoring 10,000 answers."""
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         place = Place("slot", ray, ray.remote(Answering).remote())
         labels = np.zeros(10_000, np.int64)

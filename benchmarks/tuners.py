@@ -58,7 +58,9 @@ def ray_side(model: str, trials: int) -> float:
     import ray
     from ray import tune
 
-    ray.init(num_cpus=versus.slots.cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        "local", num_cpus=versus.slots.cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     space, _ = objective(model)
     place = str(Path(__file__).parent)
 

@@ -21,10 +21,11 @@ from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
 from harness.execution.trial import TrialFailed
 from harness.finals import Finals
+from harness.jobs import LOOK, Bench, in_parallel
 from harness.plugins import Bundle, Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer, generator
-from harness.search import LOOK, Bench, Found, Manner, Search, in_parallel, same
+from harness.search import Found, Manner, Search, same
 from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
 from leaderboard.leases import Leases

@@ -19,9 +19,9 @@ from harness.contract import Array, Kind, Task
 from harness.execution.given import FitData
 from harness.execution.remote import RemoteTrial
 from harness.execution.trial import Fitted, Trial, TrialFailed
+from harness.jobs import Bench, check_crowd
 from harness.kinds import pictures
 from harness.scoring import Scorer
-from harness.search import Bench, check_crowd
 from leaderboard.store import Fit
 
 CURVE = 1000

@@ -13,21 +13,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from harness.execution.given import FitData
-from harness.execution.pool import Crew, Description
-from harness.execution.remote import RemoteCrew, RemoteTrial
-from harness.execution.slots import Slots
+from harness.execution.pool import Description
+from harness.execution.remote import RemoteTrial
 from harness.execution.together import Member
-from harness.execution.trial import SlotCrowded, SlotLost, Trial, TrialFailed, TrialPruned
+from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
+from harness.jobs import LOOK, MOST_LOST, Bench, check_crowd, in_parallel
 from harness.parts import ENOUGH, part
 from harness.rungs import ALONE, FACTOR, PARTS, STACKED, Rungs, lowest
-from harness.scoring import Scorer, generator
+from harness.scoring import generator
 from harness.study import BEST, MOST, SEARCH_SEED, SPREAD, Study
-from leaderboard import Store
 from leaderboard.store import Fit
 
 GIVE_UP_AFTER = 3
@@ -36,25 +34,11 @@ GIVE_UP_AFTER = 3
 MOST_REPORTS = 10_000
 """Reports of one trial that are looked at and recorded."""
 
-MOST_LOST = 3
-"""Slots that a job may lose: perhaps it is the job that ends them."""
-
-LOOK = 2.0
-"""Seconds between looks at what other commands have recorded of the same search."""
-
 LONG = 1.0
 """Seconds of a fit from which a part of the training split is tried before the whole."""
 
 BLOCK = 64
 """Configurations that are asked for at once where they can be fitted together."""
-
-
-class Watcher(Protocol):
-    """What is told about an entry as it goes."""
-
-    def trial(self, done: int, wanted: int, best: float | None) -> None: ...
-    def seed(self, done: int, wanted: int) -> None: ...
-    def note(self, message: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -80,64 +64,6 @@ class Manner:
     first: Sequence[Mapping[str, Any]] = ()
     seed: int = 0
     halving: bool = True
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where the trials of one entry run: its processes, its data, who scores and records them, and on how many slots.
-
-    ``study`` is the key that its fits are recorded under, ``time_limit`` the seconds for one fit with its predictions.
-    Fits that failed in an earlier ``attempt`` are done again.
-    """
-
-    crew: Crew | RemoteCrew
-    data: FitData
-    scorer: Scorer
-    store: Store
-    study: str
-    attempt: int
-    time_limit: float
-    slots: Slots
-    watcher: Watcher
-
-
-J = TypeVar("J")
-
-
-def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) -> None:
-    """Run jobs, as many at once as there are slots, each with its device. Any error ends the crew and comes out here.
-
-    A job whose slot is lost is run again on another. Raises TrialFailed for one that has lost `MOST_LOST` of them.
-    """
-
-    def one(job: J) -> None:
-        for left in reversed(range(MOST_LOST)):
-            device = bench.slots.take()
-            try:
-                return run(job, device)
-            except SlotLost as error:
-                bench.watcher.note(f"{error}; what ran on it is run again")
-                if not left:
-                    raise TrialFailed("failed", f"{error}, the {MOST_LOST}th that it ran on") from error
-            finally:
-                bench.slots.give(device)
-
-    with ThreadPoolExecutor(bench.slots.at_once) as threads:
-        futures = [threads.submit(one, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:  # Ctrl-C too: nothing may wait for a fit that nobody wants any more
-            for future in futures:
-                future.cancel()
-            bench.crew.close()
-            raise
-
-
-def check_crowd(error: TrialFailed, device: str, slots: Slots) -> None:
-    """Raise SlotCrowded where a job ran out of a GPU's memory that it shared."""
-    if error.status == "out-of-memory" and slots.crowded(device):
-        raise SlotCrowded(f"the memory of {device} ran out, with several trials on it") from error
 
 
 class Search:

@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,7 @@ def apart() -> Iterator[str]:
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     running: list[subprocess.Popen[bytes]] = []
+    held = ExitStack()
     try:
         for space in (head, node):
             ip("netns", "add", space)
@@ -199,7 +202,18 @@ def apart() -> Iterator[str]:
         for space, address in ((head, "10.77.0.1/24"), (node, "10.77.0.2/24")):
             ip("-n", space, "addr", "add", address, "dev", space)
             ip("-n", space, "link", "set", space, "up")
-        told = ("--head", "--port=6390", "--node-ip-address=10.77.0.1", "--num-cpus=0", "--include-dashboard=false")
+        # A folder of its own: Ray would write there which cluster is this machine's.
+        folder = (
+            f"--temp-dir={held.enter_context(tempfile.TemporaryDirectory(prefix='bk', ignore_cleanup_errors=True))}"
+        )
+        told = (
+            "--head",
+            "--port=6390",
+            "--node-ip-address=10.77.0.1",
+            "--num-cpus=0",
+            "--include-dashboard=false",
+            folder,
+        )
         running.append(start(head, *told))
         running.append(start(node, "--address=10.77.0.1:6390", "--node-ip-address=10.77.0.2", "--num-cpus=2"))
         yield head
@@ -210,6 +224,7 @@ def apart() -> Iterator[str]:
             process.wait(60)
         for space in (head, node):
             subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
+        held.close()
 
 
 @pytest.mark.long

@@ -23,8 +23,8 @@ from harness.execution.given import FitData
 from harness.execution.pool import Setting, Worker
 from harness.execution.slots import CONTEXT, Slots
 from harness.execution.trial import TrialFailed
+from harness.jobs import check_crowd, in_parallel
 from harness.plugins import read_tasks
-from harness.search import check_crowd, in_parallel
 
 CASES = {
     # name: (fit, predict, status, words of the error)

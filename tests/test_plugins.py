@@ -352,6 +352,7 @@ ROOMS = [
     ["harness.finals"],
     ["harness.search"],
     ["harness.study", "harness.rungs", "harness.parts"],
+    ["harness.jobs"],
     ["harness.scoring"],
     ["harness.execution.cluster", "harness.provenance"],
     ["harness.execution.remote"],
