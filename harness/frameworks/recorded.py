@@ -99,7 +99,10 @@ class Recording:
             target = ", ".join("_" if number is None else names[number] for number in out) + ("," if several else "")
             lines.append(f"{target} = {call}" if out else call)
         body = "\n    ".join([*reversed(lines), f"return ({''.join(names[number] + ', ' for number in results)})"])
-        given_names = ", ".join(names[number] for number in range(given))
+        # Constants are defaults: an operation may give back the very tensor that it took, under the same name.
+        given_names = ", ".join(
+            [*names[:given], *(f"{names[number]}={names[number]}" for number in recorder.constants)]
+        )
         exec(compile(f"def again({given_names}):\n    {body}", "<recorded>", "exec"), space)  # noqa: S102, its own text
         self.again: Callable[..., Arrays] = space["again"]
 
