@@ -169,6 +169,7 @@ def test_training_imports_no_compiler() -> None:
         "import torch._dynamo.config",
         "torch._dynamo.reset()",
         "torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1))",
+        "assert torch.compiler.disable()(lambda x: x + 1)(1) == 2",
     ],
 )
 def test_who_compiles_gets_the_compiler(asked: str) -> None:

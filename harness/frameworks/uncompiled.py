@@ -25,16 +25,16 @@ class Uncompiled(ModuleType):
 
     @staticmethod
     def disable(function: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """A function that is compiled nowhere; by the real thing once that is there."""
+        """A function that nothing compiles as yet; the real thing's word on it counts once that is there."""
+        if function is None:  # a decorator that was called: somebody's own, who thinks of compiling
+            return load().disable(None, *args, **kwargs)
 
         def called(*its: Any, **more: Any) -> Any:
-            real = sys.modules.get(NAME)
-            if isinstance(real, ModuleType) and not isinstance(real, Uncompiled):
-                nonlocal function
-                function, called.real = (function, True) if called.real else (real.disable(function), True)  # type: ignore[attr-defined]
-            return function(*its, **more)
+            real = sys.modules[NAME]
+            if isinstance(real, Uncompiled):
+                return function(*its, **more)
+            return real.disable(function, *args, **kwargs)(*its, **more)
 
-        called.real = False  # type: ignore[attr-defined]
         return called
 
     def __getattr__(self, name: str) -> Any:
