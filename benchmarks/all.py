@@ -48,7 +48,8 @@ def main() -> int:
             left_out.append(command)
             continue
         known[key(command)] = f"{done.stdout.strip()}\n\n`python benchmarks/{command}`, {datetime.now(UTC):%Y-%m-%d}."
-        text = [known[key(" ".join(one))] for one in ALL if key(" ".join(one)) in known]
+        order = [*(key(" ".join(one)) for one in ALL), *known]  # what is not in the list comes last, and is not lost
+        text = [known[name] for name in dict.fromkeys(order) if name in known]
         options.out.write_text("\n\n".join(["# Benchmarks", *text]) + "\n")
     if left_out:
         print(f"not run: {', '.join(left_out)}", file=sys.stderr)
