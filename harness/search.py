@@ -93,6 +93,8 @@ class Search:
         self.told: set[int] = set()
         self.leases = bench.store.leases(bench.study, "search")
         self.looked, self.waited, self.said_thinned = 0.0, False, False
+        self.passed_over = 0
+        """Fits on record that are none of this search's: failures of earlier attempts, and numbers beyond its last."""
         self.adopt()
         self.lost: Counter[object] = Counter()
         """How many slots a trial, or a chunk of them, has lost."""
@@ -132,8 +134,10 @@ class Search:
         if time.monotonic() - self.looked < LOOK:
             return
         self.looked = time.monotonic()
-        if self.bench.store.count_fits(self.bench.study, "search") > len(self.fits):
+        count = self.bench.store.count_fits(self.bench.study, "search")
+        if count - len(self.fits) > self.passed_over:
             self.adopt()
+            self.passed_over = count - len(self.fits)
             for number in sorted(set(self.fits) - self.told):
                 self.tell(number)
 
