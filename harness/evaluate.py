@@ -53,9 +53,8 @@ def run(
     found = [task if isinstance(task, Task) else plugins.find_task(task, progress.note).task for task in asked]
     entries = plan(found, submissions, progress)
     with ExitStack() as held:
-        settings = Settings(
-            trials, seeds, time_limit, *hands(held, devices, workers, isolation_tier, limits, cluster, home, progress)
-        )
+        work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
+        settings = Settings(trials, seeds, time_limit, limits=limits, **work)
         return evaluate(found, entries, settings, Store(Path(home), url=store), progress)
 
 
@@ -95,18 +94,17 @@ def hands(
     devices: str,
     workers: int | None,
     isolation_tier: str,
-    limits: Limits,
     address: str | None,
     home: str | Path,
     progress: Progress,
-) -> tuple[slots.Slots, isolation.Isolation, Limits, Cluster | None]:
+) -> dict[str, Any]:
     """Who does the work, as `Settings` has it: slots and their tier, here or on a cluster, whose connection ``held`` keeps."""
     if address is None:
-        return slots.plan(devices, workers), tier(isolation_tier, home, progress), limits, None
+        return {"slots": slots.plan(devices, workers), "isolation": tier(isolation_tier, home, progress)}
     cluster = held.enter_context(
         Cluster(address, workers=workers, devices=devices, tier=isolation_tier, note=progress.note)
     )
-    return cluster.slots, cluster.isolation, limits, cluster
+    return {"slots": cluster.slots, "isolation": cluster.isolation, "cluster": cluster}
 
 
 def tier(wanted: str, home: str | Path, progress: Progress) -> isolation.Isolation:

@@ -79,9 +79,8 @@ def tune(
     found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
     plan([found], [submission], progress)
     with ExitStack() as held:
-        settings = Settings(
-            trials, 1, time_limit, *hands(held, devices, workers, isolation_tier, limits, cluster, home, progress)
-        )
+        work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
+        settings = Settings(trials, 1, time_limit, limits=limits, **work)
         kept = held.enter_context(closing(Store(Path(home), url=store)))
         first = best_elsewhere(warm_start, source, settings, kept, progress) if warm_start else ()
         manner = Manner(tuple(first), seed, halving)
