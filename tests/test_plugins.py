@@ -370,6 +370,7 @@ ROOMS = [
         "harness.execution.holes",
         "harness.plugins",
     ],
+    ["harness.execution.closing"],
     ["harness.readymade"],
     ["harness.kinds", "harness.frameworks"],
     ["harness.metrics", "harness.datasets"],

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from harness.contract import BakeoffError, Limits, PluginError, UsageError
+from harness.execution.closing import Closes
 from harness.execution.given import Given
 from harness.execution.isolation import Isolation
 from harness.execution.pool import Setting
@@ -70,7 +70,7 @@ class ClusterSlots(Slots):
             self.cluster.start(device)
 
 
-class Cluster:
+class Cluster(Closes):
     """A connection to a Ray cluster, and our slots there. Close it when done."""
 
     def __init__(
@@ -191,14 +191,6 @@ class Cluster:
             with suppress(Exception):
                 self.ray.kill(place.actor)
         self.ray.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import mmap
 import os
 import tempfile
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from harness.contract import Array, Form
+from harness.execution.closing import Closes
 
 
 def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False) -> Array:
@@ -40,7 +40,7 @@ def seal(fd: int, *names: str) -> None:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
 
 
-class Parcel:
+class Parcel(Closes):
     """Bytes that a child writes, as many as its limits let it, and nobody changes once they are sealed. Never read here."""
 
     SEALS = ("F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL")
@@ -67,16 +67,8 @@ class Parcel:
     def close(self) -> None:
         os.close(self.fd)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Shared:
+class Shared(Closes):
     """An array in a file without a name, of fixed size, that a descriptor can be handed out for."""
 
     def __init__(self, shape: Sequence[int], dtype: str, *, fill: bytes | None = None) -> None:
@@ -121,11 +113,3 @@ class Shared:
 
     def close(self) -> None:
         os.close(self.fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

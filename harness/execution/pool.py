@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from optuna.distributions import json_to_distribution
 
 from harness.contract import Distribution, Limits, PluginError
 from harness.execution import cgroups, isolation, watch
 from harness.execution.channel import SMALL, Channel, ChannelClosed, line, whole
+from harness.execution.closing import Closes
 from harness.execution.given import FitData
 from harness.execution.isolation import INSIDE, Isolation, Room
 from harness.execution.memory import Parcel
@@ -65,7 +65,7 @@ class Setting:
     at_once: int = 1
 
 
-class Worker:
+class Worker(Closes):
     """One warmed process with everything that it forks. Thread-safe; close it when done."""
 
     def __init__(self, bundle: Bundle, setting: Setting) -> None:
@@ -280,14 +280,6 @@ class Worker:
         if self.on_disk:
             shutil.rmtree(self.on_disk, ignore_errors=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _listen(self) -> None:
         """Hand each message of the server to the trial that it is about; None when the server is gone."""
         with suppress(ChannelClosed):
@@ -305,7 +297,7 @@ class Worker:
             trial.mailbox.put(None)
 
 
-class Crew:
+class Crew(Closes):
     """The processes of one submission. The first searches; `fresh` ones have seen nothing but what they will be given."""
 
     holds = True
@@ -366,14 +358,6 @@ class Crew:
     def printed(self) -> str:
         """The end of what its processes printed."""
         return "".join(worker.log.text for worker in self.all)[-watch.MEBIBYTE // 16 :]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def allowed(distribution: Distribution, value: Any) -> bool:

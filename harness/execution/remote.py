@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from harness.contract import Array, BakeoffError, Kind, PluginError
+from harness.execution.closing import Closes
 from harness.execution.given import FitData, Given
 from harness.execution.pool import WARM_LIMIT, Description, Setting
 from harness.execution.station import Facts, Reply
@@ -70,7 +71,7 @@ class Places(Protocol):
     def reference(self, given: Given) -> Any: ...
 
 
-class RemoteCrew:
+class RemoteCrew(Closes):
     """What `Crew` is, on all slots of a cluster."""
 
     holds = False
@@ -141,16 +142,8 @@ class RemoteCrew:
         """The end of what its processes printed."""
         return "".join([*self.texts, *(worker.printed for worker in self.workers)])[-(1 << 16) :]
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class RemoteWorker:
+class RemoteWorker(Closes):
     """What `Worker` is: one process on each slot that it has been used on."""
 
     def __init__(self, crew: RemoteCrew) -> None:
@@ -219,14 +212,6 @@ class RemoteWorker:
             opened, self.opened = self.opened, {}
         for place, (number, _) in opened.items():
             self.crew.shut(place, number)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def on(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
