@@ -200,6 +200,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("task", "a", "b"):
         made.add_argument(name, metavar=name.upper())
     home(made)
+    made.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     made = add("replay", replay_command, "fit a recorded result again, from its kept source, and compare the scores")
     made.add_argument("result", metavar="RESULT")
@@ -416,14 +417,18 @@ def show_command(options: argparse.Namespace) -> int:
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    from leaderboard.compare import sentence
+    from leaderboard.compare import compare
 
     store = open_store(options)
     try:
         task = task_name(options.task)
-        print(sentence(store.results(task), task, options.a, options.b))
+        found = compare(store.results(task), task, options.a, options.b)
     finally:
         store.close()
+    if options.json:
+        print_json(found.record())
+    else:
+        print(found.text)
     return 0
 
 

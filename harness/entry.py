@@ -24,12 +24,13 @@ from harness.finals import Finals
 from harness.jobs import LOOK, Bench, in_parallel
 from harness.plugins import Bundle, Source, bundle
 from harness.provenance import commit, versions
-from harness.scoring import Scorer, generator
+from harness.scoring import Scorer
 from harness.search import Found, Manner, Search, same
 from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
+from leaderboard.inference import interval, seed_variances
 from leaderboard.leases import Leases
-from leaderboard.ranking import interval
+from leaderboard.ranking import spread
 from leaderboard.result import content_key
 from leaderboard.store import Fit, now
 
@@ -159,6 +160,7 @@ class Entry:
             device=self.settings.slots.device,
             isolation=self.settings.isolation.name,
             probe=dict(self.settings.isolation.answers),
+            study=self.study,
             source=":".join(filter(None, (self.bundle.files[0][0], self.source.object))),
             source_sha256=self.sha256,
             data_sha256=self.ground.sha256,
@@ -199,6 +201,7 @@ class Entry:
             result = replace(
                 result,
                 params=found.params,
+                history=found.steps,
                 valid_score=found.valid,
                 n_trials=found.n_trials,
                 n_pruned=found.n_pruned,
@@ -224,7 +227,7 @@ class Entry:
     def search(self, bench: Bench, description: Description, timeout: float | None = None) -> Found:
         """The search of this entry; without a space or a budget, the first guess as it is."""
         if not description.space or self.settings.trials == 0:
-            return Found(first_guess(description), None, 0, 0, 0, 0.0)
+            return Found(first_guess(description), None, 0, 0, 0, 0.0, [])
         return Search(bench, description, n_trials=self.settings.trials, timeout=timeout, manner=self.manner).run()
 
     def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
@@ -304,18 +307,25 @@ class Entry:
             if all(name in fact["metrics"] for fact in facts)
         }
         by_seed = np.array([fit.replicates for fit in finals], dtype=np.float64)  # from the store they are float32
-        chosen = generator("seeds", self.key).integers(0, len(finals), size=by_seed.shape)
-        replicates = np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0)
-        low, high = interval(replicates.tolist())
+        replicates = by_seed.mean(axis=0)
+        losses = np.array([fit.losses for fit in finals], dtype=np.float64)  # (seeds, 0) where the metric is no mean
         valid = statistics.fmean(fact["valid"] for fact in facts) if result.valid_score is None else result.valid_score
+        block = self.task.kind.block
+        result = replace(
+            result,
+            score=statistics.fmean(scores),
+            seeds=scores,
+            seed_interaction=seed_variances(losses, block)[1] if losses.size else 0.0,
+            units=max(len(self.ground.data.test) // block, 1),
+        )
+        proportion = bool(losses.size) and bool(np.isin(losses, (0.0, 1.0)).all())
+        low, high = interval(statistics.fmean(scores), spread(result, replicates), proportion=proportion)
         return replace(
             result,
             status="complete",
-            score=statistics.fmean(scores),
             score_std=statistics.stdev(scores) if len(scores) > 1 else 0.0,
             ci_low=low,
             ci_high=high,
-            seeds=scores,
             public_score=statistics.fmean(fact["public"] for fact in facts),
             private_score=statistics.fmean(fact["private"] for fact in facts),
             valid_score=valid,

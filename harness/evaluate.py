@@ -17,6 +17,7 @@ from harness.execution.pool import Crew
 from harness.execution.remote import RemoteCrew
 from harness.plugins import Source
 from leaderboard import Result, Store, rank
+from leaderboard.ranking import unranked
 
 DEFAULT_TRIALS, DEFAULT_SEEDS = 10, 3
 
@@ -84,7 +85,7 @@ def evaluate(
             for row in rank(kept.results(task), ids[task])
             if row["result_id"] in ids[task]
         ]
-        return rows + [{"rank": None, "tie_group": None, **result.row()} for result in unmade]
+        return rows + [unranked(result) for result in unmade]
     finally:
         kept.close()
 

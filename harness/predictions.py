@@ -20,7 +20,8 @@ from harness.execution.trial import TrialFailed
 from harness.provenance import versions
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
-from leaderboard.ranking import interval
+from leaderboard.inference import interval
+from leaderboard.ranking import spread
 from leaderboard.result import content_key
 from leaderboard.store import now
 
@@ -85,7 +86,6 @@ def submit(
 def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array) -> Result:
     task = ground.task
     key = content_key(task.name, task.version, ground.sha256, name, digest)
-    low, high = interval(scored.replicates.tolist())
     blank = Result(
         content_key(key, 0)[:12],
         key,
@@ -97,13 +97,16 @@ def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array
         task.ranking.higher_is_better,
         "complete",
         score=scored.score,
+        seeds=[scored.score],
+        units=max(len(ground.data.test) // task.kind.block, 1),
     )
+    proportion = bool(len(scored.losses)) and bool(np.isin(scored.losses, (0.0, 1.0)).all())
+    low, high = interval(scored.score, spread(blank, scored.replicates), proportion=proportion)
     return replace(
         blank,
         score_std=0.0,
         ci_low=low,
         ci_high=high,
-        seeds=[scored.score],
         public_score=scored.public,
         private_score=scored.private,
         metrics=scored.metrics,

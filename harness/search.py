@@ -43,7 +43,10 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Found:
-    """The end of a search. ``valid`` is the best validation score; ``seconds`` the sum over trials."""
+    """The end of a search. ``valid`` is the best validation score; ``seconds`` the sum over trials.
+
+    ``steps`` holds [k, the best validation score after k trials] for each k at which it became better.
+    """
 
     params: dict[str, Any]
     valid: float | None
@@ -51,6 +54,7 @@ class Found:
     n_pruned: int
     n_failed: int
     seconds: float
+    steps: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -422,7 +426,17 @@ def outcome(fits: Sequence[Fit], sign: float) -> Found:
         sum(fit.status == "pruned" for fit in fits),
         len(failed),
         sum(fit.facts.get("seconds", 0.0) for fit in fits),
+        bettered(complete, sign),
     )
+
+
+def bettered(complete: Sequence[Fit], sign: float) -> list[list[float]]:
+    """The trials, counted from 1, that were better than all finished ones before them, with their values."""
+    found: list[list[float]] = []
+    for fit in complete:
+        if fit.value is not None and (not found or sign * fit.value < sign * found[-1][1]):
+            found.append([fit.number + 1, fit.value])
+    return found
 
 
 def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -3,36 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
-from leaderboard.ranking import Replicated, difference, differs, standing
+from leaderboard.ranking import Replicated, ordered, pairs, separations, standing
 from leaderboard.render import number, seconds
+from leaderboard.result import Result
 from leaderboard.store import StoreError
 
+LEVEL = 0.05
 
-def sentence(results: Iterable[Replicated], task: str, a: str, b: str) -> str:
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two entries of a board.
+
+    ``gap`` is a's score less b's, ``low`` and ``high`` its 95 % interval, ``p`` that of the paired test, the pair taken alone; None
+    where nothing is known of chance. ``differ`` says whether they do among all ``entries`` of the board.
+    """
+
+    a: Result
+    b: Result
+    gap: float
+    low: float | None
+    high: float | None
+    p: float | None
+    differ: bool
+    entries: int
+
+    @property
+    def ahead(self) -> Result:
+        """The one with the better score; b where they are equal."""
+        return self.a if self.gap and (self.gap > 0) == self.a.higher_is_better else self.b
+
+    @property
+    def sentence(self) -> str:
+        first, task = self.ahead, self.a.task
+        other = self.b if first is self.a else self.a
+        if self.differ:
+            return (
+                f"{first.submission} is better than {other.submission} on {task}; "
+                "the difference is significant at the 5 % level."
+            )
+        if self.p is not None and self.p < LEVEL:
+            return (
+                f"{first.submission} may be better than {other.submission} on {task}: the difference would be significant "
+                f"at the 5 % level if these two had been compared alone, and is not among {self.entries} entries."
+            )
+        return f"These data cannot tell {self.a.submission} and {self.b.submission} apart on {task}."
+
+    def record(self) -> dict[str, Any]:
+        """For JSON: the numbers, and both rows."""
+        names = ("gap", "low", "high", "p", "differ", "entries", "sentence")
+        return {name: getattr(self, name) for name in names} | {"a": self.a.row(), "b": self.b.row()}
+
+    @property
+    def text(self) -> str:
+        """The sentence, with the numbers under it."""
+        lines = [self.sentence, ""]
+        for result in (self.a, self.b):
+            lines.append(
+                f"  {result.submission}: {result.metric} {number(result.score)}  "
+                f"[{number(result.ci_low)}, {number(result.ci_high)}], "
+                f"{len(result.seeds)} seeds, {result.n_trials} trials, fit {seconds(result.fit_seconds)}"
+            )
+        if self.p is not None:
+            p = "p < .0001" if self.p < 1e-4 else f"p = {number(self.p)}"
+            lines.append(
+                f"  {self.a.submission} minus {self.b.submission}: {number(self.gap)}  [{number(self.low)}, {number(self.high)}], "
+                f"{p}, paired over the same hidden samples, seeds counted in"
+            )
+        return "\n".join(lines)
+
+
+def compare(results: Iterable[Replicated], task: str, a: str, b: str) -> Comparison:
     """Raises StoreError where one of the two has no complete result on the board."""
-    board = {result.submission: (result, replicates) for result, replicates in standing(results) if result.complete}
+    complete = ordered(standing(results))
+    names = [result.submission for result, _ in complete]
     for name in (a, b):
-        if name not in board:
-            raise StoreError(f"{task} has no complete result of {name!r}; it has {', '.join(board) or 'none'}")
-    first, second = board[a], board[b]
-    (one, one_draws), (two, two_draws) = first, second
-    assert one.score is not None and two.score is not None, "complete results have scores"
-    gap = one.score - two.score
-    ahead = a if (gap > 0) == one.higher_is_better else b
-    if differs(first, second):
-        said = f"{ahead} is better than {b if ahead == a else a} on {task}; the difference is significant at the 5 % level."
-    else:
-        said = f"These data cannot tell {a} and {b} apart on {task}."
-    lines = [said, ""]
-    for result in (one, two):
-        lines.append(
-            f"  {result.submission}: {result.metric} {number(result.score)}  [{number(result.ci_low)}, {number(result.ci_high)}], "
-            f"{len(result.seeds)} seeds, {result.n_trials} trials, fit {seconds(result.fit_seconds)}"
-        )
-    if len(one_draws) == len(two_draws) and len(one_draws):
-        low, high = difference(one_draws, two_draws)
-        lines.append(
-            f"  {a} minus {b}: {number(gap)}  [{number(low)}, {number(high)}], paired bootstrap, {len(one_draws)} draws"
-        )
-    return "\n".join(lines)
+        if name not in names:
+            raise StoreError(f"{task} has no complete result of {name!r}; it has {', '.join(names) or 'none'}")
+    here, there = names.index(a), names.index(b)
+    first, second = complete[here][0], complete[there][0]
+    assert first.score is not None and second.score is not None, "complete results have scores"
+    gap, found = first.score - second.score, pairs(complete)
+    differ = separations(complete, found)[here][there]
+    low = high = p = None
+    if found is not None:
+        half, p = found.least(LEVEL, here, there), found.p_value(here, there)
+        low, high = gap - half, gap + half
+    return Comparison(first, second, gap, low, high, p, differ, len(complete))

@@ -1,45 +1,19 @@
-"""From results to a board: which rows stand on it, in which order, and which of them the data cannot tell apart.
-
-Every entry of a task is resampled with the same draws of hidden samples, so that the difference of two entries' bootstrap
-replicates is a replicate of their difference: a paired bootstrap (Efron and Tibshirani 1993), at no cost when a board is read.
-"""
+"""From results to a board: which rows stand on it, in which order, and which of them the data cannot tell apart."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leaderboard.result import Result
 
-LEVEL = 0.95
+if TYPE_CHECKING:
+    from leaderboard.inference import Pairs, Spread
+
 Replicated = tuple[Result, Sequence[float]]
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The quantile of sorted values by linear interpolation, as numpy's default."""
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
-
-
-def interval(replicates: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval of bootstrap replicates."""
-    ordered = sorted(replicates)
-    return quantile(ordered, (1 - level) / 2), quantile(ordered, (1 + level) / 2)
-
-
-def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of score a minus score b, from paired replicates of equal number."""
-    return interval([x - y for x, y in zip(a, b, strict=True)])
-
-
-def differs(a: Replicated, b: Replicated) -> bool:
-    """Whether two complete entries of one board differ significantly, at the 5 % level, uncorrected."""
-    if len(a[1]) != len(b[1]) or not a[1]:
-        return a[0].score != b[0].score
-    low, high = difference(a[1], b[1])
-    return low > 0 or high < 0
+"""A result with its bootstrap replicates."""
 
 
 def standing(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[Replicated]:
@@ -59,24 +33,85 @@ def standing(results: Iterable[Replicated], asked: Collection[str] = ()) -> list
     return list(newest.values())
 
 
-def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:
-    """One task's board, best first: each row's record with ``rank`` (1-based) and ``tie_group`` in front.
+def ordered(results: Iterable[Replicated]) -> list[Replicated]:
+    """Complete results, the best one first; of equals the older one."""
+    complete = [pair for pair in results if pair[0].complete]
+    return sorted(
+        complete,
+        key=lambda pair: (-_score(pair[0]) if pair[0].higher_is_better else _score(pair[0]), pair[0].created_at),
+    )
 
-    A tie group starts with its best entry and holds those that do not differ significantly from it. Rows that are not
-    complete stand last, without a rank. ``asked`` is as for `standing`.
+
+def spread(result: Result, replicates: Any) -> Spread:
+    """What a result's score owes to chance. ``replicates`` is an array of its bootstrap replicates."""
+    from leaderboard.inference import Spread, unbiased
+
+    sampling = float(replicates.var(ddof=1)) if len(replicates) > 1 else 0.0
+    sampling *= unbiased(result.units)
+    if not result.units or len(result.seeds) < 2:  # rows of older versions have seeds among their replicates
+        return Spread(sampling, result.units or len(replicates))
+    between = statistics.variance(result.seeds) / len(result.seeds)
+    return Spread(sampling, result.units, between, result.seed_interaction, len(result.seeds) - 1)
+
+
+def pairs(complete: Sequence[Replicated]) -> Pairs | None:
+    """All pairs of a board's complete entries; None where their replicates were not drawn alike, or there are none."""
+    if len({len(replicates) for _, replicates in complete}) != 1 or len(complete[0][1]) < 2:
+        return None
+    import numpy as np
+
+    from leaderboard.inference import Pairs
+
+    replicates = np.array([np.asarray(replicates) for _, replicates in complete], dtype=np.float64)
+    scores = np.array([_score(result) for result, _ in complete])
+    spreads = [spread(result, own) for (result, _), own in zip(complete, replicates, strict=True)]
+    return Pairs(scores, replicates, spreads)
+
+
+def separations(complete: Sequence[Replicated], found: Pairs | None) -> list[list[bool]]:
+    """Which entries differ from which; where nothing is known of chance, all that have different scores."""
+    if found is not None:
+        separated: list[list[bool]] = found.separated().tolist()
+        return separated
+    return [[_score(a) != _score(b) for b, _ in complete] for a, _ in complete]
+
+
+def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:
+    """One task's board, best first: each row's record with its ranks in front, ``rank`` 1-based.
+
+    ``rank_low`` and ``rank_high`` are the ranks that an entry may really have: one more than there are significantly better ones,
+    and all but the significantly worse ones; true for all rows of a board together with 95 % confidence (Mogstad, Romano, Shaikh
+    and Wilhelm 2024). A ``tie_group`` starts with its best entry and holds those that do not differ significantly from it.
+    ``resolution`` is the difference that two entries of the better half need to count as one. Rows that are not complete stand
+    last, without a rank. ``asked`` is as for `standing`.
     """
     standings = standing(results, asked)
-    complete = [pair for pair in standings if pair[0].complete]
-    complete.sort(
-        key=lambda pair: (-_score(pair[0]) if pair[0].higher_is_better else _score(pair[0]), pair[0].created_at)
-    )
-    rows, leader, group = [], None, 0
-    for place, pair in enumerate(complete, start=1):
-        if leader is None or differs(leader, pair):
-            leader, group = pair, group + 1
-        rows.append({"rank": place, "tie_group": group, **pair[0].row()})
+    complete = ordered(standings)
+    found = pairs(complete)
+    differ = separations(complete, found)
+    resolution = found.resolution(math.ceil(len(complete) / 2) + 1) if found else None
+    rows, leader, group = [], 0, 1
+    for place, (result, _) in enumerate(complete):
+        if differ[leader][place]:
+            leader, group = place, group + 1
+        ranks = {
+            "rank": place + 1,
+            "rank_low": 1 + sum(differ[place][:place]),
+            "rank_high": len(complete) - sum(differ[place][place + 1 :]),
+            "tie_group": group,
+            "resolution": resolution,
+        }
+        rows.append(ranks | result.row())
     failed = sorted((pair[0] for pair in standings if not pair[0].complete), key=lambda result: result.submission)
-    return rows + [{"rank": None, "tie_group": None, **result.row()} for result in failed]
+    return rows + [unranked(result) for result in failed]
+
+
+RANKS = ("rank", "rank_low", "rank_high", "tie_group", "resolution")
+
+
+def unranked(result: Result) -> dict[str, Any]:
+    """The row of a result that stands on no board."""
+    return dict.fromkeys(RANKS) | result.row()
 
 
 def _score(result: Result) -> float:

@@ -43,13 +43,11 @@ def count(value: int | None) -> str:
 
 
 def places(rows: Sequence[Row]) -> list[str]:
-    """What the rank column says: "1", or "2–4" for entries that the data cannot tell apart."""
-    groups: dict[Any, list[int]] = {}
-    for row in rows:
-        if row["rank"] is not None:
-            groups.setdefault(row["tie_group"], []).append(row["rank"])
-    said = {group: f"{ranks[0]}–{ranks[-1]}" if len(ranks) > 1 else str(ranks[0]) for group, ranks in groups.items()}
-    return [said.get(row["tie_group"], "") for row in rows]
+    """What the rank column says: "1", or "2–4" for an entry that the data cannot tell apart from those on ranks 2 to 4."""
+    return [
+        "" if low is None else str(low) if low == high else f"{low}–{high}"
+        for low, high in ((row["rank_low"], row["rank_high"]) for row in rows)
+    ]
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -95,9 +93,21 @@ def unguarded(rows: Sequence[Row]) -> str:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What belongs under a board: remarks on single entries, and which of them ran without a sandbox."""
+    """What belongs under a board: what it can tell apart, remarks on single entries, and which of them ran without a sandbox."""
     remarks = [f"⚑ {row['submission']}: {remark}" for row in rows for remark in row.get("remarks", ())]
-    return remarks + ([said] if (said := unguarded(rows)) else [])
+    return [*filter(None, (resolution(rows), *remarks, unguarded(rows)))]
+
+
+def resolution(rows: Sequence[Row]) -> str:
+    """The smallest difference that a board tells apart, empty where it says nothing of that."""
+    value = rows[0]["resolution"] if rows else None
+    if not value:
+        return ""
+    return f"differences below about {number(value)} cannot be told from chance here, among {ranked(rows)} entries"
+
+
+def ranked(rows: Sequence[Row]) -> int:
+    return sum(row["rank"] is not None for row in rows)
 
 
 def flagged(row: Row) -> str:

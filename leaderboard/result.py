@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 STATUSES = (
@@ -42,6 +42,10 @@ class Result:
     ci_low: float | None = None
     ci_high: float | None = None
     seeds: list[float] = field(default_factory=list)
+    seed_interaction: float = 0.0
+    """Of the variance that the score shows between seeds, what is due to the samples at hand, on which seeds happen to differ."""
+    units: int = 0
+    """Hidden samples that do not depend on each other: all of them, or blocks where neighbours overlap; 0 where it is not known."""
     public_score: float | None = None
     private_score: float | None = None
     valid_score: float | None = None
@@ -50,6 +54,8 @@ class Result:
     remarks: list[str] = field(default_factory=list)
     """What a reader of the board should know of this entry beside its score."""
     params: dict[str, Any] = field(default_factory=dict)
+    history: list[list[float]] = field(default_factory=list)
+    """The search: pairs of a number of trials and the best validation score after so many, where that became better."""
     n_trials: int = 0
     n_pruned: int = 0
     n_failed: int = 0
@@ -64,6 +70,8 @@ class Result:
     """The tier that the code really ran under: sandbox-a, sandbox-b, process; or file, for predictions that came as one."""
     probe: dict[str, str] = field(default_factory=dict)
     """What was tried from inside that tier on this machine, and whether it was open or closed."""
+    study: str = ""
+    """The key that the store keeps this entry's trials and seeds under."""
     source: str = ""
     """The plug-in's file among the kept ones, with ``:Object`` where one was named."""
     source_sha256: str = ""
@@ -84,7 +92,7 @@ class Result:
 
     def row(self) -> dict[str, Any]:
         """The record as a dict, keys as in the interface."""
-        return asdict(self)
+        return dict(vars(self))  # not `asdict`, whose deep copies cost more than the rest of a large board
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:

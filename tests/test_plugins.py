@@ -381,7 +381,7 @@ LEADERBOARD_ROOMS = [
     ["leaderboard.compare"],
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],
-    ["leaderboard.leases"],
+    ["leaderboard.leases", "leaderboard.inference"],
     ["leaderboard.databases", "leaderboard.postgres"],
     ["leaderboard.migrations"],
     ["leaderboard.result", "leaderboard.errors", "leaderboard.schema"],

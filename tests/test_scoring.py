@@ -1,7 +1,4 @@
-"""Scores that can be believed: hidden parts, bootstrap draws, intervals that cover the truth, and ranks that say what is known."""
-
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+"""Scores that can be believed: hidden parts, bootstrap draws, and intervals that cover the truth."""
 
 import numpy as np
 import pytest
@@ -11,8 +8,7 @@ from hypothesis import strategies as st
 from harness import Data, Forecasting, ImageClassification, Split, Task
 from harness.execution.trial import TrialFailed
 from harness.scoring import Scorer, draws, hidden_parts
-from leaderboard import Result, rank
-from leaderboard.ranking import difference, interval, quantile
+from leaderboard.inference import Spread, interval
 
 keys, blocks = st.text(max_size=8), st.integers(1, 30)
 
@@ -74,7 +70,7 @@ def test_the_interval_covers_the_true_accuracy_of_19_boards_in_20():
         accuracy = rng.uniform(0.6, 0.9)
         answer = (rng.random(n) > accuracy).astype(np.int64)
         scored = scorer(ImageClassification(classes=2), "accuracy", test, str(board)).test(answer)
-        low, high = interval(scored.replicates.tolist())
+        low, high = interval(scored.score, Spread(float(scored.replicates.var(ddof=1)), n), proportion=True)
         covered += low <= accuracy <= high
         widths += (high - low) / (2 * 1.96 * np.sqrt(accuracy * (1 - accuracy) / n))
     assert 0.9 <= covered / boards <= 0.985
@@ -91,10 +87,10 @@ def test_the_interval_allows_for_overlapping_windows():
         noise = rng.normal(size=n + horizon - 1).astype(np.float32)
         answer = np.lib.stride_tricks.sliding_window_view(noise, horizon)[..., None]
         scored = scorer(Forecasting(horizon=horizon), "mse", test, str(board)).test(answer)
-        low, high = interval(scored.replicates.tolist())
+        low, high = interval(scored.score, Spread(float(scored.replicates.var(ddof=1)), n // horizon))
         covered += low <= 1 <= high  # the mean of a squared standard normal
         by_one = [scored.losses[index].mean() for index in draws(n, 1, 200, str(board))]
-        low, high = interval(by_one)
+        low, high = interval(scored.score, Spread(float(np.var(by_one, ddof=1)), n))
         naive += low <= 1 <= high
     assert covered / boards > 0.85
     assert naive / boards < 0.7
@@ -131,115 +127,3 @@ def test_forecasts_whose_errors_overflow_are_refused(size):
     with pytest.raises(TrialFailed, match="they should be of ordinary size") as failed:
         scorer(Forecasting(horizon=2), "mse", test).test(np.full((10, 2, 1), size, np.float32))
     assert failed.value.status == "invalid"
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.floats(0, 1))
-def test_quantiles_are_numpys(values, share):
-    assert quantile(sorted(values), share) == pytest.approx(np.quantile(values, share), abs=1e-6)
-
-
-# Ranks -----------------------------------------------------------------------------------------------------------------------
-
-START = datetime(2025, 1, 1, tzinfo=UTC)
-
-
-def entry(name, score=0.5, minute=0, replicates=None, **changes):
-    """A complete result made at this minute, with replicates around its score unless given."""
-    result = Result(
-        result_id=f"{name}-{minute}",
-        entry=name,
-        task="t",
-        task_version=1,
-        kind="k",
-        submission=name,
-        metric="m",
-        higher_is_better=True,
-        status="complete",
-        score=score,
-        data_sha256="d",
-        created_at=(START + timedelta(minutes=minute)).isoformat(),
-    )
-    shared = np.random.default_rng(0).normal(0, 0.01, 200)  # the same samples for all, so a paired difference is exact
-    return replace(result, **changes), (score + shared if replicates is None else replicates).tolist()
-
-
-def failed(name, minute=0, **changes):
-    result, _ = entry(name, minute=minute)
-    return replace(result, **{"status": "failed", "score": None, "error": "broke", **changes}), []
-
-
-def board(*results):
-    return [(row["rank"], row["tie_group"], row["submission"], row["score"]) for row in rank(results)]
-
-
-def test_identical_entries_share_a_tie_group_and_clearly_different_ones_do_not():
-    rows = board(entry("worse", 0.7), entry("one", 0.9), entry("two", 0.9, minute=1))
-    assert rows == [(1, 1, "one", 0.9), (2, 1, "two", 0.9), (3, 2, "worse", 0.7)]
-
-
-def test_differences_within_chance_are_ties_though_scores_differ():
-    rng = np.random.default_rng(1)
-    apart = [
-        entry(name, score, replicates=score + rng.normal(0, 0.02, 500))
-        for name, score in (("a", 0.90), ("b", 0.89), ("c", 0.7))
-    ]
-    assert [row[:3] for row in board(*apart)] == [(1, 1, "a"), (2, 1, "b"), (3, 2, "c")]
-
-
-def test_a_pair_is_compared_sample_by_sample():
-    """A difference far smaller than both intervals is significant where it has the same sign in every resample."""
-    a, b = entry("a", 0.900), entry("b", 0.899)
-    low, high = interval(a[1])
-    assert low < b[0].score < high
-    assert difference(a[1], b[1]) == pytest.approx((0.001, 0.001))
-    assert [row[1] for row in board(a, b)] == [1, 2]
-
-
-def test_a_tie_group_is_about_its_best_entry_so_that_ties_do_not_chain():
-    rng = np.random.default_rng(2)
-    scores = {"a": 0.92, "b": 0.90, "c": 0.88, "d": 0.86}
-    close = [entry(name, score, replicates=score + rng.normal(0, 0.01, 500)) for name, score in scores.items()]
-    assert [row[1] for row in board(*close)] == [1, 1, 2, 2]
-
-
-def test_lower_is_better_is_sorted_from_the_lowest():
-    losses = [entry(name, score, higher_is_better=False) for name, score in (("b", 2.0), ("a", -1.0), ("c", 30.0))]
-    assert [row[2] for row in board(*losses)] == ["a", "b", "c"]
-    assert [row[1] for row in board(*losses)] == [1, 2, 3]
-
-
-def test_entries_that_failed_stand_last_without_a_rank():
-    rows = board(failed("broken"), entry("bad", 0.0), failed("also", status="timeout"))
-    assert rows == [(1, 1, "bad", 0.0), (None, None, "also", None), (None, None, "broken", None)]
-
-
-def test_the_newest_complete_result_of_a_submission_stands():
-    assert board(entry("a", 0.9, minute=1), entry("a", 0.8, minute=2)) == [(1, 1, "a", 0.8)]
-    assert board(failed("a", minute=1), entry("a", 0.8, minute=2)) == [(1, 1, "a", 0.8)]
-    newer_failure = board(entry("a", 0.8, minute=1), failed("a", minute=2))
-    assert newer_failure == [(1, 1, "a", 0.8), (None, None, "a", None)]
-
-
-def test_older_versions_and_other_data_are_left_out():
-    old = entry("old", 0.9, minute=3, task_version=1)
-    new = entry("new", 0.5, minute=1, task_version=2, data_sha256="e")
-    assert [row[2] for row in board(old, new)] == ["new"]
-    other = entry("other", 0.9, minute=1, data_sha256="before")
-    assert [row[2] for row in board(other, entry("now", 0.5, minute=2))] == ["now"]
-
-
-@given(st.permutations(range(6)))
-def test_a_board_does_not_depend_on_the_order_in_which_results_come(order):
-    results = [
-        entry("a", 0.9, 1),
-        entry("b", 0.9, 2),
-        entry("a", 0.7, 3),
-        failed("c", 4),
-        entry("d", 0.8, 5),
-        entry("e", 0.1, 0, task_version=0),
-    ]
-    assert board(*(results[place] for place in order)) == board(*results)
-
-
-def test_a_board_of_nothing_is_empty():
-    assert rank([]) == []
