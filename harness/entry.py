@@ -21,11 +21,12 @@ from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
 from harness.execution.trial import TrialFailed
 from harness.finals import Finals
+from harness.found import Found, same
 from harness.jobs import LOOK, Bench, in_parallel
 from harness.plugins import Bundle, Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer
-from harness.search import Found, Manner, Search, same
+from harness.search import Manner, Search
 from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
 from leaderboard.inference import interval, seed_variances

@@ -55,7 +55,7 @@ class Rungs:
     def arrive(self, step: int, losses: Mapping[int, float]) -> set[int]:
         """The numbers among those arriving with these lowest losses that are to end at this step."""
         place = self.place(step)
-        if place is None or step >= LAST * self.full:
+        if place is None or not losses or step >= LAST * self.full:
             return set()
         known = self.losses.setdefault(step, {})
         known |= losses

@@ -7,13 +7,13 @@ their rungs on parts of the training split instead of epochs.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from harness.execution.given import FitData
@@ -21,6 +21,7 @@ from harness.execution.pool import Description
 from harness.execution.remote import RemoteTrial
 from harness.execution.together import Member
 from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
+from harness.found import Found, outcome
 from harness.jobs import LOOK, MOST_LOST, Bench, check_crowd, in_parallel
 from harness.parts import ENOUGH, part
 from harness.rungs import ALONE, FACTOR, PARTS, STACKED, Rungs, lowest
@@ -34,27 +35,14 @@ GIVE_UP_AFTER = 3
 MOST_REPORTS = 10_000
 """Reports of one trial that are looked at and recorded."""
 
-LONG = 1.0
-"""Seconds of a fit from which a part of the training split is tried before the whole."""
+LONG = 0.2
+"""Seconds of a fit on a ninth of the training split from which parts are tried before the whole."""
+
+COHORT = 10
+"""Trials that the sampler draws blindly, so that nothing is lost by asking them at once."""
 
 BLOCK = 64
 """Configurations that are asked for at once where they can be fitted together."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """The end of a search. ``valid`` is the best validation score; ``seconds`` the sum over trials.
-
-    ``steps`` holds [k, the best validation score after k trials] for each k at which it became better.
-    """
-
-    params: dict[str, Any]
-    valid: float | None
-    n_trials: int
-    n_pruned: int
-    n_failed: int
-    seconds: float
-    steps: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +56,18 @@ class Manner:
     first: Sequence[Mapping[str, Any]] = ()
     seed: int = 0
     halving: bool = True
+
+
+@dataclass
+class Begun:
+    """A trial that has been asked, and what it has come to: ``parts`` by ninths of the training split, ``losses`` by report."""
+
+    params: Mapping[str, Any]
+    parts: dict[int, float] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    value: float | None = None
+    seconds: float = 0.0
 
 
 class Search:
@@ -88,6 +88,11 @@ class Search:
         self.study = Study(description, higher_is_better=higher, first=self.manner.first, seed=self.manner.seed)
         self.rungs_of_parts = Rungs(PARTS)
         self.parts: dict[int, FitData] = {}
+        self.in_parts: bool | None = None
+        """Whether trials meet their rungs on parts of the training split; None until a trial has shown it."""
+        self.begun: dict[int, Begun] = {}
+        self.last: Begun | None = None
+        """The one that may go on when the time is up."""
         self.lock = threading.Lock()
         self.ends = time.monotonic() + timeout if timeout else math.inf
         self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
@@ -120,7 +125,10 @@ class Search:
             if fit.status in ("complete", "pruned") or fit.attempt == self.bench.attempt:
                 self.keep(fit)
                 self.climbed(fit)
+                if fit.facts.get("losses"):
+                    self.in_parts = False
                 for ninths, loss in fit.facts.get("parts", {}).items():
+                    self.in_parts = True
                     self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
 
     def climbed(self, fit: Fit) -> None:
@@ -154,8 +162,12 @@ class Search:
             number = block.stop
         for number in sorted(self.fits):
             self.tell(number)
+        halving = self.manner.halving and len(self.bench.scorer.data.train) >= ENOUGH
+        if halving and self.in_parts is None and self.n_trials > 1 and not self.over():
+            self.cohort(range(min(COHORT, self.n_trials)))
         while True:
-            in_parallel([number for number in range(self.n_trials) if number not in self.fits], self.alone, self.bench)
+            left = [number for number in range(self.n_trials) if number not in self.fits]
+            in_parallel(sorted(left, key=lambda number: number not in self.begun), self.alone, self.bench)
             if len(self.fits) == self.n_trials or self.over():
                 break
             self.wait()
@@ -174,14 +186,14 @@ class Search:
 
     def block(self, numbers: Sequence[int]) -> None:
         """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same."""
-        asked = {number: self.study.ask(number) for number in self.claim(numbers)}
+        asked = self.claim(numbers)
+        self.begun |= {number: Begun(self.study.ask(number)) for number in asked}
         apart: dict[int, str] = {}
         size = -(-len(asked) // len(self.bench.slots.devices)) or 1
-        waiting = sorted(asked)
 
         def together(chunk: Sequence[int], device: str) -> None:
             # Run again after its slot was lost, it has members on record.
-            left = {number: asked[number] for number in chunk if number not in self.fits}
+            left = [number for number in chunk if number not in self.fits]
             try:
                 found = self.as_one(left, device) if left else {}
             except SlotLost as error:
@@ -192,16 +204,17 @@ class Search:
             with self.lock:
                 apart.update(found)
 
-        chunks = [waiting[start : start + size] for start in range(0, len(waiting), size)]
+        chunks = [asked[start : start + size] for start in range(0, len(asked), size)]
         in_parallel([chunk for chunk in chunks if len(chunk) > 1], together, self.bench)
         apart |= {chunk[0]: "no other is left" for chunk in chunks if len(chunk) == 1}
         if len(apart) == len(asked) > 1:
-            self.together = False  # asked again one by one, each with all that is known by then
+            self.together = False
+            self.begun.clear()  # asked again one by one, each with all that is known by then
             self.rungs = Rungs(ALONE)
             for fit in self.fits.values():
                 self.climbed(fit)
             return
-        in_parallel(sorted(apart), lambda number, device: self.alone(number, device, asked[number]), self.bench)
+        in_parallel(sorted(apart), self.alone, self.bench)
         for number in numbers:
             self.tell(number)
 
@@ -229,71 +242,102 @@ class Search:
         hopeless = len(fits) >= GIVE_UP_AFTER and all(fit.status not in ("complete", "pruned") for fit in fits)
         return hopeless or time.monotonic() > self.ends
 
-    def alone(self, number: int, device: str, params: Mapping[str, Any] | None = None) -> None:
-        """One trial in a fork of its own."""
-        if params is None and not self.claim([number]):
-            return
-        with self.lock:
-            if self.over():
+    def cohort(self, numbers: Sequence[int]) -> None:
+        """The first trials climb the parts of the training split together, if they turn out to be silent and slow.
+
+        All are tried on the smallest part, the best third of them on the next; what is left goes on like any other trial.
+        """
+        asked = self.claim(numbers)
+        self.begun = {number: Begun(self.study.ask(number)) for number in asked}
+        for ninths in (1, FACTOR):
+            climbing = [number for number in asked if number not in self.fits]
+            if len(climbing) == 1 and self.n_trials <= COHORT:
+                break  # nothing will be held against it
+            in_parallel(climbing, partial(self.alone, only=ninths), self.bench)
+            if not self.in_parts:
                 return
-            self.look_around()
-            params = self.study.ask(number) if params is None else params
+            with self.lock:
+                parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
+                arrived = {number: losses[ninths] for number, losses in parts.items() if ninths in losses}
+                ended = self.rungs_of_parts.arrive(ninths, arrived)
+            for number in sorted(ended):
+                self.record(number, "pruned")
+        if time.monotonic() > self.ends:
+            tried = [begun for number, begun in self.begun.items() if number not in self.fits and begun.parts]
+            self.last = min(tried, key=lambda begun: (-max(begun.parts), begun.parts[max(begun.parts)]), default=None)
+
+    def alone(self, number: int, device: str, *, only: int | None = None) -> None:
+        """One trial in a fork of its own; with ``only``, on so many ninths of the training split and no further."""
+        if number not in self.begun:
+            if not self.claim([number]):
+                return
+            with self.lock:
+                self.look_around()
+                self.begun[number] = Begun(self.study.ask(number))
+        begun = self.begun[number]
+        if (self.over() and begun is not self.last) or (only and self.in_parts is False):
+            return
         started = time.monotonic()
-        losses: list[float] = []
-        parts: dict[int, float] = {}
 
         def on_report(loss: float) -> bool:
             with self.lock:
-                if len(losses) >= MOST_REPORTS:
+                if len(begun.losses) >= MOST_REPORTS:
                     return False
-                losses.append(loss)
-                return bool(self.ended_at(len(losses), {number: losses}))
-
-        status, value, facts = "complete", None, dict[str, Any]()
+                begun.losses.append(loss)
+                return bool(self.ended_at(len(begun.losses), {number: begun.losses}))
 
         def fit(data: FitData, on_report: Callable[[float], bool]) -> float:
             with self.bench.crew.first.trial(
-                params, data, seed=SEARCH_SEED, device=device, time_limit=self.bench.time_limit
+                begun.params, data, seed=SEARCH_SEED, device=device, time_limit=self.bench.time_limit
             ) as running:
                 fitted = running.fit(on_report)
                 self.bench.slots.measured(device, fitted.gpu_memory)
                 return self.score(running, number)
 
         try:
-            for ninths in (1, FACTOR) if self.in_parts() else ():
-                parts[ninths] = self.study.sign * fit(self.part(ninths), lambda loss: False)
+            climbs = only or (self.in_parts and begun is not self.last)
+            for ninths in (1, FACTOR) if climbs else ():
+                if ninths in begun.parts or only not in (None, ninths):
+                    continue
+                begun.parts[ninths] = self.study.sign * fit(
+                    self.part(ninths), self.speaks if only else lambda loss: False
+                )
+                if self.in_parts is None:
+                    self.in_parts = time.monotonic() - started >= LONG
                 with self.lock:
-                    if self.rungs_of_parts.arrive(ninths, {number: parts[ninths]}):
+                    if not only and self.rungs_of_parts.arrive(ninths, {number: begun.parts[ninths]}):
                         raise TrialPruned
-            value = fit(self.bench.data, on_report)
+            if only:
+                begun.seconds += time.monotonic() - started
+                return
+            begun.losses.clear()  # of a slot that was lost
+            begun.value = fit(self.bench.data, on_report)
+            status = "complete"
         except TrialPruned:
+            if only:
+                return
             status = "pruned"
         except TrialFailed as error:
             check_crowd(error, device, self.bench.slots)
-            status, facts = error.status, {"error": str(error)}
+            status, begun.facts = error.status, {"error": str(error)}
         except SlotLost as error:
             self.lost[number] += 1
             if self.lost[number] < MOST_LOST:
                 raise
-            status, facts = "failed", {"error": f"{error}, the {MOST_LOST}th that it ran on"}
-        if parts:
-            facts["parts"] = parts
-        self.record(number, params, status, value, losses, time.monotonic() - started, facts)
+            status, begun.facts = "failed", {"error": f"{error}, the {MOST_LOST}th that it ran on"}
+        begun.seconds += time.monotonic() - started
+        self.record(number, status)
+
+    def speaks(self, loss: float) -> bool:
+        """A trial reports losses on a part of the training split: then there is no need of parts, and this one ends."""
+        self.in_parts = False
+        return True
 
     def ended_at(self, step: int, reported: Mapping[int, Sequence[float]]) -> set[int]:
         """The numbers that end at this step with what they have reported. Between rungs it costs nothing: reports may be many."""
         if not self.manner.halving or not self.rungs.is_rung(step):
             return set()
         return self.rungs.arrive(step, {number: lowest(losses) for number, losses in reported.items()})
-
-    def in_parts(self) -> bool:
-        """Whether parts of the training split are tried first: no fit has reported anything, and whole ones take their time."""
-        if not self.manner.halving or len(self.bench.scorer.data.train) < ENOUGH:
-            return False
-        with self.lock:
-            whole = [fit.facts for fit in self.fits.values() if fit.status == "complete"]
-        silent = whole and not any(facts.get("losses") for facts in whole)
-        return bool(silent and max(facts.get("seconds", 0.0) for facts in whole) >= LONG)
 
     def part(self, ninths: int) -> FitData:
         with self.lock:
@@ -303,65 +347,62 @@ class Search:
                 self.parts[ninths] = FitData.of(part(scorer.data, ninths, rows), scorer.task.kind)
             return self.parts[ninths]
 
-    def as_one(self, asked: Mapping[int, Mapping[str, Any]], device: str) -> dict[int, str]:
+    def as_one(self, numbers: Sequence[int], device: str) -> dict[int, str]:
         """Trials in one fork, trained as one where that pays. Those that were not, with the reason."""
         with self.lock:
             if self.over():
                 return {}
-        bench, numbers = self.bench, list(asked)
-        losses: dict[int, list[float]] = {number: [] for number in numbers}
-        worked: dict[int, float] = dict.fromkeys(numbers, 0.0)
+        bench = self.bench
+        for number in numbers:  # what they did on a slot that was lost is done again
+            self.begun[number] = Begun(self.begun[number].params)
+        begun = [self.begun[number] for number in numbers]
         last = time.monotonic()
 
-        def share(of: Sequence[int]) -> None:
+        def share(places: Collection[int]) -> None:
             """Time that has passed is the work of those that were there."""
             nonlocal last
             now = time.monotonic()
-            for number in of:
-                worked[number] += (now - last) / max(len(of), 1)
+            for place in places:
+                begun[place].seconds += (now - last) / len(places)
             last = now
 
         def on_reports(found: Mapping[int, float]) -> set[int]:
-            here = [numbers[place] for place in found]
-            share(here)
+            share(found)
             if time.monotonic() > self.ends:  # the best goes on; the others are as if they had not begun
                 return set(found) - {min(found, key=lambda place: (math.isnan(found[place]), found[place]))}
-            if any(len(losses[number]) >= MOST_REPORTS for number in here):
+            if any(len(begun[place].losses) >= MOST_REPORTS for place in found):
                 return set()
             with self.lock:
                 for place, loss in found.items():
-                    losses[numbers[place]].append(loss)
-                steps = {len(losses[number]) for number in here}
-                reported = {number: losses[number] for number in here}
+                    begun[place].losses.append(loss)
+                steps = {len(begun[place].losses) for place in found}
+                reported = {numbers[place]: begun[place].losses for place in found}
                 ended = self.ended_at(max(steps), reported) if len(steps) == 1 else set()
             for number in ended:
-                self.record(
-                    number, asked[number], "pruned", None, losses[number], worked[number], {"together": len(here)}
-                )
+                self.begun[number].facts["together"] = len(found)
+                self.record(number, "pruned")
             return {place for place in found if numbers[place] in ended}
 
         try:
             with bench.crew.first.together(
-                list(asked.values()),
+                [one.params for one in begun],
                 bench.data,
                 seed=SEARCH_SEED,
                 device=device,
                 time_limit=bench.time_limit,
             ) as running:
                 fitted, reasons = running.fit_together(on_reports)
-                share([numbers[place] for place in fitted])
+                share(fitted)
                 for place in fitted:
-                    number = numbers[place]
-                    status, value = "complete", None
-                    facts: dict[str, Any] = {"together": len(asked)}
+                    status, begun[place].facts = "complete", {"together": len(numbers)}
                     try:
-                        value = self.score(Member(running, place), number)
+                        begun[place].value = self.score(Member(running, place), numbers[place])
                     except TrialFailed as error:
                         if not running.alive:
                             raise
-                        status, facts = error.status, {"error": str(error)}
-                    share([number])
-                    self.record(number, asked[number], status, value, losses[number], worked[number], facts)
+                        status, begun[place].facts = error.status, {"error": str(error)}
+                    share([place])
+                    self.record(numbers[place], status)
         except TrialFailed as error:  # of all for the fault of one, perhaps: alone it will be seen whose it was
             reasons = {}
             left = [number for number in numbers if number not in self.fits]
@@ -372,73 +413,33 @@ class Search:
         scorer = self.bench.scorer
         return scorer.valid(scorer.ask(running, scorer.data.valid, f"search {number}")[0])
 
-    def record(
-        self,
-        number: int,
-        params: Mapping[str, Any],
-        status: str,
-        value: float | None,
-        losses: Sequence[float],
-        seconds: float,
-        facts: Mapping[str, Any],
-    ) -> None:
-        bench = self.bench
+    def record(self, number: int, status: str) -> None:
+        bench, begun = self.bench, self.begun[number]
         if bench.crew.closed:
             return  # ended from here, not by itself: not a result
-        kept = [loss if math.isfinite(loss) else None for loss in losses]
+        kept = [loss if math.isfinite(loss) else None for loss in begun.losses]
+        if self.in_parts and begun.parts:
+            begun.facts["parts"] = begun.parts
         with self.lock:
             fit = Fit(
                 bench.study,
                 "search",
                 number,
-                dict(params),
+                dict(begun.params),
                 bench.attempt,
                 status,
-                value,
-                {**facts, "seconds": seconds, "losses": kept},
+                begun.value,
+                {**begun.facts, "seconds": begun.seconds, "losses": kept},
             )
             if status == "complete":
                 self.rungs.finished(len(kept))
             if not bench.store.add_fit(fit, self.leases[number]):
                 return  # others took it over while this machine slept, and will have recorded it
             self.keep(fit)
+            del self.begun[number]
             if not self.together:
                 self.tell(number)
             self.show()
 
     def show(self) -> None:
         self.bench.watcher.trial(len(self.fits), self.n_trials, self.best)
-
-
-def outcome(fits: Sequence[Fit], sign: float) -> Found:
-    """What a search found; the first of equals. Raises TrialFailed with the first failure where nothing succeeded."""
-    complete = [fit for fit in fits if fit.status == "complete"]
-    failed = [fit for fit in fits if fit.status not in ("complete", "pruned")]
-    if not complete:
-        if failed:
-            raise TrialFailed(failed[0].status, str(failed[0].facts.get("error")))
-        raise TrialFailed("timeout", "no trial was finished in the time given; raise --timeout")
-    best = min(complete, key=lambda fit: sign * (fit.value if fit.value is not None else math.inf))
-    return Found(
-        best.params,
-        best.value,
-        len(fits),
-        sum(fit.status == "pruned" for fit in fits),
-        len(failed),
-        sum(fit.facts.get("seconds", 0.0) for fit in fits),
-        bettered(complete, sign),
-    )
-
-
-def bettered(complete: Sequence[Fit], sign: float) -> list[list[float]]:
-    """The trials, counted from 1, that were better than all finished ones before them, with their values."""
-    found: list[list[float]] = []
-    for fit in complete:
-        if fit.value is not None and (not found or sign * fit.value < sign * found[-1][1]):
-            found.append([fit.number + 1, fit.value])
-    return found
-
-
-def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two sets of parameters are the same record."""
-    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)

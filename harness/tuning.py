@@ -19,8 +19,9 @@ from harness.contract import Distribution, Limits, PluginError, Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings, crew_for
 from harness.evaluate import check_limit, hands, plan
 from harness.execution.pool import Description
+from harness.found import Found
 from harness.plugins import Source, bundle
-from harness.search import Found, Manner
+from harness.search import Manner
 from harness.study import taught
 from leaderboard import Store
 from leaderboard.store import Fit

@@ -351,6 +351,7 @@ ROOMS = [
     ["harness.entry"],
     ["harness.finals"],
     ["harness.search"],
+    ["harness.found"],
     ["harness.study", "harness.rungs", "harness.parts"],
     ["harness.jobs"],
     ["harness.scoring"],

@@ -19,7 +19,7 @@ from harness.execution.pool import Description
 from harness.parts import part
 from harness.rungs import ALONE, FACTOR, STACKED, Pace, Rungs
 from harness.study import MOST, Study
-from harness.tuning import history, tune
+from harness.tuning import Tuned, history, tune
 from leaderboard import Store
 from leaderboard.store import Fit
 
@@ -113,27 +113,46 @@ task = Task(name="many", kind=ImageClassification(classes=3), load=load, metric=
 """
 
 
-def test_long_silent_fits_try_parts_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third passes a ninth of the rows, a third of these a third of them; the best is among those that saw all."""
-    monkeypatch.setattr(search, "LONG", 0.0)
-    write(tmp_path, "silent.py", SILENT)
-    write(tmp_path, "many.py", MANY)
-    found = tune(str(tmp_path / "many.py"), str(tmp_path / "silent.py"), trials=18, workers=1, home=tmp_path / "home")
-    store = Store(tmp_path / "home")
-    fits = store.fits(str(table(tmp_path / "home", "study")[0][0]), "search")
+def searched(folder: Path, source: str, trials: int = 18, **options: object) -> tuple[Tuned, list[Fit]]:
+    """A search on 2,700 rows, and what is on record of it."""
+    write(folder, "entry.py", source)
+    write(folder, "many.py", MANY)
+    home = folder / "home"
+    found = tune(str(folder / "many.py"), str(folder / "entry.py"), trials=trials, workers=2, home=home, **options)  # type: ignore[arg-type]
+    store = Store(home)
+    fits = store.fits(str(table(home, "study")[-1][0]), "search")
     store.close()
-    assert "parts" not in fits[0].facts, "the first says whether fits are long"
-    tried = [fit.facts["parts"] for fit in fits[1:]]
-    assert all(set(parts) in ({"1"}, {"1", "3"}) for parts in tried)
-    assert found.n_pruned >= 8 and {fit.status for fit in fits if set(fit.facts.get("parts", {})) == {"1"}} == {
-        "pruned"
-    }
-    complete = [fit for fit in fits if fit.status == "complete"]
-    assert (
-        found.params["wrong"]
-        == min(fit.params["wrong"] for fit in complete)
-        == min(fit.params["wrong"] for fit in fits)
-    )
+    return found, fits
+
+
+def test_long_silent_fits_try_parts_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first ten the best third tries a third of the rows, the best of those all; later ones meet the same rungs."""
+    monkeypatch.setattr(search, "LONG", 0.0)
+    found, fits = searched(tmp_path, SILENT)
+    first = sorted(fits[:10], key=lambda fit: fit.params["wrong"])
+    assert [len(fit.facts["parts"]) for fit in first] == [2] * 3 + [1] * 7
+    assert [fit.status for fit in first] == ["complete"] + ["pruned"] * 9
+    assert all(set(fit.facts["parts"]) in ({"1"}, {"1", "3"}) for fit in fits) and found.n_pruned >= 12
+    assert found.params["wrong"] == min(fit.params["wrong"] for fit in fits)
+    assert all(fit.facts["parts"] for fit in searched(tmp_path, SILENT, trials=21)[1]), "extended, it goes on so"
+
+
+@pytest.mark.parametrize(
+    "source", [SILENT, SILENT.replace("print(", "report(0.5), print(")], ids=["quick", "with reports"]
+)
+def test_what_is_quick_or_reports_is_fitted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.setattr(search, "LONG", 60.0 if source is SILENT else 0.0)
+    _, fits = searched(tmp_path, source, trials=4, halving=True)
+    assert {fit.status for fit in fits} == {"complete"} and not any("parts" in fit.facts for fit in fits)
+
+
+def test_a_search_out_of_time_ends_with_the_best_of_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "LONG", 0.0)
+    slow = SILENT.replace('print("rows", len(train))', "import time; time.sleep(len(train) / 1000)")
+    found, fits = searched(tmp_path, slow, timeout=1.0)
+    (only,) = (fit for fit in fits if fit.status == "complete")
+    assert set(only.facts["parts"]) == {"1"} and len(fits) > 1
+    assert found.params["wrong"] == only.params["wrong"] == min(fit.params["wrong"] for fit in fits)
 
 
 def test_the_study_remembers_the_best_however_long_it_gets() -> None:
