@@ -137,6 +137,9 @@ class Server:
     def __init__(self, channel: Channel, submission: type[Submission], scratch: Path) -> None:
         self.channel, self.submission, self.scratch = channel, submission, scratch
         self.running: dict[int, int] = {}  # pid -> the trial's number
+        self.spare: tuple[int, Channel] | None = None
+        """A fork that waits for what it is to do: that of a large process takes longer than many a trial."""
+        self.trials = 0
         self.wake, self.woken = socket.socketpair()
         self.wake.setblocking(False)
 
@@ -158,7 +161,7 @@ class Server:
                 pass
             finally:
                 # The parent may be gone.
-                for pid in self.running:
+                for pid in [*self.running, *([self.spare[0]] if self.spare else [])]:
                     kill_tree(pid)
                     with suppress(ChildProcessError):
                         os.waitpid(pid, 0)
@@ -169,17 +172,41 @@ class Server:
         """A handler must be there for the wake-up descriptor to be written."""
 
     def obey(self) -> None:
+        """Hand a trial to a fork; from the second one on the next fork is made while this one is at work."""
         message, fds = self.channel.receive()
-        pid = os.fork()
-        if pid == 0:
-            self.become_trial(message, fds)
-        with suppress(ProcessLookupError, PermissionError):
-            os.setpgid(pid, pid)  # in both processes: whichever comes first
+        pid = self.hand_over(message, fds)
         self.running[pid] = message["number"]
         for fd in fds:
             os.close(fd)
+        self.trials += 1
+        if self.trials > 1:
+            self.spare = self.fork()
 
-    def become_trial(self, message: dict[str, Any], fds: list[int]) -> NoReturn:
+    def hand_over(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
+        while True:
+            pid, handing = self.spare or self.fork()
+            self.spare = None
+            try:
+                handing.send(message, fds)
+                return pid
+            except ChannelClosed:  # something has killed it while it waited
+                continue
+            finally:
+                handing.close()
+
+    def fork(self) -> tuple[int, Channel]:
+        """A child that waits, and where to tell it what for."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self.become_trial(Channel(theirs, takes_fds=True))
+        theirs.close()
+        with suppress(ProcessLookupError, PermissionError):
+            os.setpgid(pid, pid)  # in both processes: whichever comes first
+        return pid, Channel(ours)
+
+    def become_trial(self, waiting: Channel) -> NoReturn:
         code = 1
         try:
             os.setpgid(0, 0)
@@ -187,6 +214,8 @@ class Server:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.channel.close()
+            message, fds = waiting.receive()
+            waiting.close()
             channel = Channel(socket.socket(fileno=fds[0]), takes_fds=True)
             for stream in (1, 2):
                 os.dup2(fds[1], stream)
@@ -212,12 +241,15 @@ class Server:
                 return
             if pid == 0:
                 return
+            if self.spare and pid == self.spare[0]:
+                self.spare[1].close()
+                self.spare = None
             if pid not in self.running:
                 continue
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what the trial itself left behind
             for stray in children(os.getpid()):  # and what left its group: orphans come to this process
-                if stray not in self.running:
+                if stray not in self.running and not (self.spare and stray == self.spare[0]):
                     kill_tree(stray)
             shutil.rmtree(self.scratch / str(self.running[pid]), ignore_errors=True)
             scale = 1 if sys.platform == "darwin" else 1024
