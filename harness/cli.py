@@ -350,14 +350,14 @@ def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: 
 
     store = open_store(options)
     try:
-        tasks = store.tasks()
-        for task in wanted:
-            if task not in tasks:
-                known = f"; it has {', '.join(tasks)}" if tasks else ""
-                raise StoreError(f"there are no results for {task} in {store.name}{known}")
-        if not tasks:
+        boards = {name: rank(store.standing(name, asked), asked) for name in wanted or store.tasks()}
+        missing = [task for task, rows in boards.items() if not rows]
+        if missing:
+            known = f"; it has {', '.join(tasks)}" if (tasks := store.tasks()) else ""
+            raise StoreError(f"there are no results for {missing[0]} in {store.name}{known}")
+        if not boards:
             raise StoreError(f"there are no results in {store.name} yet; `bakeoff run TASK` makes some")
-        return {name: rank(store.results(name), asked) for name in wanted or tasks}
+        return boards
     finally:
         store.close()
 
@@ -422,7 +422,7 @@ def compare_command(options: argparse.Namespace) -> int:
     store = open_store(options)
     try:
         task = task_name(options.task)
-        found = compare(store.results(task), task, options.a, options.b)
+        found = compare(store.standing(task), task, options.a, options.b)
     finally:
         store.close()
     if options.json:

@@ -137,13 +137,12 @@ class Entry:
         if self.manner != Manner():
             self.study = content_key(self.study, asdict(self.manner))
         self.key = content_key(self.study, source.name, settings.trials, settings.seeds)
-        before = [result for result, _ in store.results(self.task.name)]
-        self.known = next((result for result in before if result.entry == self.key and result.complete), None)
+        self.known = store.of_entry(self.key)
         # Whatever budget an earlier attempt had: what failed then is tried again now.
-        same_code = [
-            result for result in before if (result.source_sha256, result.data_sha256) == (self.sha256, ground.sha256)
-        ]
-        self.attempt = sum(not result.complete for result in same_code)
+        self.attempt = sum(
+            (result.source_sha256, result.data_sha256) == (self.sha256, ground.sha256)
+            for result in store.failures(self.task.name)
+        )
 
     def blank(self) -> Result:
         task = self.task
@@ -320,7 +319,11 @@ class Entry:
             units=max(len(self.ground.data.test) // block, 1),
         )
         proportion = bool(losses.size) and bool(np.isin(losses, (0.0, 1.0)).all())
-        low, high = interval(statistics.fmean(scores), spread(result, replicates), proportion=proportion)
+        low, high = interval(
+            statistics.fmean(scores),
+            spread(result, float(replicates.var(ddof=1)), len(replicates)),
+            proportion=proportion,
+        )
         return replace(
             result,
             status="complete",

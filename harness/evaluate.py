@@ -82,7 +82,7 @@ def evaluate(
         rows = [
             row
             for task in dict.fromkeys(task.name for task in found)
-            for row in rank(kept.results(task), ids[task])
+            for row in rank(kept.standing(task, ids[task]), ids[task])
             if row["result_id"] in ids[task]
         ]
         return rows + [unranked(result) for result in unmade]

@@ -71,7 +71,9 @@ def submit(
         if picture:
             kept.keep(result.result_id, "picture.png", picture)
         return [
-            row for row in rank(kept.results(found.name), [result.result_id]) if row["result_id"] == result.result_id
+            row
+            for row in rank(kept.standing(found.name, [result.result_id]), [result.result_id])
+            if row["result_id"] == result.result_id
         ]
     except InvalidPrediction as error:
         raise UsageError(f"{path}: {error}") from error
@@ -101,7 +103,8 @@ def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array
         units=max(len(ground.data.test) // task.kind.block, 1),
     )
     proportion = bool(len(scored.losses)) and bool(np.isin(scored.losses, (0.0, 1.0)).all())
-    low, high = interval(scored.score, spread(blank, scored.replicates), proportion=proportion)
+    drawn = scored.replicates
+    low, high = interval(scored.score, spread(blank, float(drawn.var(ddof=1)), len(drawn)), proportion=proportion)
     return replace(
         blank,
         score_std=0.0,

@@ -82,7 +82,7 @@ class Sqlite:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 if self._version() == 0:  # still: another process may have been first
-                    for statement in schema.SQLITE_3:
+                    for statement in schema.SQLITE_4:
                         self.connection.execute(statement)
                     self.connection.execute(f"PRAGMA user_version = {schema.VERSION}")
                 self.connection.execute("COMMIT")

@@ -69,7 +69,7 @@ class Postgres:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 if self._version(connection) == 0:  # still: another process may have been first
                     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-                    for statement in schema.POSTGRES_3:
+                    for statement in schema.POSTGRES_4:
                         connection.execute(statement)
                     connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION,))
             version = self._version(connection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,16 +41,16 @@ def ordered(results: Iterable[Replicated]) -> list[Replicated]:
     )
 
 
-def spread(result: Result, replicates: Any) -> Spread:
-    """What a result's score owes to chance. ``replicates`` is an array of its bootstrap replicates."""
+def spread(result: Result, drawn: float, draws: int) -> Spread:
+    """What a result's score owes to chance. ``drawn`` is the variance of its bootstrap replicates, of which there are ``draws``."""
     from leaderboard.inference import Spread, unbiased
 
-    sampling = float(replicates.var(ddof=1)) if len(replicates) > 1 else 0.0
-    sampling *= unbiased(result.units)
-    if not result.units or len(result.seeds) < 2:  # rows of older versions have seeds among their replicates
-        return Spread(sampling, result.units or len(replicates))
-    between = statistics.variance(result.seeds) / len(result.seeds)
-    return Spread(sampling, result.units, between, result.seed_interaction, len(result.seeds) - 1)
+    sampling, seeds = drawn * unbiased(result.units), result.seeds
+    if not result.units or len(seeds) < 2:  # rows of older versions have seeds among their replicates
+        return Spread(sampling, result.units or draws)
+    mean = sum(seeds) / len(seeds)
+    between = sum((score - mean) ** 2 for score in seeds) / (len(seeds) - 1) / len(seeds)
+    return Spread(sampling, result.units, between, result.seed_interaction, len(seeds) - 1)
 
 
 def pairs(complete: Sequence[Replicated]) -> Pairs | None:
@@ -64,16 +63,19 @@ def pairs(complete: Sequence[Replicated]) -> Pairs | None:
 
     replicates = np.array([np.asarray(replicates) for _, replicates in complete], dtype=np.float64)
     scores = np.array([_score(result) for result, _ in complete])
-    spreads = [spread(result, own) for (result, _), own in zip(complete, replicates, strict=True)]
+    drawn, draws = replicates.var(axis=1, ddof=1), replicates.shape[1]
+    spreads = [spread(result, float(own), draws) for (result, _), own in zip(complete, drawn, strict=True)]
     return Pairs(scores, replicates, spreads)
 
 
-def separations(complete: Sequence[Replicated], found: Pairs | None) -> list[list[bool]]:
-    """Which entries differ from which; where nothing is known of chance, all that have different scores."""
+def separations(complete: Sequence[Replicated], found: Pairs | None) -> Any:
+    """Which entries differ from which, an array of bool; where nothing is known of chance, all that have different scores."""
     if found is not None:
-        separated: list[list[bool]] = found.separated().tolist()
-        return separated
-    return [[_score(a) != _score(b) for b, _ in complete] for a, _ in complete]
+        return found.separated()
+    import numpy as np
+
+    scores = np.array([_score(result) for result, _ in complete])
+    return scores[:, None] != scores
 
 
 def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -85,19 +87,22 @@ def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dic
     ``resolution`` is the difference that two entries of the better half need to count as one. Rows that are not complete stand
     last, without a rank. ``asked`` is as for `standing`.
     """
+    import numpy as np
+
     standings = standing(results, asked)
     complete = ordered(standings)
     found = pairs(complete)
     differ = separations(complete, found)
     resolution = found.resolution(math.ceil(len(complete) / 2) + 1) if found else None
+    better, worse = np.tril(differ).sum(axis=1).tolist(), np.triu(differ).sum(axis=1).tolist()
     rows, leader, group = [], 0, 1
     for place, (result, _) in enumerate(complete):
         if differ[leader][place]:
             leader, group = place, group + 1
         ranks = {
             "rank": place + 1,
-            "rank_low": 1 + sum(differ[place][:place]),
-            "rank_high": len(complete) - sum(differ[place][place + 1 :]),
+            "rank_low": 1 + better[place],
+            "rank_high": len(complete) - worse[place],
             "tie_group": group,
             "resolution": resolution,
         }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 STATUSES = (
@@ -97,8 +97,7 @@ class Result:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The result of a record; keys that this version does not know are left out."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in row.items() if name in known})
+        return cls(**{name: value for name, value in row.items() if name in cls.__dataclass_fields__})
 
 
 def content_key(*parts: Any) -> str:

@@ -5,7 +5,7 @@ Version 1 had the tables without triggers, and scores were finite only where a r
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 
 
 def _append_only(table: str, *key: str) -> tuple[str, ...]:
@@ -109,3 +109,27 @@ LEASES = """CREATE TABLE leases (
 )"""
 SQLITE_3 = (*SQLITE_2, LEASES)
 POSTGRES_3 = (*POSTGRES_2, LEASES)
+
+# A board is read from the first index alone, but for the rows that stand on it; the second finds what an entry has come to.
+INDEXES = (
+    "CREATE INDEX results_standing ON results (task, task_version, submission, (status = 'complete'), created_at)",
+    "CREATE INDEX results_by_entry ON results (entry)",
+)
+_EVENTS = """CREATE TABLE events (
+    competition TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    at TEXT {collation}NOT NULL,
+    kind TEXT NOT NULL,
+    team TEXT NOT NULL,
+    content TEXT NOT NULL,
+    sealed {bytes} NOT NULL,
+    hash TEXT NOT NULL,
+    PRIMARY KEY (competition, number)
+)"""
+SQLITE_EVENTS = (_EVENTS.format(collation="", bytes="BLOB"), *_append_only("events", "competition", "number"))
+POSTGRES_EVENTS = (
+    _EVENTS.format(collation='COLLATE "C" ', bytes="BYTEA"),
+    "CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events EXECUTE FUNCTION append_only()",
+)
+SQLITE_4 = (*SQLITE_3, *INDEXES, *SQLITE_EVENTS)
+POSTGRES_4 = (*POSTGRES_3, *INDEXES, *POSTGRES_EVENTS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,6 +181,38 @@ class Store:
             values,
         )
         return [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
+
+    def standing(self, task: str, asked: Collection[str] = ()) -> list[tuple[Result, array[float]]]:
+        """Of a task's results those that may stand on its board, `ranking.standing` decides which: of the newest version the newest
+        of each submission, complete or not, and those whose ids are ``asked`` for."""
+        columns = "task, task_version, submission, (status = 'complete')"
+        marks = ", ".join("?" * len(asked)) or "NULL"
+        rows = self.database.read(
+            f'SELECT "row", replicates FROM results WHERE ({columns}, created_at) IN (SELECT {columns}, max(created_at) '  # noqa: S608
+            "FROM results WHERE task = ? AND task_version = (SELECT max(task_version) FROM results WHERE task = ?) "
+            f"GROUP BY {columns}) OR (task = ? AND result_id IN ({marks})) ORDER BY created_at, {self.database.order}",
+            (task, task, task, *asked),
+        )
+        found = [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
+        if len({(result.data_sha256, result.metric) for result, _ in found}) > 1:
+            return self.results(task)  # what is newest of a submission may be of other data, and hide what stands
+        return found
+
+    def of_entry(self, entry: str) -> Result | None:
+        """The complete result of what was asked for, None where there is none."""
+        rows = self.database.read(
+            f'SELECT "row" FROM results WHERE entry = ? AND status = ? ORDER BY created_at, {self.database.order}',  # noqa: S608
+            (entry, "complete"),
+        )
+        return Result.from_row(json.loads(rows[0][0])) if rows else None
+
+    def failures(self, task: str) -> list[Result]:
+        """The results of a task that are not complete, oldest first."""
+        rows = self.database.read(
+            f'SELECT "row" FROM results WHERE task = ? AND status <> ? ORDER BY created_at, {self.database.order}',  # noqa: S608
+            (task, "complete"),
+        )
+        return [Result.from_row(json.loads(row)) for (row,) in rows]
 
     def tasks(self) -> list[str]:
         """The names of the tasks that have results, in the order in which they first got one."""

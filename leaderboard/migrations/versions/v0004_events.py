@@ -1,0 +1,14 @@
+"""Version 4: what happens in competitions, and indexes that large boards are read from."""
+
+from alembic import op
+
+from leaderboard.schema import INDEXES, POSTGRES_EVENTS, SQLITE_EVENTS
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    events = SQLITE_EVENTS if op.get_bind().dialect.name == "sqlite" else POSTGRES_EVENTS
+    for statement in (*INDEXES, *events):
+        op.execute(statement)
