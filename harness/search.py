@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from harness.execution.given import FitData
@@ -23,7 +22,7 @@ from harness.execution.together import Member
 from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
 from harness.found import Found, outcome
 from harness.jobs import LOOK, MOST_LOST, Bench, check_crowd, in_parallel
-from harness.parts import ENOUGH, part
+from harness.parts import ENOUGH, WHOLE, part
 from harness.rungs import ALONE, FACTOR, PARTS, STACKED, Rungs, lowest
 from harness.scoring import generator
 from harness.study import BEST, MOST, SEARCH_SEED, SPREAD, Study
@@ -39,7 +38,7 @@ LONG = 0.2
 """Seconds of a fit on a ninth of the training split from which parts are tried before the whole."""
 
 COHORT = 10
-"""Trials that the sampler draws blindly, so that nothing is lost by asking them at once."""
+"""Trials that climb the parts of the training split together: at first the sampler draws as many blindly anyway."""
 
 BLOCK = 64
 """Configurations that are asked for at once where they can be fitted together."""
@@ -162,12 +161,10 @@ class Search:
             number = block.stop
         for number in sorted(self.fits):
             self.tell(number)
-        halving = self.manner.halving and len(self.bench.scorer.data.train) >= ENOUGH
-        if halving and self.in_parts is None and self.n_trials > 1 and not self.over():
-            self.cohort(range(min(COHORT, self.n_trials)))
+        if self.manner.halving and len(self.bench.scorer.data.train) >= ENOUGH and self.n_trials > 1:
+            self.in_cohorts()
         while True:
-            left = [number for number in range(self.n_trials) if number not in self.fits]
-            in_parallel(sorted(left, key=lambda number: number not in self.begun), self.alone, self.bench)
+            in_parallel([number for number in range(self.n_trials) if number not in self.fits], self.alone, self.bench)
             if len(self.fits) == self.n_trials or self.over():
                 break
             self.wait()
@@ -242,32 +239,51 @@ class Search:
         hopeless = len(fits) >= GIVE_UP_AFTER and all(fit.status not in ("complete", "pruned") for fit in fits)
         return hopeless or time.monotonic() > self.ends
 
-    def cohort(self, numbers: Sequence[int]) -> None:
-        """The first trials climb the parts of the training split together, if they turn out to be silent and slow.
+    def in_cohorts(self) -> None:
+        """Trials that turn out to be silent and slow climb the parts of the training split ten at a time.
 
-        All are tried on the smallest part, the best third of them on the next; what is left goes on like any other trial.
+        All are tried on the smallest part, the best third of them on the next. What is left is run whole beside the next ten, and
+        so is the plug-in's own guess, whatever its parts say: no search ends with less than its author knew.
         """
-        asked = self.claim(numbers)
-        self.begun = {number: Begun(self.study.ask(number)) for number in asked}
-        for ninths in (1, FACTOR):
-            climbing = [number for number in asked if number not in self.fits]
-            if len(climbing) == 1 and self.n_trials <= COHORT:
-                break  # nothing will be held against it
-            in_parallel(climbing, partial(self.alone, only=ninths), self.bench)
-            if not self.in_parts:
-                return
-            with self.lock:
-                parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
-                arrived = {number: losses[ninths] for number, losses in parts.items() if ninths in losses}
-                ended = self.rungs_of_parts.arrive(ninths, arrived)
-            for number in sorted(ended):
-                self.record(number, "pruned")
+        whole: list[int] = []
+
+        def run(job: tuple[int, int], device: str) -> None:
+            self.alone(job[0], device, only=job[1])
+
+        for start in range(0, self.n_trials, COHORT):
+            if self.in_parts is False or self.over():
+                break
+            asked = self.claim(range(start, min(start + COHORT, self.n_trials)))
+            if not asked:
+                continue
+            self.begun |= {number: Begun(self.study.ask(number)) for number in asked}
+            climbing = asked
+            for ninths in (1, FACTOR):
+                if len(climbing) < 2 and self.n_trials <= COHORT:
+                    break  # nothing will be held against it
+                in_parallel(
+                    [*((number, WHOLE) for number in whole), *((number, ninths) for number in climbing)],
+                    run,
+                    self.bench,
+                )
+                if not self.in_parts:
+                    return
+                with self.lock:
+                    parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
+                    arrived = {number: losses[ninths] for number, losses in parts.items() if ninths in losses}
+                    ended = self.rungs_of_parts.arrive(ninths, arrived)
+                for number in sorted(ended - {0}):
+                    self.record(number, "pruned")
+                climbing = sorted(set(arrived) - ended)
+                whole = [0] if 0 in ended else []
+            whole += climbing
         if time.monotonic() > self.ends:
-            tried = [begun for number, begun in self.begun.items() if number not in self.fits and begun.parts]
+            tried = [begun for begun in self.begun.values() if begun.parts]
             self.last = min(tried, key=lambda begun: (-max(begun.parts), begun.parts[max(begun.parts)]), default=None)
 
     def alone(self, number: int, device: str, *, only: int | None = None) -> None:
-        """One trial in a fork of its own; with ``only``, on so many ninths of the training split and no further."""
+        """One trial in a fork of its own; with ``only``, on so many ninths of the training split alone."""
+        on_part = only not in (None, WHOLE)
         if number not in self.begun:
             if not self.claim([number]):
                 return
@@ -275,7 +291,7 @@ class Search:
                 self.look_around()
                 self.begun[number] = Begun(self.study.ask(number))
         begun = self.begun[number]
-        if (self.over() and begun is not self.last) or (only and self.in_parts is False):
+        if (self.over() and begun is not self.last) or (on_part and self.in_parts is False):
             return
         started = time.monotonic()
 
@@ -295,26 +311,26 @@ class Search:
                 return self.score(running, number)
 
         try:
-            climbs = only or (self.in_parts and begun is not self.last)
-            for ninths in (1, FACTOR) if climbs else ():
-                if ninths in begun.parts or only not in (None, ninths):
+            climbs = only is None and self.in_parts and begun is not self.last
+            for ninths in (1, FACTOR):
+                if ninths in begun.parts or not (climbs or only == ninths):
                     continue
                 begun.parts[ninths] = self.study.sign * fit(
-                    self.part(ninths), self.speaks if only else lambda loss: False
+                    self.part(ninths), self.speaks if on_part else lambda loss: False
                 )
                 if self.in_parts is None:
                     self.in_parts = time.monotonic() - started >= LONG
                 with self.lock:
-                    if not only and self.rungs_of_parts.arrive(ninths, {number: begun.parts[ninths]}):
+                    if not on_part and self.rungs_of_parts.arrive(ninths, {number: begun.parts[ninths]}):
                         raise TrialPruned
-            if only:
+            if on_part:
                 begun.seconds += time.monotonic() - started
                 return
             begun.losses.clear()  # of a slot that was lost
             begun.value = fit(self.bench.data, on_report)
             status = "complete"
         except TrialPruned:
-            if only:
+            if on_part:
                 return
             status = "pruned"
         except TrialFailed as error:

@@ -379,7 +379,7 @@ ROOMS = [
 ]
 
 LEADERBOARD_ROOMS = [
-    ["leaderboard.compare"],
+    ["leaderboard.compare", "leaderboard.overall"],
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],
     ["leaderboard.leases", "leaderboard.inference"],

@@ -126,12 +126,12 @@ def searched(folder: Path, source: str, trials: int = 18, **options: object) -> 
 
 
 def test_long_silent_fits_try_parts_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the first ten the best third tries a third of the rows, the best of those all; later ones meet the same rungs."""
+    """Of ten the best third tries a third of the rows, the best of those all; so does the plug-in's own guess."""
     monkeypatch.setattr(search, "LONG", 0.0)
     found, fits = searched(tmp_path, SILENT)
     first = sorted(fits[:10], key=lambda fit: fit.params["wrong"])
     assert [len(fit.facts["parts"]) for fit in first] == [2] * 3 + [1] * 7
-    assert [fit.status for fit in first] == ["complete"] + ["pruned"] * 9
+    assert {fit.number for fit in first if fit.status == "complete"} == {0, first[0].number}
     assert all(set(fit.facts["parts"]) in ({"1"}, {"1", "3"}) for fit in fits) and found.n_pruned >= 12
     assert found.params["wrong"] == min(fit.params["wrong"] for fit in fits)
     assert all(fit.facts["parts"] for fit in searched(tmp_path, SILENT, trials=21)[1]), "extended, it goes on so"

@@ -1,0 +1,195 @@
+"""Many tasks at once: average ranks with a critical difference, win rates, Elo ratings and performance profiles.
+
+Only entries that stand on every one of the tasks are held against each other: a mean over different tasks compares nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from leaderboard.inference import LEVEL, Array
+from leaderboard.ranking import Replicated, ordered, standing
+
+DRAWS = 500
+"""Bootstrap draws of tasks, each with a draw of every task's hidden samples."""
+ITERATIONS = 200
+ELO_MEAN, ELO_SCALE = 1500.0, 400 / np.log(10)
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Entries on tasks. ``scores`` (entries, tasks) are such that more is better; ``draws`` (draws, entries, tasks) are bootstrap
+    replicates of them."""
+
+    entries: list[str]
+    tasks: list[str]
+    scores: Array
+    draws: Array
+
+    @cached_property
+    def ranks(self) -> Array:
+        """(entries, tasks), 1 for the best, equals sharing the mean of their ranks."""
+        return ranks(self.scores)
+
+    @cached_property
+    def mean_ranks(self) -> Array:
+        return np.asarray(self.ranks.mean(axis=1))
+
+    @cached_property
+    def resampled(self) -> Array:
+        """Scores (draws, entries, tasks) of tasks drawn with replacement, each with a draw of its hidden samples."""
+        rng = np.random.default_rng(0)
+        tasks = rng.integers(0, len(self.tasks), size=(DRAWS, len(self.tasks)))
+        which = rng.integers(0, len(self.draws), size=tasks.shape)
+        return np.asarray(self.draws[which, :, tasks].transpose(0, 2, 1))
+
+    @cached_property
+    def rank_intervals(self) -> Array:
+        """95 % intervals of the mean ranks (entries, 2), over tasks and hidden samples."""
+        return interval(np.stack([ranks(scores).mean(axis=1) for scores in self.resampled]))
+
+    @cached_property
+    def friedman(self) -> float | None:
+        """The p-value of Friedman's test that all entries are alike; None for fewer than three of them or two tasks."""
+        from scipy.stats import friedmanchisquare
+
+        if len(self.entries) < 3 or len(self.tasks) < 2:
+            return None
+        return float(friedmanchisquare(*self.scores).pvalue)
+
+    @cached_property
+    def critical_difference(self) -> float:
+        """Mean ranks further apart than this differ, by Nemenyi's test at the 5 % level (Demšar 2006)."""
+        from scipy.stats import studentized_range
+
+        k, n = len(self.entries), len(self.tasks)
+        return float(studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n)))
+
+    @cached_property
+    def alike(self) -> list[list[int]]:
+        """The largest groups of entries, in order of mean rank, within which no two differ: the bars of a critical-difference
+        diagram."""
+        order = np.argsort(self.mean_ranks, kind="stable").tolist()
+        groups: list[list[int]] = []
+        for start in range(len(order)):
+            end = start
+            while end + 1 < len(order) and (
+                self.mean_ranks[order[end + 1]] - self.mean_ranks[order[start]] <= self.critical_difference
+            ):
+                end += 1
+            if end > start and not (groups and order[end] in groups[-1]):
+                groups.append(order[start : end + 1])
+        return groups
+
+    @cached_property
+    def wins(self) -> Array:
+        """(entries, entries): the share of tasks on which the first is better than the second, a tie counting half."""
+        return wins(self.scores)
+
+    @cached_property
+    def elo(self) -> Array:
+        """Ratings (entries,) with a mean of 1500: 400 points are odds of ten to one on a task."""
+        return elo(self.wins, len(self.tasks))
+
+    @cached_property
+    def elo_intervals(self) -> Array:
+        """95 % intervals (entries, 2), over tasks and hidden samples."""
+        return interval(np.stack([elo(wins(scores), len(self.tasks)) for scores in self.resampled]))
+
+    @cached_property
+    def gaps(self) -> Array:
+        """(entries, tasks): how far an entry is behind the best, in units of how far the middle one of the task is."""
+        behind = self.scores.max(axis=0) - self.scores
+        middle = np.median(behind, axis=0)
+        return np.asarray(behind / np.where(middle > 0, middle, 1.0))
+
+    def profile(self, within: Sequence[float]) -> Array:
+        """(entries, len(within)): the share of tasks on which an entry is at most so far behind the best (Dolan and Moré 2002)."""
+        return np.asarray((self.gaps[:, :, None] <= np.asarray(within) + 1e-12).mean(axis=1))
+
+    def record(self) -> dict[str, Any]:
+        """For JSON: one row an entry, the best mean rank first."""
+        order = np.argsort(self.mean_ranks, kind="stable").tolist()
+        named = zip(
+            self.mean_ranks.tolist(), self.rank_intervals.tolist(), self.elo.tolist(), self.elo_intervals.tolist()
+        )
+        rows = [
+            {
+                "submission": self.entries[place],
+                "mean_rank": rank,
+                "mean_rank_low": rank_interval[0],
+                "mean_rank_high": rank_interval[1],
+                "elo": rating,
+                "elo_low": rating_interval[0],
+                "elo_high": rating_interval[1],
+                "win_rate": float(np.delete(self.wins[place], place).mean()) if len(self.entries) > 1 else None,
+                "ranks": dict(zip(self.tasks, self.ranks[place].tolist())),
+            }
+            for place, (rank, rank_interval, rating, rating_interval) in enumerate(named)
+        ]
+        return {
+            "tasks": self.tasks,
+            "critical_difference": self.critical_difference if len(self.entries) > 1 else None,
+            "friedman_p": self.friedman,
+            "alike": [[self.entries[place] for place in group] for group in self.alike]
+            if len(self.entries) > 1
+            else [],
+            "rows": [rows[place] for place in order],
+        }
+
+
+def overall(boards: Mapping[str, Sequence[Replicated]]) -> Overall | None:
+    """What the entries that stand on every one of these tasks come to together; None where fewer than two do."""
+    complete = {task: ordered(standing(results)) for task, results in boards.items()}
+    complete = {task: results for task, results in complete.items() if results}
+    found = [{result.submission: (result, draws) for result, draws in results} for results in complete.values()]
+    entries = [name for name in (found[0] if found else ()) if all(name in board for board in found)]
+    if len(entries) < 2:
+        return None
+    signs = [1.0 if next(iter(board.values()))[0].higher_is_better else -1.0 for board in found]
+    scores = np.array([[sign * board[name][0].score for sign, board in zip(signs, found)] for name in entries])  # type: ignore[operator]
+    count = min(len(draws) for board in found for _, draws in (board[name] for name in entries))
+    if count < 2:  # nothing is known of chance
+        return Overall(entries, list(complete), scores, scores[None])
+    draws = [[sign * np.asarray(board[name][1][:count]) for sign, board in zip(signs, found)] for name in entries]
+    return Overall(entries, list(complete), scores, np.moveaxis(np.array(draws, dtype=np.float64), 2, 0))
+
+
+def ranks(scores: Array) -> Array:
+    """Ranks along the first axis of scores (entries, tasks), 1 for the highest, equals sharing a mean."""
+    above = (scores[None] > scores[:, None]).sum(axis=1)
+    equal = (scores[None] == scores[:, None]).sum(axis=1)
+    return np.asarray(above + (equal + 1) / 2)
+
+
+def wins(scores: Array) -> Array:
+    """(entries, entries) shares of tasks won by the first, of scores (entries, tasks)."""
+    better, equal = scores[:, None] > scores[None], scores[:, None] == scores[None]
+    return np.asarray((better + 0.5 * equal).mean(axis=2))
+
+
+def elo(shares: Array, tasks: int) -> Array:
+    """Bradley and Terry's strengths (1952) on Elo's scale, from shares of so many tasks won, by Hunter's iteration (2004).
+
+    Each pair has played one more task, which was a tie: who has won everything is not infinitely strong.
+    """
+    count = len(shares)
+    won = shares * tasks + 0.5
+    np.fill_diagonal(won, 0.0)
+    games = (tasks + 1.0) * (1 - np.eye(count))
+    strength = np.ones(count)
+    for _ in range(ITERATIONS):
+        strength = won.sum(axis=1) / (games / (strength[:, None] + strength)).sum(axis=1)
+        strength /= np.exp(np.log(strength).mean())
+    return np.asarray(ELO_MEAN + ELO_SCALE * np.log(strength))
+
+
+def interval(values: Array) -> Array:
+    """Percentile intervals (n, 2) of draws (draws, n)."""
+    tail = (1 - LEVEL) / 2
+    return np.quantile(values, (tail, 1 - tail), axis=0).T
