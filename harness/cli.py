@@ -45,6 +45,24 @@ LIMITS: tuple[tuple[str, str, Callable[[str], float], str], ...] = (
     ("output", "BYTES", amount, "what it may print"),
     ("disk", "BYTES", amount, "what it may write"),
 )
+COMPETITION = {
+    "start": ("make the rules known, and draw the public and the private samples", ""),
+    "enter": ("a team's file of predictions", "predictions team"),
+    "pick": ("the entries of a team that count in the end", "entries team"),
+    "withdraw": ("take an entry back", "entry team reason"),
+    "rescore": ("score an entry again, because labels or the metric were wrong", "entry predictions reason"),
+    "amend": ("go on under changed rules", "reason"),
+    "board": ("what everybody may see: the public board, or the final one once it is revealed", ""),
+    "history": ("everything that has happened", ""),
+    "reveal": ("after the close: open what is sealed, and print the final board", ""),
+}
+COMPETITION_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "predictions": ("predictions", {"type": Path, "help": ".csv or .parquet with a column id, or .npy"}),
+    "team": ("--team", {"required": True, "metavar": "NAME"}),
+    "entries": ("entries", {"type": int, "nargs": "+", "metavar": "ENTRY"}),
+    "entry": ("entry", {"type": int, "metavar": "ENTRY"}),
+    "reason": ("--reason", {"required": True, "metavar": "TEXT", "help": "for all to see"}),
+}
 FORMATS = ("table", "json", "csv", "markdown", "html", "parquet")
 
 
@@ -206,6 +224,18 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("result", metavar="RESULT")
     made.add_argument("--task", metavar="PATH", help="the file of a task that was given by its path")
     home(made)
+
+    made = add("competition", competition_command, "rules, a deadline, a public board, and a private one in the end")
+    acts = made.add_subparsers(title="what to do", required=True, metavar="ACTION", dest="action")
+    for name, (text, more) in COMPETITION.items():
+        act = acts.add_parser(name, help=text, description=text)
+        act.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        act.add_argument("rules", type=Path, metavar="RULES", help="the competition's TOML file")
+        for option in more.split():
+            name, given = COMPETITION_OPTIONS[option]
+            act.add_argument(name, **given)
+        home(act)
+        act.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     made = add("check", check_command, "the contract suite on somebody's plug-in")
     made.add_argument("path", metavar="PATH", help="path.py, path.py:Object or a name")
@@ -430,6 +460,13 @@ def compare_command(options: argparse.Namespace) -> int:
     else:
         print(found.text)
     return 0
+
+
+def competition_command(options: argparse.Namespace) -> int:
+    from harness import competing
+
+    act: Callable[[argparse.Namespace], int] = getattr(competing, options.action)
+    return act(options)
 
 
 def replay_command(options: argparse.Namespace) -> int:

@@ -126,6 +126,10 @@ class Scorer:
             losses,
         )
 
+    def measured(self, answer: Array) -> Measure:
+        """The ranking metric of an answer to the hidden test."""
+        return self._measure(answer, self.data.test)[self.task.metric]
+
     def _measure(self, answer: Array, split: Split) -> Mapping[str, Measure]:
         """Every metric. An error in them is the task's, not the entry's, and must not look like a score."""
         try:

@@ -12,7 +12,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from harness.execution.given import FitData
@@ -242,44 +244,46 @@ class Search:
     def in_cohorts(self) -> None:
         """Trials that turn out to be silent and slow climb the parts of the training split ten at a time.
 
-        All are tried on the smallest part, the best third of them on the next. What is left is run whole beside the next ten, and
-        so is the plug-in's own guess, whatever its parts say: no search ends with less than its author knew.
+        All are tried on the smallest part, the best third of them on the next. What is left is run whole while the next ten climb,
+        and so is the plug-in's own guess, whatever its parts say: no search ends with less than its author knew.
         """
-        whole: list[int] = []
-
-        def run(job: tuple[int, int], device: str) -> None:
-            self.alone(job[0], device, only=job[1])
-
-        for start in range(0, self.n_trials, COHORT):
-            if self.in_parts is False or self.over():
-                break
-            asked = self.claim(range(start, min(start + COHORT, self.n_trials)))
-            if not asked:
-                continue
-            self.begun |= {number: Begun(self.study.ask(number)) for number in asked}
-            climbing = asked
-            for ninths in (1, FACTOR):
-                if len(climbing) < 2 and self.n_trials <= COHORT:
-                    break  # nothing will be held against it
-                in_parallel(
-                    [*((number, WHOLE) for number in whole), *((number, ninths) for number in climbing)],
-                    run,
-                    self.bench,
-                )
-                if not self.in_parts:
-                    return
-                with self.lock:
-                    parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
-                    arrived = {number: losses[ninths] for number, losses in parts.items() if ninths in losses}
-                    ended = self.rungs_of_parts.arrive(ninths, arrived)
-                for number in sorted(ended - {0}):
-                    self.record(number, "pruned")
-                climbing = sorted(set(arrived) - ended)
-                whole = [0] if 0 in ended else []
-            whole += climbing
+        with ThreadPoolExecutor() as beside:
+            whole: list[Future[None]] = []
+            for start in range(0, self.n_trials, COHORT):
+                if self.in_parts is False or self.over():
+                    break
+                if asked := self.claim(range(start, min(start + COHORT, self.n_trials))):
+                    self.begun |= {number: Begun(self.study.ask(number)) for number in asked}
+                    self.climb(asked, lambda number: whole.append(beside.submit(self.whole, number)))
+            for running in whole:
+                running.result()
         if time.monotonic() > self.ends:
             tried = [begun for begun in self.begun.values() if begun.parts]
             self.last = min(tried, key=lambda begun: (-max(begun.parts), begun.parts[max(begun.parts)]), default=None)
+
+    def climb(self, climbing: Sequence[int], arrived: Callable[[int], None]) -> None:
+        """Take trials over their rungs together; ``arrived`` is told of those that are to be run whole."""
+        for ninths in (1, FACTOR):
+            if len(climbing) < 2 and self.n_trials <= COHORT:
+                break  # nothing will be held against it
+            in_parallel(climbing, partial(self.alone, only=ninths), self.bench)
+            if not self.in_parts:
+                return
+            with self.lock:
+                parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
+                losses = {number: found[ninths] for number, found in parts.items() if ninths in found}
+                ended = self.rungs_of_parts.arrive(ninths, losses)
+            for number in sorted(ended):
+                if number == 0:
+                    arrived(number)
+                else:
+                    self.record(number, "pruned")
+            climbing = sorted(set(losses) - ended)
+        for number in climbing:
+            arrived(number)
+
+    def whole(self, number: int) -> None:
+        in_parallel([number], partial(self.alone, only=WHOLE), self.bench)
 
     def alone(self, number: int, device: str, *, only: int | None = None) -> None:
         """One trial in a fork of its own; with ``only``, on so many ninths of the training split alone."""

@@ -344,9 +344,10 @@ ROOMS = [
         "harness.doctor",
         "harness.scaffold",
         "harness.terminal",
-        "harness.predictions",
+        "harness.competing",
         "harness.tuning",
     ],
+    ["harness.predictions"],
     ["harness.evaluate", "harness.audit"],
     ["harness.entry"],
     ["harness.finals"],
@@ -379,7 +380,8 @@ ROOMS = [
 ]
 
 LEADERBOARD_ROOMS = [
-    ["leaderboard.compare", "leaderboard.overall"],
+    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition"],
+    ["leaderboard.events", "leaderboard.ladder"],
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],
     ["leaderboard.leases", "leaderboard.inference"],

@@ -1,0 +1,247 @@
+"""The command ``bakeoff competition``: a host's side of `leaderboard.competition`, where files are read and graded."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import plugins
+from harness.contract import Array, InvalidPrediction, Kind, Task, UsageError
+from harness.entry import Ground
+from harness.execution.trial import TrialFailed
+from harness.predictions import read, regular_file
+from leaderboard import Store
+from leaderboard.competition import Competition, Graded, Rules, told
+from leaderboard.events import Event
+from leaderboard.render import number
+
+DRAWS = 200
+"""Bootstrap draws for the standard error of a metric that is no mean over samples."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A competition's rules, its task and its store."""
+
+    rules: Rules
+    task: Task
+    competition: Competition
+
+    def grade(self, path: Path, team: str) -> Graded:
+        """A file's scores on both parts. A file that is not what it should be is refused, on record."""
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.competition.check(team, digest)
+        with closing(Ground(self.task)) as ground:
+            test = ground.data.test
+            try:
+                answer = read(path, self.task.kind.forms(test.x))
+                self.task.kind.verify(answer, test.x)
+                return graded(ground, answer, *self.competition.split(len(test)), digest)
+            except (InvalidPrediction, TrialFailed, UsageError) as error:
+                self.competition.refuse(
+                    team, f"{path.name}: {error}".replace(f"{path}: ", "").replace(str(path), path.name)
+                )
+                raise
+
+
+def graded(ground: Ground, answer: Array, public: Array, private: Array, digest: str) -> Graded:
+    """Scores of a verified answer, and what the Ladder needs of them. Raises TrialFailed for one that is not finite."""
+    measure = ground.scorer.measured(answer)
+    scores = [float(measure.of(part)) for part in (public, private)]
+    if measure.values is None:
+        rng = np.random.default_rng(0)
+        error = float(np.std([measure.of(rng.choice(public, len(public))) for _ in range(DRAWS)]))
+        return Graded(scores[0], scores[1], None, error, digest)
+    values = np.asarray(measure.values, dtype=np.float32)
+    error = float(values[public].std(ddof=1)) / len(public) ** 0.5 if len(public) > 1 else 0.0
+    return Graded(scores[0], scores[1], values, error, digest)
+
+
+@contextmanager
+def host(options: argparse.Namespace) -> Iterator[Host]:
+    rules = Rules.read(options.rules)
+    beside = options.rules.parent / rules.task.partition(":")[0]
+    task = plugins.find_task(str(options.rules.parent / rules.task) if beside.is_file() else rules.task).task
+    if type(task.kind).questions is not Kind.questions:
+        raise UsageError(
+            f"{task.name} verifies answers by asking again, which a file cannot answer: it cannot be competed on by files"
+        )
+    with closing(Store(options.home, url=options.store)) as store:
+        yield Host(
+            rules,
+            task,
+            Competition(rules, store, higher_is_better=task.ranking.higher_is_better, block=task.kind.block),
+        )
+
+
+# Commands --------------------------------------------------------------------------------------------------------------------
+
+
+def start(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        event = here.competition.start()
+        return say(
+            options,
+            record(event),
+            f"{here.rules.name} is open from {told(here.rules.opens)} to {told(here.rules.closes)}",
+        )
+
+
+def amend(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        return say(
+            options,
+            record(here.competition.amend(options.reason)),
+            f"{here.rules.name} goes on under the rules in {options.rules}",
+        )
+
+
+def enter(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        path, team = regular_file(options.predictions), options.team
+        event = here.competition.enter(team, here.grade(path, team))
+        (row,) = (row for row in here.competition.public_board() if row["team"] == team)
+        left = here.rules.in_all - row["entries"]
+        text = f"entry {event.number} of {team} is in; {left} more may follow"
+        if row["score"] is not None:
+            moved = row["since"] == event.at
+            text = (
+                f"entry {event.number} of {team}: public {here.task.metric} {number(row['score'])}, "
+                f"{'rank ' + str(row['rank']) if moved else 'not better than before by more than noise'}; {left} more may follow"
+            )
+        return say(options, record(event) | {"public": row}, text)
+
+
+def pick(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        event = here.competition.pick(options.team, options.entries)
+        return say(
+            options,
+            record(event),
+            f"in the end {', '.join(map(str, event.content['entries']))} count for {options.team}",
+        )
+
+
+def withdraw(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        event = here.competition.withdraw(options.team, options.entry, options.reason)
+        return say(options, record(event), f"entry {options.entry} of {options.team} is withdrawn")
+
+
+def rescore(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        path = regular_file(options.predictions)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with closing(Ground(here.task)) as ground:
+            answer = read(path, here.task.kind.forms(ground.data.test.x))
+            scores = graded(ground, answer, *here.competition.split(len(ground.data.test)), digest)
+        event = here.competition.rescore(options.entry, scores, options.reason)
+        return say(options, record(event), f"entry {options.entry} has been scored again")
+
+
+def reveal(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        here.competition.reveal()
+        return show(options, here, here.competition.final_board(), FINAL)
+
+
+def board(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        here.competition.opened()
+        if any(event.kind == "revealed" for event in here.competition.history.events()):
+            return show(options, here, here.competition.final_board(), FINAL)
+        return show(options, here, here.competition.public_board(), PUBLIC)
+
+
+def history(options: argparse.Namespace) -> int:
+    with host(options) as here:
+        events = [record(event) for event in here.competition.history.events()]
+        lines = [
+            f"{event['number']:>4}  {event['at'][:19]}  {event['kind']:<10} {event['team']:<20} {summary(event)}".rstrip()
+            for event in events
+        ]
+        return say(options, {"events": events}, "\n".join(lines) or f"nothing has happened in {here.rules.name}")
+
+
+def record(event: Event) -> dict[str, Any]:
+    """What everybody may see of an event."""
+    return {
+        "number": event.number,
+        "at": event.at,
+        "kind": event.kind,
+        "team": event.team,
+        "content": dict(event.content),
+        "seal": event.seal,
+        "hash": event.hash,
+    }
+
+
+def summary(event: Mapping[str, Any]) -> str:
+    content = event["content"]
+    said = [
+        f"entry {content['entry']}" if "entry" in content else "",
+        f"entries {', '.join(map(str, content['entries']))}" if "entries" in content else "",
+        str(content.get("reason", "")),
+        f"file {content['sha256'][:12]}" if "sha256" in content else "",
+        f"seal {event['seal'][:12]}" if event["seal"] else "",
+    ]
+    return "; ".join(filter(None, said))
+
+
+PUBLIC = {"rank": "rank", "team": "team", "public score": "score", "entries": "entries", "since": "since"}
+FINAL = {
+    "rank": "place",
+    "team": "team",
+    "private score": "score",
+    "public score": "public_score",
+    "shake-up": "shake_up",
+    "entry": "entry",
+}
+
+
+def show(options: argparse.Namespace, here: Host, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
+    order = "higher" if here.task.ranking.higher_is_better else "lower"
+    lines = [f"{here.rules.name}: {here.task.name}, {here.task.metric}, {order} is better"]
+    body = [[cell(row, key) for key in columns.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *body)]
+    for line in (list(columns), *body):
+        shown = [
+            text.ljust(width) if place == 1 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(line, widths))
+        ]
+        lines.append("  " + "  ".join(shown).rstrip())
+    if columns is PUBLIC and here.rules.release == "ladder":
+        lines.append("  a public score moves only when an entry is better by more than noise")
+    return say(options, {"rows": list(rows)}, "\n".join(lines))
+
+
+def cell(row: Mapping[str, Any], key: str) -> str:
+    if key == "place":
+        low, high = row["rank_low"], row["rank_high"]
+        return str(row["rank"]) if low == high else f"{row['rank']} ({low}–{high})"
+    value = row[key]
+    if value is None:
+        return "–"
+    if key == "shake_up":
+        return f"+{value}" if value > 0 else str(value)
+    if key == "since":
+        return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def say(options: argparse.Namespace, document: Mapping[str, Any], text: str) -> int:
+    if options.json:
+        print(json.dumps(document, indent=2, allow_nan=False), file=sys.__stdout__)
+    else:
+        print(text)
+    return 0
