@@ -57,8 +57,10 @@ def main() -> int:
 
 
 def key(command: str) -> str:
-    """What a section is known by: the file and what it is about, whatever the options."""
-    return " ".join(word for word in command.split()[:2] if not word.startswith("-"))
+    """What a section is known by: the file, what it is about and a device, whatever the other options."""
+    words = command.split()
+    device = words[words.index("--device") : words.index("--device") + 2] if "--device" in words else []
+    return " ".join([*(word for word in words[:2] if not word.startswith("-")), *device])
 
 
 def sections(path: Path) -> dict[str, str]:

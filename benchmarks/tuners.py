@@ -1,9 +1,11 @@
 """Many small networks: `bakeoff tune` against plain Optuna, Ray Tune and KerasTuner, which train the very same thing.
 
-``python benchmarks/tuners.py mlp|cnn|lstm [--trials 64] [--rounds 3] [--sides ...]``. All sides draw from one search space, train
-with the same loop (`TorchSubmission.fit`) on the same rows for as many epochs, and score validation; each is a whole command,
-imports included, one thread a process. Side "bakeoff" ends no trial early (`--no-halving`), as its peers do not; "bakeoff-halving"
-is what `bakeoff tune` does where nobody says otherwise.
+``python benchmarks/tuners.py mlp|cnn|lstm [--trials 64] [--rounds 3] [--sides ...] [--device cuda:0]``. All sides draw from one
+search space, train with the same loop (`TorchSubmission.fit`) on the same rows for as many epochs, and score validation; each is a
+whole command, imports included, one thread a process. Side "bakeoff" ends no trial early (`--no-halving`), as its peers do not;
+"bakeoff-halving" is what `bakeoff tune` does where nobody says otherwise. On a GPU (``--device``) the peers are one trial at a
+time, as it comes ("optuna-1") and with `torch.compile` and CUDA graphs ("compiled"), and eight processes that share the GPU
+("processes-8").
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +25,47 @@ from harness.scoring import Scorer
 
 TASKS = {"mlp": "digits", "cnn": "digits", "lstm": "digit-rows"}
 SIDES = ("optuna-1", "optuna-2", "ray", "keras-tuner", "bakeoff", "bakeoff-halving")
+ON_GPU = ("optuna-1", "compiled", "processes-8", "bakeoff", "bakeoff-halving")
 MODELS = Path(__file__).parent / "models"
 
 
-def objective(model: str) -> tuple[Any, Callable[[Mapping[str, Any]], float]]:
+def objective(
+    model: str, device: str = "cpu", *, compiled: bool = False
+) -> tuple[Any, Callable[[Mapping[str, Any]], float]]:
     """The search space, and what a configuration comes to: the validation score of the model that it trains here."""
     task = plugins.find_task(TASKS[model]).task
-    submission, data, make = versus.prepared(str(MODELS / f"{model}.py"), task)
+    submission, data, make = versus.prepared(str(MODELS / f"{model}.py"), task, device)
     scorer = Scorer(task, data, "benchmark")
 
     def score(params: Mapping[str, Any]) -> float:
         fitted = make(params)
+        if compiled:
+            compile_module(fitted)
         fitted.fit(data.train, data.valid, lambda loss: None)
         return scorer.valid(fitted.predict(data.valid.x))
 
     return submission.space, score
 
 
-def optuna_side(model: str, trials: int, jobs: int) -> float:
+def compile_module(model: Any) -> None:
+    """Have a submission train and answer with its module compiled, kernels recorded as CUDA graphs."""
+    import torch
+
+    begin = model.begin
+
+    def begin_compiled(train: Any) -> Any:
+        loop = begin(train)
+        model.module = torch.compile(model.module, mode="reduce-overhead")
+        return loop
+
+    model.begin = begin_compiled
+
+
+def optuna_side(model: str, trials: int, jobs: int, device: str, *, compiled: bool = False) -> float:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space, score = objective(model)
+    space, score = objective(model, device, compiled=compiled)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
 
     def one(trial: optuna.Trial) -> float:
@@ -52,6 +73,26 @@ def optuna_side(model: str, trials: int, jobs: int) -> float:
 
     study.optimize(one, n_trials=trials, n_jobs=jobs)
     return float(study.best_value)
+
+
+def one_of_many(model: str, device: str, params: Sequence[Mapping[str, Any]]) -> float:
+    _, score = objective(model, device)
+    return max(score(one) for one in params)
+
+
+def processes_side(model: str, trials: int, device: str, count: int) -> float:
+    """Configurations drawn at random, dealt out to processes that each keep their own GPU context."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    import optuna
+
+    space = plugins.load_submission(MODELS / f"{model}.py").space
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [study.ask(dict(space)).params for _ in range(trials)]
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = [pool.submit(one_of_many, model, device, drawn[place::count]) for place in range(min(count, trials))]
+        return max(one.result() for one in found)
 
 
 def ray_side(model: str, trials: int) -> float:
@@ -110,11 +151,12 @@ def keras_tuner_side(model: str, trials: int) -> float:
         return float(tuner.oracle.get_best_trials(1)[0].score)
 
 
-def bakeoff_side(model: str, trials: int, *, halving: bool) -> float:
+def bakeoff_side(model: str, trials: int, device: str, *, halving: bool) -> float:
     from harness.tuning import tune
 
     with tempfile.TemporaryDirectory() as home:
-        found = tune(TASKS[model], str(MODELS / f"{model}.py"), trials=trials, halving=halving, home=home)
+        path = str(MODELS / f"{model}.py")
+        found = tune(TASKS[model], path, trials=trials, halving=halving, home=home, devices=device)
     return float(found.valid or 0.0)
 
 
@@ -123,22 +165,31 @@ def main() -> None:
     parser.add_argument("model", choices=TASKS)
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
-    parser.add_argument("--side", choices=SIDES, help="run this one alone, here")
+    known = tuple(dict.fromkeys(SIDES + ON_GPU))
+    parser.add_argument("--sides", nargs="+", choices=known)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--side", choices=known, help="run this one alone, here")
     options = parser.parse_args()
+    device = options.device
     if options.side:
         run: dict[str, Callable[[str, int], float]] = {
-            "optuna-1": lambda *given: optuna_side(*given, jobs=1),
-            "optuna-2": lambda *given: optuna_side(*given, jobs=2),
+            "optuna-1": lambda *given: optuna_side(*given, 1, device),
+            "optuna-2": lambda *given: optuna_side(*given, 2, device),
+            "compiled": lambda *given: optuna_side(*given, 1, device, compiled=True),
+            "processes-8": lambda *given: processes_side(*given, device, 8),
             "ray": ray_side,
             "keras-tuner": keras_tuner_side,
-            "bakeoff": lambda *given: bakeoff_side(*given, halving=False),
-            "bakeoff-halving": lambda *given: bakeoff_side(*given, halving=True),
+            "bakeoff": lambda *given: bakeoff_side(*given, device, halving=False),
+            "bakeoff-halving": lambda *given: bakeoff_side(*given, device, halving=True),
         }
         print(json.dumps({"best": run[options.side](options.model, options.trials)}))
         return
-    found = versus.take_turns(__file__, options.sides, options.rounds, options.model, "--trials", str(options.trials))
-    print(f"## {options.trials} configurations of `{options.model}` on {TASKS[options.model]}\n\n{versus.machine()}\n")
+    sides = options.sides or (SIDES if device == "cpu" else ON_GPU)
+    told = (options.model, "--trials", str(options.trials), "--device", device)
+    found = versus.take_turns(__file__, sides, options.rounds, *told)
+    where = "" if device == "cpu" else f", on {device}"
+    print(f"## {options.trials} configurations of `{options.model}` on {TASKS[options.model]}{where}")
+    print(f"\n{versus.machine()}\n")
     print(
         "| side | seconds | trials a second | best validation score | `bakeoff` is faster by |\n|---|---|---|---|---|"
     )

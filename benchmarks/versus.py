@@ -72,7 +72,9 @@ def ratios(slow: Sequence[Mapping[str, Any]], fast: Sequence[Mapping[str, Any]])
     return [a["seconds"] / b["seconds"] for a, b in zip(slow, fast, strict=True)]
 
 
-def prepared(path: str, task: Task) -> tuple[type[Submission], Data, Callable[[Mapping[str, Any]], Submission]]:
+def prepared(
+    path: str, task: Task, device: str = "cpu"
+) -> tuple[type[Submission], Data, Callable[[Mapping[str, Any]], Submission]]:
     """A plug-in's class, a task's data, and a maker of seeded models: what a peer needs in order to train the very same thing."""
     from types import SimpleNamespace
 
@@ -80,7 +82,7 @@ def prepared(path: str, task: Task) -> tuple[type[Submission], Data, Callable[[M
 
     def make(params: Mapping[str, Any]) -> Submission:
         seeds.seed_everything(0)
-        model = submission(params, seed=0, device="cpu")
+        model = submission(params, seed=0, device=device)
         model.task_kind = SimpleNamespace(name=task.kind.name, **task.kind.settings())
         return model
 

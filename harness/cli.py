@@ -220,6 +220,15 @@ def build_parser() -> argparse.ArgumentParser:
     home(made)
     made.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
+    made = add(
+        "overall", overall_command, "many tasks at once: mean ranks, Elo ratings and wins of what stands on all of them"
+    )
+    made.add_argument(
+        "tasks", nargs="*", metavar="TASK", help="default: all that have results, a ranking for each kind"
+    )
+    home(made)
+    made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
     made = add("replay", replay_command, "fit a recorded result again, from its kept source, and compare the scores")
     made.add_argument("result", metavar="RESULT")
     made.add_argument("--task", metavar="PATH", help="the file of a task that was given by its path")
@@ -459,6 +468,30 @@ def compare_command(options: argparse.Namespace) -> int:
         print_json(found.record())
     else:
         print(found.text)
+    return 0
+
+
+def overall_command(options: argparse.Namespace) -> int:
+    from leaderboard import StoreError
+    from leaderboard.overall import by_kind, text
+
+    store = open_store(options)
+    try:
+        boards = {task: store.standing(task) for task in map(task_name, options.tasks or store.tasks())}
+    finally:
+        store.close()
+    missing = [task for task, results in boards.items() if not results]
+    found = by_kind(boards)
+    if missing or not found:
+        raise StoreError(
+            f"there are no results for {missing[0]} in {store.name}"
+            if missing
+            else "an overall ranking is of entries that stand on at least two tasks of a kind; name tasks that have some in common"
+        )
+    if options.json:
+        print_json({kind: one.record() for kind, one in found.items()})
+    else:
+        print("\n\n".join(text(kind, one) for kind, one in found.items()))
     return 0
 
 

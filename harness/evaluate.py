@@ -16,7 +16,7 @@ from harness.execution.cluster import Cluster
 from harness.execution.pool import Crew
 from harness.execution.remote import RemoteCrew
 from harness.plugins import Source
-from leaderboard import Result, Store, rank
+from leaderboard import Result, Rows, Store, rank
 from leaderboard.ranking import unranked
 
 DEFAULT_TRIALS, DEFAULT_SEEDS = 10, 3
@@ -37,8 +37,8 @@ def run(
     home: str | Path = ".bakeoff",
     store: str | None = None,
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
-    """Evaluate submissions on tasks and return the rows of their boards, in order of tasks and ranks.
+) -> Rows:
+    """Evaluate submissions on tasks and return the rows of their boards, in order of tasks and ranks: dicts, with a pandas frame.
 
     ``tasks`` are names, paths or Task objects; ``submissions`` names or paths, none for every baseline that fits the task's
     kind. ``store`` is the URL of a PostgreSQL server that keeps the scores, None for SQLite in ``home``, which keeps pictures and
@@ -65,7 +65,7 @@ def evaluate(
     settings: Settings,
     kept: Store,
     progress: Progress,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """The rows of what `plan` has found; the store is closed in the end."""
     ids: dict[str, set[str]] = defaultdict(set)
     unmade: list[Result] = []
@@ -85,7 +85,7 @@ def evaluate(
             for row in rank(kept.standing(task, ids[task]), ids[task])
             if row["result_id"] in ids[task]
         ]
-        return rows + [unranked(result) for result in unmade]
+        return Rows(rows + [unranked(result) for result in unmade])
     finally:
         kept.close()
 

@@ -41,9 +41,9 @@ def utc() -> datetime:
 class Rules:
     """What a competition's file says; all but the first four have defaults.
 
-    ``public`` is the share of the hidden samples whose scores the public board goes by; ``picks`` the entries of a team that count in
-    the end; ``release`` what the public board tells: scores by the Ladder, scores as they are, ranks alone, or nothing; ``teams`` who
-    may enter, anybody where it is empty.
+    ``public`` is the share of the hidden samples whose scores the public board goes by; ``picks`` how many entries of a team count
+    in the end; ``release`` what the public board tells: scores by the Ladder, scores as they are, ranks alone, or nothing;
+    ``teams`` who may enter, anybody where it is empty.
     """
 
     name: str
@@ -114,8 +114,11 @@ def is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Graded:
-    """An entry that has been scored. ``losses`` is what each hidden sample contributes to the metric (samples,), None where it is no
-    mean; ``error`` is the standard error of the public score. ``sha256`` is that of the file that came."""
+    """An entry that has been scored.
+
+    ``losses`` is what each hidden sample contributes to the metric (samples,), None where it is no mean; ``error`` is the standard
+    error of the public score. ``sha256`` is that of the file that came.
+    """
 
     public: float
     private: float
@@ -155,6 +158,16 @@ class State:
     @property
     def teams(self) -> list[str]:
         return list(dict.fromkeys(entry.team for entry in self.entries.values()))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A team on the public board: its score, None for none, since when, and how many entries it has made."""
+
+    team: str
+    score: float | None
+    since: str
+    entries: int
 
 
 class Refused(StoreError):
@@ -370,42 +383,42 @@ class Competition:
 
     def public_board(self) -> list[dict[str, Any]]:
         """One row a team, the best first; what the rules do not release is None. Teams of equal scores share a rank."""
-        state = replay(self.history.events())
-        rows = []
+        found = self.standings(replay(self.history.events()))
+        scores = [standing.score for standing in found]
+        release = self.rules.release
+        rows = [
+            {
+                "rank": scores.index(one.score) + 1 if one.score is not None and release != "nothing" else None,
+                "team": one.team,
+                "score": one.score if release in ("ladder", "scores") else None,
+                "since": one.since if release != "nothing" else None,
+                "entries": one.entries,
+            }
+            for one in found
+        ]
+        return sorted(rows, key=lambda row: str(row["team"]).casefold()) if release == "nothing" else rows
+
+    def standings(self, state: State) -> list[Standing]:
+        """All teams by their public scores, the best first, of equals the one that has had it longer."""
+        found = []
         for team in state.teams:
             entries = state.of(team)
             climbed = self.climbs(entries)
             moved = [entry.at for entry, (_, better) in zip(entries, climbed) if better]
             made = sum(entry.team == team for entry in state.entries.values())
-            rows.append(
-                {
-                    "team": team,
-                    "score": climbed[-1][0] if climbed else None,
-                    "since": moved[-1] if moved else None,
-                    "entries": made,
-                }
-            )
-        rows.sort(key=lambda row: (row["score"] is None, self.key(row["score"] or 0.0), row["since"] or ""))
-        scores = [row["score"] for row in rows]
-        shown = []
-        for row in rows:
-            rank = scores.index(row["score"]) + 1 if row["score"] is not None else None
-            match self.rules.release:
-                case "ranks":
-                    row["score"] = None
-                case "nothing":
-                    rank = row["score"] = row["since"] = None
-            shown.append({"rank": rank, **row})
-        return sorted(shown, key=lambda row: row["team"].casefold()) if self.rules.release == "nothing" else shown
+            found.append(Standing(team, climbed[-1][0] if climbed else None, moved[-1] if moved else "", made))
+        return sorted(found, key=lambda one: (one.score is None, self.key(one.score or 0.0), one.since))
 
     def final_board(self) -> list[dict[str, Any]]:
-        """One row a team by its best picked entry on the private part, and how far that is from the public board: ``shake_up`` is the
-        ranks that it rose. Raises StoreError before it has been revealed."""
+        """One row a team by its best picked entry on the private part; ``shake_up`` is by how many ranks it rose since the public.
+
+        Who picked nothing has picked the last entries that moved its public score. Raises StoreError before the reveal.
+        """
         events = self.history.events()
         state = replay(events)
         if not state.revealed:
             raise StoreError(f"{self.rules.name} has not been revealed; it closes at {told(self.rules.closes)}")
-        public = {row["team"]: row for row in self.public_board()}
+        public = {standing.team: standing for standing in self.standings(state)}
         chosen: list[Entry] = []
         for team in state.teams:
             entries = state.of(team)
@@ -416,7 +429,7 @@ class Competition:
                 chosen.append(min(candidates, key=lambda entry: self.key(entry.private)))
         chosen.sort(key=lambda entry: (self.key(entry.private), entry.at))
         sets = self.rank_sets(chosen)
-        before = sorted(chosen, key=lambda entry: (public[entry.team]["rank"] or 0, public[entry.team]["since"] or ""))
+        before = sorted(chosen, key=lambda entry: list(public).index(entry.team))
         return [
             {
                 "rank": place,
@@ -428,7 +441,7 @@ class Competition:
                 "shake_up": before.index(entry) + 1 - place,
                 "entry": entry.number,
                 "picked": entry.number in state.picks.get(entry.team, []),
-                "entries": public[entry.team]["entries"],
+                "entries": public[entry.team].entries,
             }
             for place, (entry, (low, high)) in enumerate(zip(chosen, sets), start=1)
         ]

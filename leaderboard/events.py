@@ -14,7 +14,7 @@ from leaderboard.store import Store
 
 @dataclass(frozen=True)
 class Event:
-    """``content`` is for everybody. ``sealed`` is for nobody before its time: a line that is committed to, and what it speaks of."""
+    """``content`` is for everybody. ``sealed`` is for nobody before its time: a line that is committed to, and what is with it."""
 
     kind: str
     team: str
@@ -45,11 +45,13 @@ class History:
     def events(self) -> list[Event]:
         """All of them. Raises StoreError where one is not what it was when it was written."""
         rows = self.store.database.read(
-            "SELECT number, at, kind, team, content, sealed, hash FROM events WHERE competition = ? AND number >= ? ORDER BY number",
+            "SELECT number, at, kind, team, content, sealed, hash FROM events "
+            "WHERE competition = ? AND number >= ? ORDER BY number",
             (self.competition, len(self.known)),
         )
         for number, at, kind, team, content, sealed, told in rows:
-            event = Event(kind, team, json.loads(content), bytes(sealed), number, at, told)
+            held = sealed.encode() if isinstance(sealed, str) else bytes(sealed)  # text, if somebody has been at it
+            event = Event(kind, team, json.loads(content), held, number, at, told)
             if number != len(self.known) or told != self.digest(event):
                 raise StoreError(
                     f"event {number} of {self.competition} is not what was written, or one before it is missing: "

@@ -18,8 +18,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Climb:
-    """One entry as the Ladder takes it: its exact score on the public part, what each public sample contributes to it, or None for a
-    metric that is no mean, and then the standard error of the score."""
+    """One entry as the Ladder takes it: its exact score on the public part, and what each public sample contributes to that.
+
+    ``losses`` is None for a metric that is no mean, and ``error``, the standard error of the score, stands in.
+    """
 
     score: float
     losses: Array | None

@@ -143,6 +143,44 @@ class Overall:
         }
 
 
+def text(kind: str, found: Overall) -> str:
+    """For a terminal."""
+    record = found.record()
+    lines = [f"{kind}: {len(found.entries)} entries that stand on all of {', '.join(found.tasks)}"]
+    body = [("mean rank", "entry", "95 % interval", "Elo", "95 % interval", "wins")]
+    for row in record["rows"]:
+        body.append(
+            (
+                f"{row['mean_rank']:.2f}",
+                row["submission"],
+                f"{row['mean_rank_low']:.2f} – {row['mean_rank_high']:.2f}",
+                f"{row['elo']:.0f}",
+                f"{row['elo_low']:.0f} – {row['elo_high']:.0f}",
+                f"{row['win_rate']:.0%}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*body)]
+    for line in body:
+        shown = [cell.ljust(w) if place == 1 else cell.rjust(w) for place, (cell, w) in enumerate(zip(line, widths))]
+        lines.append("  " + "  ".join(shown).rstrip())
+    p = record["friedman_p"]
+    alike = "" if p is None else f"; that all are alike has p = {p:.2g} (Friedman)"
+    lines.append(
+        f"  mean ranks less than {record['critical_difference']:.2f} apart do not differ (Nemenyi, 5 %){alike}"
+    )
+    return "\n".join(lines)
+
+
+def by_kind(boards: Mapping[str, Sequence[Replicated]]) -> dict[str, Overall]:
+    """The overall ranking of each kind of task that has at least two of them with two entries in common."""
+    kinds: dict[str, dict[str, Sequence[Replicated]]] = {}
+    for task, results in boards.items():
+        if results:
+            kinds.setdefault(results[-1][0].kind, {})[task] = results
+    found = {kind: overall(tasks) for kind, tasks in kinds.items() if len(tasks) > 1}
+    return {kind: one for kind, one in found.items() if one is not None}
+
+
 def overall(boards: Mapping[str, Sequence[Replicated]]) -> Overall | None:
     """What the entries that stand on every one of these tasks come to together; None where fewer than two do."""
     complete = {task: ordered(standing(results)) for task, results in boards.items()}
@@ -152,7 +190,9 @@ def overall(boards: Mapping[str, Sequence[Replicated]]) -> Overall | None:
     if len(entries) < 2:
         return None
     signs = [1.0 if next(iter(board.values()))[0].higher_is_better else -1.0 for board in found]
-    scores = np.array([[sign * board[name][0].score for sign, board in zip(signs, found)] for name in entries])  # type: ignore[operator]
+    scores = np.array(
+        [[sign * board[name][0].score for sign, board in zip(signs, found)] for name in entries]  # type: ignore[operator]
+    )
     count = min(len(draws) for board in found for _, draws in (board[name] for name in entries))
     if count < 2:  # nothing is known of chance
         return Overall(entries, list(complete), scores, scores[None])

@@ -9,16 +9,19 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import Command
 from servers import server
 
 from leaderboard import Store, StoreError, ladder
 from leaderboard.competition import Competition, Graded, Refused, Rules, replay
 from leaderboard.events import Event, History
 from leaderboard.ladder import Climb
+
+if TYPE_CHECKING:
+    from conftest import Command
 
 OPENS = datetime(2026, 12, 1, 9, tzinfo=UTC)
 RULES = Rules("cup", "digits", OPENS, OPENS + timedelta(days=5), public=0.5, per_day=3, in_all=10)
@@ -246,38 +249,36 @@ def test_a_withdrawal_and_a_new_score_are_events(cup: Competition, clock: Clock)
         cup.rescore(99, answer(cup, guess(0.9, 3), "0"), "no")
     clock.now = RULES.closes
     cup.reveal()
-    assert [(row["team"], row["entry"]) for row in cup.final_board()][0] == ("a", first)
+    assert (cup.final_board()[0]["team"], cup.final_board()[0]["entry"]) == ("a", first)
     with pytest.raises(Refused, match="nothing is withdrawn any more"):
         cup.withdraw("a", first, "late")
     kinds = [event.kind for event in cup.history.events()]
     assert kinds.count("entered") == 3 and "withdrawn" in kinds and "rescored" in kinds
 
 
-def test_nobody_rewrites_history(cup: Competition, store: Store, tmp_path: Path) -> None:
-    number = cup.enter("a", answer(cup, guess(0.6, 0), "0")).number
-    cup.enter("b", answer(cup, guess(0.7, 2), "2"))
-    with pytest.raises(StoreError, match="append-only"):
-        store.database.write("UPDATE events SET team = 'c'")
-    with pytest.raises(StoreError, match="append-only"):
-        store.database.write("DELETE FROM events")
+def test_the_store_takes_no_change_of_history(cup: Competition, store: Store) -> None:
+    for change in ("UPDATE events SET team = 'c'", "DELETE FROM events"):
+        with pytest.raises(StoreError, match="append-only"):
+            store.database.write(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET team = 'c' WHERE number = 1",
+        "UPDATE events SET at = '2026-12-05T00:00:00' WHERE number = 1",
+        """UPDATE events SET sealed = '{"private": 1}' WHERE number = 1""",
+        "DELETE FROM events WHERE number = 1",
+    ],
+)
+def test_who_gets_round_that_is_found_out(change: str, cup: Competition, store: Store, tmp_path: Path) -> None:
+    for number, team in enumerate("ab"):
+        cup.enter(team, answer(cup, guess(0.6, number), str(number)))
     file = sqlite3.connect(tmp_path / "home" / "bakeoff.sqlite")
-    file.executescript("DROP TRIGGER events_no_update; DROP TRIGGER events_no_delete")
-    for change in (
-        f"UPDATE events SET team = 'c' WHERE number = {number}",
-        f"UPDATE events SET at = '2026-12-05T00:00:00' WHERE number = {number}",
-        f"""UPDATE events SET sealed = '{{"private": 1}}' WHERE number = {number}""",
-        f"DELETE FROM events WHERE number = {number}",
-    ):
-        file.execute("BEGIN")
-        file.execute(change)
-        rows = file.execute("SELECT count(*) FROM events").fetchone()
-        file.execute("COMMIT")
-        assert rows
-        with pytest.raises(
-            StoreError, match=f"event {number}.* of cup is not what was written|event {number + 1} of cup"
-        ):
-            History(store, "cup").events()
-        break
+    file.executescript(f"DROP TRIGGER events_no_update; DROP TRIGGER events_no_delete; {change}")
+    file.close()
+    with pytest.raises(StoreError, match="of cup is not what was written, or one before it is missing"):
+        History(store, "cup").events()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -380,7 +380,7 @@ ROOMS = [
 ]
 
 LEADERBOARD_ROOMS = [
-    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition"],
+    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition", "leaderboard.rows"],
     ["leaderboard.events", "leaderboard.ladder"],
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],

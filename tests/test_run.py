@@ -17,6 +17,7 @@ import pytest
 from conftest import REPOSITORY, Command, hostile, table, write
 
 import harness
+import leaderboard
 from harness.contract import PluginError
 from harness.execution.trial import TrialFailed
 from harness.tuning import tune
@@ -39,6 +40,24 @@ def test_a_row_has_every_key_of_the_interface(tiny: Path) -> None:
     folder = tiny / "home" / "artefacts" / row["result_id"]
     assert (folder / "source" / "nearest.py").read_text() == (tiny / "nearest.py").read_text()
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_are_dicts_with_a_frame_and_a_table_for_notebooks(tiny: Path) -> None:
+    write(
+        tiny,
+        "broken.py",
+        (tiny / "nearest.py").read_text().replace("return np.sq", "raise ValueError('<b>')\n        np.sq"),
+    )
+    names = [str(tiny / "nearest.py"), str(tiny / "broken.py")]
+    rows = harness.run(str(tiny / "tiny.py"), names, trials=0, seeds=1, home=tiny / "home")
+    assert list(rows.frame["submission"]) == ["nearest", "broken"] and list(rows.frame.columns) == list(rows[0])
+    page = rows._repr_html_()
+    assert page.count("<tr>") == 3 and "nearest" in page and "&lt;b&gt;" in page and "<b>" not in page
+    again = leaderboard.load(tiny / "home")
+    assert again == rows == leaderboard.load(tiny / "home", "tiny") and again.boards.keys() == {"tiny"}
+    assert leaderboard.load(tiny / "home", "other") == [] and "no results" in leaderboard.Rows()._repr_html_()
+    with pytest.raises(leaderboard.StoreError):
+        leaderboard.load(tiny / "nowhere")
 
 
 def test_the_search_sees_validation_and_takes_the_best(tiny: Path) -> None:

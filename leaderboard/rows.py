@@ -1,0 +1,65 @@
+"""Boards for people who work in Python: rows that are dicts, a pandas frame of them, and a table where a notebook shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leaderboard.ranking import rank
+from leaderboard.render import HEADINGS, cells, heading, notes
+from leaderboard.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Rows(list[dict[str, Any]]):
+    """Rows of one or several boards, in order of tasks and ranks; keys as in `leaderboard --format json`."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
+        super().__init__(rows)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a pandas DataFrame, one column a key."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self))
+
+    @property
+    def boards(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows by task."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self:
+            found.setdefault(row["task"], []).append(row)
+        return found
+
+    def _repr_html_(self) -> str:
+        return "".join(map(table, self.boards.values())) or "<p>no results</p>"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One board as an HTML table that takes its colours from the page that it stands in."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEADINGS)
+    body = []
+    for line in cells(rows):
+        failed = len(line) < len(HEADINGS)
+        span = f' colspan="{len(HEADINGS) - 2}"' if failed else ""
+        sides = ["left" if place == 1 or failed else "right" for place in range(len(line))]
+        columns = [
+            f'<td style="text-align:{side}"{span if place == 2 else ""}>{escape(text)}</td>'
+            for place, (side, text) in enumerate(zip(sides, line))
+        ]
+        body.append(f"<tr>{''.join(columns)}</tr>")
+    under = "".join(f"<p><small>{escape(note)}</small></p>" for note in notes(rows))
+    return f"<table><caption>{escape(heading(rows[0]['task'], rows))}</caption><tr>{head}</tr>{''.join(body)}</table>{under}"
+
+
+def load(home: str | Path = ".bakeoff", task: str | None = None, *, store: str | None = None) -> Rows:
+    """The boards of what is on record in a home folder or a PostgreSQL ``store``; of one task, or of all. Raises StoreError."""
+    with closing(Store(Path(home), url=store, create=False)) as kept:
+        names = kept.tasks() if task is None else [task]
+        return Rows(row for name in names for row in rank(kept.standing(name)))
