@@ -25,6 +25,7 @@ ALL = (
     ("classic.py", "random-forest"),
     ("isolation.py", "--torch"),
     ("study.py",),
+    ("boards.py",),
     ("simulation.py",),
 )
 

@@ -13,7 +13,7 @@ import secrets
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -248,8 +248,10 @@ class Competition:
         self.opened()
 
         def decide(events: list[Event]) -> Event:
-            entry = self.entry(replay(events), number)
-            return Event("rescored", entry.team, {"entry": number, "reason": reason}, seal(graded))
+            state = replay(events)
+            made = Event("rescored", self.entry(state, number).team, {"entry": number, "reason": reason}, seal(graded))
+            # What comes after the reveal is open from the start.
+            return replace(made, content={**made.content, "line": made.line.decode()}) if state.revealed else made
 
         return self.append(decide)
 

@@ -36,7 +36,7 @@ def released(climbs: Iterable[Climb], *, higher_is_better: bool) -> list[tuple[f
     for climb in climbs:
         moved = best is None or is_better(climb, best, shown, higher_is_better=higher_is_better)
         if moved:
-            best, shown = climb, rounded(climb.score, step(climb, best))
+            best, shown = climb, rounded(climb.score, step(climb, None))
         told.append((shown, moved))
     return told
 

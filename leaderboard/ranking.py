@@ -93,7 +93,7 @@ def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dic
     complete = ordered(standings)
     found = pairs(complete)
     differ = separations(complete, found)
-    resolution = found.resolution(math.ceil(len(complete) / 2) + 1) if found else None
+    resolution = found.resolution(max(2, math.ceil(len(complete) / 2))) if found else None
     better, worse = np.tril(differ).sum(axis=1).tolist(), np.triu(differ).sum(axis=1).tolist()
     rows, leader, group = [], 0, 1
     for place, (result, _) in enumerate(complete):

@@ -344,6 +344,7 @@ ROOMS = [
         "harness.doctor",
         "harness.scaffold",
         "harness.terminal",
+        "harness.arguments",
         "harness.competing",
         "harness.tuning",
     ],
