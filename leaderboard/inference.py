@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import polygamma, psi, stdtrit
+
+from leaderboard import student
 
 LEVEL = 0.95
 CANDIDATE = 1.9
@@ -60,7 +61,7 @@ class Spread:
 
 def quantile(freedom: float, level: float = 1 - LEVEL) -> float:
     """What Student's t exceeds on either side with a probability of ``level`` in all."""
-    return -float(stdtrit(min(max(freedom, 1.0), 1e9), level / 2))
+    return student.quantile(max(freedom, 1.0), level)
 
 
 def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
@@ -110,10 +111,11 @@ def pooled(spreads: Sequence[Spread]) -> list[Spread]:
         return found
     between = np.array([spreads[place].between for place in moved])
     freedom = np.array([spreads[place].freedom for place in moved])
-    deviation = np.log(between) - psi(freedom / 2) + np.log(freedom / 2)
-    excess = float(deviation.var(ddof=1) - polygamma(1, freedom / 2).mean())
+    halves = freedom / 2
+    deviation = np.log(between) - np.array([student.digamma(half) for half in halves]) + np.log(halves)
+    excess = float(deviation.var(ddof=1) - np.mean([student.trigamma(half) for half in halves]))
     before = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
-    usual = float(np.exp(deviation.mean() + psi(before / 2) - np.log(before / 2)))
+    usual = float(np.exp(deviation.mean() + student.digamma(before / 2) - np.log(before / 2)))
     drawn = (before * usual + freedom * between) / (before + freedom)
     for place, value, own in zip(moved, drawn, freedom):
         found[place] = replace(spreads[place], between=float(value), freedom=float(before + own))
@@ -121,13 +123,13 @@ def pooled(spreads: Sequence[Spread]) -> list[Spread]:
 
 
 def inverse_trigamma(value: float) -> float:
-    """x with polygamma(1, x) = value, by Newton's method as in Smyth (2004)."""
+    """x with trigamma(x) = value, by Newton's method as in Smyth (2004)."""
     if value > 1e7:
         return float(value**-0.5)
     x = 0.5 + 1 / value
     for _ in range(50):
-        now = float(polygamma(1, x))
-        step = now * (1 - now / value) / float(polygamma(2, x))
+        now = student.trigamma(x)
+        step = now * (1 - now / value) / student.tetragamma(x)
         x += step
         if -step / x < 1e-8:
             break

@@ -388,7 +388,7 @@ LEADERBOARD_ROOMS = [
     ["leaderboard.leases", "leaderboard.inference"],
     ["leaderboard.databases", "leaderboard.postgres"],
     ["leaderboard.migrations"],
-    ["leaderboard.result", "leaderboard.errors", "leaderboard.schema"],
+    ["leaderboard.result", "leaderboard.errors", "leaderboard.schema", "leaderboard.student"],
 ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from leaderboard import Result, StoreError, rank, render
+from leaderboard import Result, StoreError, rank, render, student
 from leaderboard.compare import compare
 from leaderboard.inference import Pairs, Spread, interval, inverse_trigamma, pooled, quantile, seed_variances
 
@@ -165,9 +165,26 @@ def test_a_proportion_of_independent_samples_has_wilsons_interval(right, more):
     assert 0 <= normal[0] <= score <= normal[1] <= 1
 
 
-def test_quantiles_are_students():
-    assert quantile(7) == pytest.approx(stats.t.ppf(0.975, 7))
-    assert quantile(1e300) == pytest.approx(1.959964)
+@settings(max_examples=300, deadline=None)
+@given(st.floats(1, 1e6), st.floats(-90, -0.001))
+def test_quantiles_are_scipys(freedom, power):
+    """Of Student's t, also far out, where tests of many pairs look."""
+    theirs = -stats.t.ppf(10**power / 2, freedom)
+    assert student.quantile(freedom, 10**power) == pytest.approx(theirs, rel=1e-7, abs=1e-9)
+
+
+def test_quantiles_of_many_degrees_of_freedom_are_normal():
+    assert quantile(1e300) == pytest.approx(1.9599639845)
+    assert student.quantile(1.0, 1e-200) == np.inf or student.quantile(1.0, 1e-200) > 1e100
+
+
+@given(st.floats(1e-3, 1e6))
+def test_derivatives_of_the_gamma_function_are_scipys(x):
+    from scipy.special import polygamma, psi
+
+    assert student.digamma(x) == pytest.approx(psi(x), rel=1e-10, abs=1e-10)
+    assert student.trigamma(x) == pytest.approx(polygamma(1, x), rel=1e-10)
+    assert student.tetragamma(x) == pytest.approx(polygamma(2, x), rel=1e-9)
 
 
 # Boards ----------------------------------------------------------------------------------------------------------------------
