@@ -21,9 +21,11 @@ from harness.entry import Ground
 from harness.execution.trial import TrialFailed
 from harness.predictions import read, regular_file
 from leaderboard import Store
-from leaderboard.competition import Competition, Graded, Rules, told
+from leaderboard.competition import Competition, told
+from leaderboard.entries import Graded
 from leaderboard.events import Event
-from leaderboard.render import number
+from leaderboard.render import aligned, number
+from leaderboard.rules import Rules
 
 DRAWS = 200
 """Bootstrap draws for the standard error of a metric that is no mean over samples."""
@@ -41,17 +43,20 @@ class Host:
         """A file's scores on both parts. A file that is not what it should be is refused, on record."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.competition.check(team, digest)
+        try:
+            return self.graded(path, digest)
+        except (InvalidPrediction, TrialFailed, UsageError) as error:
+            said = f"{path.name}: {error}".replace(f"{path}: ", "").replace(str(path), path.name)
+            self.competition.refuse(team, said)
+            raise
+
+    def graded(self, path: Path, digest: str) -> Graded:
+        """The same, whoever asks. Raises UsageError, InvalidPrediction and TrialFailed."""
         with closing(Ground(self.task)) as ground:
             test = ground.data.test
-            try:
-                answer = read(path, self.task.kind.forms(test.x))
-                self.task.kind.verify(answer, test.x)
-                return graded(ground, answer, *self.competition.split(len(test)), digest)
-            except (InvalidPrediction, TrialFailed, UsageError) as error:
-                self.competition.refuse(
-                    team, f"{path.name}: {error}".replace(f"{path}: ", "").replace(str(path), path.name)
-                )
-                raise
+            answer = read(path, self.task.kind.forms(test.x))
+            self.task.kind.verify(answer, test.x)
+            return graded(ground, answer, *self.competition.split(len(test)), digest)
 
 
 def graded(ground: Ground, answer: Array, public: Array, private: Array, digest: str) -> Graded:
@@ -141,10 +146,7 @@ def withdraw(options: argparse.Namespace) -> int:
 def rescore(options: argparse.Namespace) -> int:
     with host(options) as here:
         path = regular_file(options.predictions)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with closing(Ground(here.task)) as ground:
-            answer = read(path, here.task.kind.forms(ground.data.test.x))
-            scores = graded(ground, answer, *here.competition.split(len(ground.data.test)), digest)
+        scores = here.graded(path, hashlib.sha256(path.read_bytes()).hexdigest())
         event = here.competition.rescore(options.entry, scores, options.reason)
         return say(options, record(event), f"entry {options.entry} has been scored again")
 
@@ -212,14 +214,7 @@ FINAL = {
 def show(options: argparse.Namespace, here: Host, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
     order = "higher" if here.task.ranking.higher_is_better else "lower"
     lines = [f"{here.rules.name}: {here.task.name}, {here.task.metric}, {order} is better"]
-    body = [[cell(row, key) for key in columns.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *body)]
-    for line in (list(columns), *body):
-        shown = [
-            text.ljust(width) if place == 1 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(line, widths))
-        ]
-        lines.append("  " + "  ".join(shown).rstrip())
+    lines += aligned([list(columns), *([cell(row, key) for key in columns.values()] for row in rows)])
     if columns is PUBLIC and here.rules.release == "ladder":
         lines.append("  a public score moves only when an entry is better by more than noise")
     return say(options, {"rows": list(rows)}, "\n".join(lines))

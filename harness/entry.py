@@ -29,9 +29,9 @@ from harness.scoring import Scorer
 from harness.search import Manner, Search
 from harness.study import first_guess
 from leaderboard import Result, Store, StoreError
-from leaderboard.inference import interval, seed_variances
+from leaderboard.inference import seed_variances
 from leaderboard.leases import Leases
-from leaderboard.ranking import spread
+from leaderboard.ranking import limits
 from leaderboard.result import content_key
 from leaderboard.store import Fit, now
 
@@ -318,12 +318,7 @@ class Entry:
             seed_interaction=seed_variances(losses, block)[1] if losses.size else 0.0,
             units=max(len(self.ground.data.test) // block, 1),
         )
-        proportion = bool(losses.size) and bool(np.isin(losses, (0.0, 1.0)).all())
-        low, high = interval(
-            statistics.fmean(scores),
-            spread(result, float(replicates.var(ddof=1)), len(replicates)),
-            proportion=proportion,
-        )
+        low, high = limits(result, replicates, losses)
         return replace(
             result,
             status="complete",

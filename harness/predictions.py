@@ -20,8 +20,7 @@ from harness.execution.trial import TrialFailed
 from harness.provenance import versions
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
-from leaderboard.inference import interval
-from leaderboard.ranking import spread
+from leaderboard.ranking import limits
 from leaderboard.result import content_key
 from leaderboard.store import now
 
@@ -102,9 +101,7 @@ def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array
         seeds=[scored.score],
         units=max(len(ground.data.test) // task.kind.block, 1),
     )
-    proportion = bool(len(scored.losses)) and bool(np.isin(scored.losses, (0.0, 1.0)).all())
-    drawn = scored.replicates
-    low, high = interval(scored.score, spread(blank, float(drawn.var(ddof=1)), len(drawn)), proportion=proportion)
+    low, high = limits(blank, scored.replicates, scored.losses)
     return replace(
         blank,
         score_std=0.0,

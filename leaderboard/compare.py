@@ -87,7 +87,7 @@ def compare(results: Iterable[Replicated], task: str, a: str, b: str) -> Compari
     first, second = complete[here][0], complete[there][0]
     assert first.score is not None and second.score is not None, "complete results have scores"
     gap, found = first.score - second.score, pairs(complete)
-    differ = bool(separations(complete, found)[here, there])
+    differ = separations(complete, found)[here][there]
     low = high = p = None
     if found is not None:
         half, p = found.least(LEVEL, here, there), found.p_value(here, there)

@@ -6,28 +6,25 @@ comes in, under a hash that is public from then on, and opened after the close: 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import secrets
-import tomllib
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from leaderboard import ladder
+from leaderboard.entries import Entry, Graded, State, replay, seal
 from leaderboard.errors import StoreError
 from leaderboard.events import Event, History
 from leaderboard.inference import Array, Pairs, Spread
 from leaderboard.ladder import Climb
+from leaderboard.ranking import rank_sets
+from leaderboard.rules import Rules
 from leaderboard.store import Store
 
-RELEASES = ("ladder", "scores", "ranks", "nothing")
 TEAM = re.compile(r"[^\W_][\w .+&'-]{0,39}")
 DRAWS = 1000
 """Bootstrap draws of private samples behind the ranks of the final board."""
@@ -35,129 +32,6 @@ DRAWS = 1000
 
 def utc() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a competition's file says; all but the first four have defaults.
-
-    ``public`` is the share of the hidden samples whose scores the public board goes by; ``picks`` how many entries of a team count
-    in the end; ``release`` what the public board tells: scores by the Ladder, scores as they are, ranks alone, or nothing;
-    ``teams`` who may enter, anybody where it is empty.
-    """
-
-    name: str
-    task: str
-    opens: datetime
-    closes: datetime
-    public: float = 0.5
-    per_day: int = 5
-    in_all: int = 100
-    picks: int = 2
-    release: str = "ladder"
-    teams: Sequence[str] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The rules in a TOML file. Raises StoreError with what was expected and what came."""
-        try:
-            found = tomllib.loads(path.read_text())
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise StoreError(f"{path} is no TOML: {error}") from error
-        known = {field.name for field in fields(cls)}
-        for name in found:
-            if name not in known:
-                raise StoreError(f"{path}: there is no rule called {name!r}; there are {', '.join(sorted(known))}")
-        for name in ("name", "task", "opens", "closes"):
-            if name not in found:
-                raise StoreError(f"{path}: {name} is missing")
-        rules = cls(**found)
-        rules.check(str(path))
-        return rules
-
-    def check(self, where: str) -> None:
-        def ask(holds: bool, what: str, value: Any) -> None:
-            if not holds:
-                raise StoreError(f"{where}: {what}; it is {value!r}")
-
-        for name in ("name", "task"):
-            value = getattr(self, name)
-            ask(isinstance(value, str) and bool(value.strip()), f"{name} should be a text", value)
-        for name in ("opens", "closes"):
-            value = getattr(self, name)
-            aware = isinstance(value, datetime) and value.tzinfo is not None
-            ask(aware, f"{name} should be a time with its offset, such as 2026-12-01T09:00:00Z", str(value))
-        ask(self.closes > self.opens, f"closes should be after opens, {self.opens}", str(self.closes))
-        ask(is_number(self.public) and 0 < self.public < 1, "public should be between 0 and 1", self.public)
-        for name in ("per_day", "in_all", "picks"):
-            value = getattr(self, name)
-            ask(
-                isinstance(value, int) and not isinstance(value, bool) and value > 0,
-                f"{name} should be 1 or more",
-                value,
-            )
-        ask(self.release in RELEASES, f"release should be one of {', '.join(RELEASES)}", self.release)
-        listed = isinstance(self.teams, (list, tuple)) and all(isinstance(team, str) for team in self.teams)
-        ask(listed, "teams should be a list of names", self.teams)
-
-    def record(self) -> dict[str, Any]:
-        """For events and JSON."""
-        times = {"opens": self.opens.isoformat(), "closes": self.closes.isoformat(), "teams": list(self.teams)}
-        return asdict(self) | times
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-@dataclass(frozen=True)
-class Graded:
-    """An entry that has been scored.
-
-    ``losses`` is what each hidden sample contributes to the metric (samples,), None where it is no mean; ``error`` is the standard
-    error of the public score. ``sha256`` is that of the file that came.
-    """
-
-    public: float
-    private: float
-    losses: Array | None
-    error: float
-    sha256: str
-
-
-@dataclass
-class Entry:
-    """An entry as the events have it. What is ``sealed`` is known here, and told by no board before the close."""
-
-    number: int
-    team: str
-    at: str
-    sha256: str
-    public: float
-    private: float
-    losses: Array | None
-    error: float
-    withdrawn: bool = False
-    rescored: int = 0
-
-
-@dataclass
-class State:
-    """What the events come to."""
-
-    entries: dict[int, Entry] = field(default_factory=dict)
-    picks: dict[str, list[int]] = field(default_factory=dict)
-    revealed: bool = False
-
-    def of(self, team: str) -> list[Entry]:
-        """A team's entries that have not been withdrawn, in order."""
-        return [entry for entry in self.entries.values() if entry.team == team and not entry.withdrawn]
-
-    @property
-    def teams(self) -> list[str]:
-        return list(dict.fromkeys(entry.team for entry in self.entries.values()))
 
 
 @dataclass(frozen=True)
@@ -203,14 +77,11 @@ class Competition:
 
     def start(self) -> Event:
         """Make the rules known. To do it again changes nothing. Raises StoreError where they are others than those made known."""
-        events = self.history.events()
-        if events:
-            self.check_rules(events)
-            return events[0]
         secret = secrets.token_hex(32).encode()
-        return self.append(
-            lambda events: events[0] if events else Event("opened", "", {"rules": self.rules.record()}, secret)
-        )
+        opened = Event("opened", "", {"rules": self.rules.record()}, secret)
+        event = self.append(lambda events: events[0] if events else opened)
+        self.check_rules(self.history.events())
+        return event
 
     def amend(self, reason: str) -> Event:
         """Go on under other rules, from now on and for all to see. The name and the split of the samples stay."""
@@ -267,9 +138,7 @@ class Competition:
                 return refusal("", f"{self.rules.name} closes at {told(self.rules.closes)}; nothing is revealed before")
             return Event("revealed", "", {"lines": {str(e.number): e.line.decode() for e in events if e.sealed}})
 
-        events = self.history.events()
-        done = [event for event in events if event.kind == "revealed"]
-        return done[0] if done else self.append(decide)
+        return self.append(decide)
 
     # What teams do --------------------------------------------------------------------------------------------------------------
 
@@ -460,11 +329,7 @@ class Competition:
         weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS) / n
         replicates = private @ weights.T
         spreads = [Spread(float(own.var(ddof=1)), n) for own in replicates]
-        differ = Pairs(private.mean(axis=1), replicates, spreads).separated()
-        return [
-            (1 + int(differ[place, :place].sum()), count - int(differ[place, place + 1 :].sum()))
-            for place in range(count)
-        ]
+        return rank_sets(Pairs(private.mean(axis=1), replicates, spreads).separated().tolist())
 
 
 def told(when: datetime) -> str:
@@ -473,58 +338,3 @@ def told(when: datetime) -> str:
 
 def refusal(team: str, reason: str) -> Event:
     return Event("refused", team, {"reason": reason})
-
-
-def seal(graded: Graded) -> bytes:
-    """What is sealed of an entry: a line of JSON, and the losses that it has the hash of.
-
-    The nonce keeps a score from being guessed from the line's hash.
-    """
-    losses = b"" if graded.losses is None else np.asarray(graded.losses, dtype="<f4").tobytes()
-    line = {
-        "nonce": secrets.token_hex(16),
-        "public": graded.public,
-        "private": graded.private,
-        "error": graded.error,
-        "losses": hashlib.sha256(losses).hexdigest() if losses else None,
-    }
-    return json.dumps(line, sort_keys=True, allow_nan=False).encode() + b"\n" + losses
-
-
-def replay(events: Sequence[Event]) -> State:
-    """What has come of it all."""
-    state = State()
-    for event in events:
-        content = event.content
-        match event.kind:
-            case "entered":
-                state.entries[event.number] = Entry(
-                    event.number, event.team, event.at, content["sha256"], **opened(event)
-                )
-            case "rescored":
-                entry = state.entries[content["entry"]]
-                for name, value in opened(event).items():
-                    setattr(entry, name, value)
-                entry.rescored += 1
-            case "withdrawn":
-                state.entries[content["entry"]].withdrawn = True
-            case "picked":
-                state.picks[event.team] = list(content["entries"])
-            case "revealed":
-                state.revealed = True
-    return state
-
-
-def opened(event: Event) -> dict[str, Any]:
-    """The scores that an event holds under seal. Raises StoreError where the losses are not those that were sealed."""
-    line, _, losses = event.sealed.partition(b"\n")
-    held = json.loads(line)
-    if losses and hashlib.sha256(losses).hexdigest() != held["losses"]:
-        raise StoreError(f"the losses of entry {event.number} are not those that were sealed")
-    values = np.frombuffer(losses, dtype="<f4") if losses else None
-    return {"public": held["public"], "private": held["private"], "error": held["error"], "losses": values}
-
-
-def refusals(events: Sequence[Event]) -> Counter[str]:
-    """How often each team was refused something."""
-    return Counter(event.team for event in events if event.kind == "refused")

@@ -67,10 +67,15 @@ class History:
         return hashlib.sha256(json.dumps(said, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def append(self, decide: Callable[[list[Event]], Event], at: Callable[[], str]) -> Event:
-        """Record what ``decide`` makes of the events so far, asked again where another came in between."""
+        """Record what ``decide`` makes of the events so far, asked again where another came in between.
+
+        What it chose from among them is on record already, and is returned.
+        """
         while True:
             events = self.events()
             made = decide(events)
+            if made.number >= 0:
+                return made
             event = Event(made.kind, made.team, made.content, made.sealed, len(events), at())
             values = (self.competition, event.number, event.at, event.kind, event.team)
             content = json.dumps(event.content, sort_keys=True, allow_nan=False)

@@ -14,10 +14,12 @@ import numpy as np
 
 from leaderboard.inference import LEVEL, Array
 from leaderboard.ranking import Replicated, ordered, standing
+from leaderboard.render import aligned
 
 DRAWS = 500
 """Bootstrap draws of tasks, each with a draw of every task's hidden samples."""
 ITERATIONS = 200
+MANY = 100
 ELO_MEAN, ELO_SCALE = 1500.0, 400 / np.log(10)
 
 
@@ -49,9 +51,13 @@ class Overall:
         return np.asarray(self.draws[which, :, tasks].transpose(0, 2, 1))
 
     @cached_property
+    def resampled_ranks(self) -> Array:
+        return ranks(self.resampled, axis=1)
+
+    @cached_property
     def rank_intervals(self) -> Array:
         """95 % intervals of the mean ranks (entries, 2), over tasks and hidden samples."""
-        return interval(np.stack([ranks(scores).mean(axis=1) for scores in self.resampled]))
+        return interval(self.resampled_ranks.mean(axis=2))
 
     @cached_property
     def friedman(self) -> float | None:
@@ -94,12 +100,21 @@ class Overall:
     @cached_property
     def elo(self) -> Array:
         """Ratings (entries,) with a mean of 1500: 400 points are odds of ten to one on a task."""
-        return elo(self.wins, len(self.tasks))
+        return elo(games_won(self.ranks), len(self.tasks))
 
     @cached_property
     def elo_intervals(self) -> Array:
-        """95 % intervals (entries, 2), over tasks and hidden samples."""
-        return interval(np.stack([elo(wins(scores), len(self.tasks)) for scores in self.resampled]))
+        """95 % intervals (entries, 2), over tasks and hidden samples.
+
+        Of more than `MANY` entries each draw is rated against the field as it really is: no draw of one moves a field of so many.
+        """
+        won = games_won(self.resampled_ranks)
+        if len(self.entries) <= MANY:
+            return interval(elo(won, len(self.tasks)))
+        points = np.linspace(self.elo.min() - 2000, self.elo.max() + 2000, 2000)
+        expected = (1 / (1 + 10 ** ((self.elo - points[:, None]) / 400))).sum(axis=1) - 0.5  # not with itself
+        tied = (len(self.entries) - 1) / 2
+        return interval(np.interp(won + tied, (len(self.tasks) + 1) * expected, points))
 
     @cached_property
     def gaps(self) -> Array:
@@ -159,10 +174,7 @@ def text(kind: str, found: Overall) -> str:
                 f"{row['win_rate']:.0%}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*body)]
-    for line in body:
-        shown = [cell.ljust(w) if place == 1 else cell.rjust(w) for place, (cell, w) in enumerate(zip(line, widths))]
-        lines.append("  " + "  ".join(shown).rstrip())
+    lines += aligned(body)
     p = record["friedman_p"]
     alike = "" if p is None else f"; that all are alike has p = {p:.2g} (Friedman)"
     lines.append(
@@ -200,11 +212,16 @@ def overall(boards: Mapping[str, Sequence[Replicated]]) -> Overall | None:
     return Overall(entries, list(complete), scores, np.moveaxis(np.array(draws, dtype=np.float64), 2, 0))
 
 
-def ranks(scores: Array) -> Array:
-    """Ranks along the first axis of scores (entries, tasks), 1 for the highest, equals sharing a mean."""
-    above = (scores[None] > scores[:, None]).sum(axis=1)
-    equal = (scores[None] == scores[:, None]).sum(axis=1)
-    return np.asarray(above + (equal + 1) / 2)
+def ranks(scores: Array, axis: int = 0) -> Array:
+    """Ranks of entries along one axis of scores, 1 for the highest, equals sharing a mean."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-scores, axis=axis))
+
+
+def games_won(ranks: Array) -> Array:
+    """(..., entries): in how many meetings of two on one of the tasks each was better, from ranks (..., entries, tasks)."""
+    return np.asarray((ranks.shape[-2] - ranks).sum(axis=-1))
 
 
 def wins(scores: Array) -> Array:
@@ -213,19 +230,22 @@ def wins(scores: Array) -> Array:
     return np.asarray((better + 0.5 * equal).mean(axis=2))
 
 
-def elo(shares: Array, tasks: int) -> Array:
-    """Bradley and Terry's strengths (1952) on Elo's scale, from shares of so many tasks won, by Hunter's iteration (2004).
+def elo(won: Array, tasks: int) -> Array:
+    """Bradley and Terry's strengths (1952) on Elo's scale, from the games that each has won (..., entries), by Hunter's iteration (2004).
 
-    Each pair has played one more task, which was a tie: who has won everything is not infinitely strong.
+    All have met each other once on each of the tasks, so that nothing but their number matters. Each pair has played one more game,
+    which was a tie: who has won everything is not infinitely strong.
     """
-    count = len(shares)
-    won = shares * tasks + 0.5
-    np.fill_diagonal(won, 0.0)
-    games = (tasks + 1.0) * (1 - np.eye(count))
-    strength = np.ones(count)
+    won = won + (won.shape[-1] - 1) / 2
+    strength = np.ones_like(won)
     for _ in range(ITERATIONS):
-        strength = won.sum(axis=1) / (games / (strength[:, None] + strength)).sum(axis=1)
-        strength /= np.exp(np.log(strength).mean())
+        met = (1 / (strength[..., None] + strength[..., None, :])).sum(axis=-1) - 0.5 / strength  # not with itself
+        after = won / ((tasks + 1) * met)
+        after /= np.exp(np.log(after).mean(axis=-1, keepdims=True))
+        moved = float(np.abs(np.log(after / strength)).max())
+        strength = after
+        if moved < 1e-9:
+            break
     return np.asarray(ELO_MEAN + ELO_SCALE * np.log(strength))
 
 

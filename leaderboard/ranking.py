@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leaderboard.result import Result
 
 if TYPE_CHECKING:
-    from leaderboard.inference import Pairs, Spread
+    from leaderboard.inference import Array, Pairs, Spread
 
 Replicated = tuple[Result, Sequence[float]]
 """A result with its bootstrap replicates."""
@@ -53,11 +53,26 @@ def spread(result: Result, drawn: float, draws: int) -> Spread:
     return Spread(sampling, result.units, between, result.seed_interaction, len(seeds) - 1)
 
 
-def pairs(complete: Sequence[Replicated]) -> Pairs | None:
-    """All pairs of a board's complete entries; None where their replicates were not drawn alike, or there are none."""
-    if len({len(replicates) for _, replicates in complete}) != 1 or len(complete[0][1]) < 2:
-        return None
+def limits(result: Result, replicates: Array, losses: Array) -> tuple[float, float]:
+    """The 95 % interval of a result that has its score, seeds and units.
+
+    ``losses`` is what hidden samples contribute to the score, of any shape, empty where it is no mean; zeros and ones make it a
+    proportion.
+    """
     import numpy as np
+
+    from leaderboard.inference import interval
+
+    proportion = bool(losses.size) and bool(np.isin(losses, (0.0, 1.0)).all())
+    found = spread(result, float(replicates.var(ddof=1)), len(replicates))
+    return interval(_score(result), found, proportion=proportion)
+
+
+def pairs(complete: Sequence[Replicated]) -> Pairs | None:
+    """All pairs of a board's complete entries; None where there are none, or their replicates were not drawn alike."""
+    if len(complete) < 2 or len({len(replicates) for _, replicates in complete}) != 1 or len(complete[0][1]) < 2:
+        return None
+    import numpy as np  # here, not above: its import takes longer than all else that a board of one does
 
     from leaderboard.inference import Pairs
 
@@ -68,14 +83,17 @@ def pairs(complete: Sequence[Replicated]) -> Pairs | None:
     return Pairs(scores, replicates, spreads)
 
 
-def separations(complete: Sequence[Replicated], found: Pairs | None) -> Any:
-    """Which entries differ from which, an array of bool; where nothing is known of chance, all that have different scores."""
+def separations(complete: Sequence[Replicated], found: Pairs | None) -> list[list[bool]]:
+    """Which entries differ from which; where nothing is known of chance, all that have different scores."""
     if found is not None:
-        return found.separated()
-    import numpy as np
+        return found.separated().tolist()  # type: ignore[no-any-return]
+    scores = [_score(result) for result, _ in complete]
+    return [[a != b for b in scores] for a in scores]
 
-    scores = np.array([_score(result) for result, _ in complete])
-    return scores[:, None] != scores
+
+def rank_sets(differ: Sequence[Sequence[bool]]) -> list[tuple[int, int]]:
+    """The ranks, lowest and highest, that each of some entries may really have, the best one first, from which of them differ."""
+    return [(1 + sum(row[:place]), len(row) - sum(row[place + 1 :])) for place, row in enumerate(differ)]
 
 
 def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -87,25 +105,16 @@ def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dic
     ``resolution`` is the difference that two entries of the better half need to count as one. Rows that are not complete stand
     last, without a rank. ``asked`` is as for `standing`.
     """
-    import numpy as np
-
     standings = standing(results, asked)
     complete = ordered(standings)
     found = pairs(complete)
     differ = separations(complete, found)
     resolution = found.resolution(max(2, math.ceil(len(complete) / 2))) if found else None
-    better, worse = np.tril(differ).sum(axis=1).tolist(), np.triu(differ).sum(axis=1).tolist()
     rows, leader, group = [], 0, 1
-    for place, (result, _) in enumerate(complete):
+    for place, ((result, _), (low, high)) in enumerate(zip(complete, rank_sets(differ), strict=True)):
         if differ[leader][place]:
             leader, group = place, group + 1
-        ranks = {
-            "rank": place + 1,
-            "rank_low": 1 + better[place],
-            "rank_high": len(complete) - worse[place],
-            "tie_group": group,
-            "resolution": resolution,
-        }
+        ranks = dict(zip(RANKS, (place + 1, low, high, group, resolution), strict=True))
         rows.append(ranks | result.row())
     failed = sorted((pair[0] for pair in standings if not pair[0].complete), key=lambda result: result.submission)
     return rows + [unranked(result) for result in failed]

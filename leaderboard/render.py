@@ -119,22 +119,25 @@ def table(boards: Boards) -> str:
     """For a terminal."""
     blocks = []
     for task, rows in boards.items():
-        body = cells(rows)
-        full = [HEADINGS, *(line for line in body if len(line) == len(HEADINGS))]
-        widths = [max(len(line[column]) for line in full) for column in range(len(HEADINGS))]
-        widths[0] = max([widths[0], *(len(line[0]) for line in body)])
-        widths[1] = max([widths[1], *(len(line[1]) for line in body)])
-        lines = [heading(task, rows)]
-        for line in (HEADINGS, *body):
-            shown = [
-                text.ljust(width) if column == 1 else text.rjust(width)
-                for column, (text, width) in enumerate(zip(line, widths))
-            ]
-            shown = [*shown[:2], line[2]] if len(line) != len(HEADINGS) else shown
-            lines.append("  " + "  ".join(shown).rstrip())
-        lines += [f"  {note}" for note in notes(rows)]
+        lines = [heading(task, rows), *aligned([HEADINGS, *cells(rows)]), *(f"  {note}" for note in notes(rows))]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells under each other, names, the second column, to the left. What a shorter line ends with may be of any width."""
+    columns = len(lines[0])
+    widths = [0] * columns
+    for line in lines:
+        for column, text in enumerate(line if len(line) == columns else line[:-1]):
+            widths[column] = max(widths[column], len(text))
+    found = []
+    for line in lines:
+        sides = [text.ljust(w) if column == 1 else text.rjust(w) for column, (text, w) in enumerate(zip(line, widths))]
+        if len(line) < columns:
+            sides[-1] = line[-1]
+        found.append("  " + "  ".join(sides).rstrip())
+    return found
 
 
 def markdown(boards: Boards) -> str:

@@ -16,7 +16,8 @@ import pytest
 from servers import server
 
 from leaderboard import Store, StoreError, ladder
-from leaderboard.competition import Competition, Graded, Refused, Rules, replay
+from leaderboard.competition import Competition, Refused
+from leaderboard.entries import Graded, replay
 from leaderboard.events import Event, History
 from leaderboard.ladder import Climb
 

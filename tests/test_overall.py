@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from leaderboard import Result, Store
-from leaderboard.overall import Overall, elo, overall, ranks, text
+from leaderboard.overall import MANY, Overall, elo, games_won, overall, ranks, text
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -82,9 +82,21 @@ def test_elo_finds_the_odds_that_made_the_games() -> None:
     """Four players of known strength, and so many games that luck is small."""
     strength = np.array([1600.0, 1520.0, 1480.0, 1400.0])
     chance = 1 / (1 + 10 ** ((strength - strength[:, None]) / 400))
-    np.fill_diagonal(chance, 0.5)
-    assert elo(chance, 100_000) == pytest.approx(strength, abs=0.5)
-    assert elo(np.array([[0.5, 1.0], [0.0, 0.5]]), 10)[0] < 2100, "a clean sweep is no infinity"
+    np.fill_diagonal(chance, 0.0)
+    assert elo(100_000 * chance.sum(axis=1), 100_000) == pytest.approx(strength, abs=0.5)
+    assert elo(np.array([10.0, 0.0]), 10)[0] < 2100, "a clean sweep is no infinity"
+
+
+def test_many_entries_have_the_intervals_of_few() -> None:
+    """Each draw is held against the real field then, and not against itself."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(MANY + 1, 12)) + np.linspace(0, 3, MANY + 1)[:, None]
+    draws = scores + 0.3 * rng.normal(size=(50, *scores.shape))
+    names = [f"e{number}" for number in range(MANY + 1)]
+    many = Overall(names, [f"t{number}" for number in range(12)], scores, draws)
+    exact = np.quantile(elo(games_won(many.resampled_ranks), 12), (0.025, 0.975), axis=0).T
+    widths = exact[:, 1] - exact[:, 0]
+    assert np.abs(many.elo_intervals - exact).max() < 0.25 * np.median(widths)
 
 
 def test_wins_and_profiles_are_shares_of_tasks() -> None:

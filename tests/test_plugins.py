@@ -382,6 +382,7 @@ ROOMS = [
 
 LEADERBOARD_ROOMS = [
     ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition", "leaderboard.rows"],
+    ["leaderboard.rules", "leaderboard.entries"],
     ["leaderboard.events", "leaderboard.ladder"],
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],
