@@ -6,7 +6,7 @@ export KERAS_BACKEND := torch
 .PHONY: demo field bench test test-long torture check clean
 
 demo: .venv/ready
-	$(BIN)/bakeoff demo --out leaderboard.html
+	$(BIN)/bakeoff demo --out site
 
 # Every baseline on every embedded task, three seeds each; writes docs/field.{json,md,html}.
 field: .venv/ready
@@ -39,4 +39,4 @@ check: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .bakeoff leaderboard.html dist
+	rm -rf .venv .bakeoff site dist

@@ -1,4 +1,5 @@
-"""How boards grow: ``bakeoff leaderboard TASK`` on stores of 1,000 to 1,000,000 results, and 20 boards of 1,000 entries ranked.
+"""How boards grow: ``bakeoff leaderboard TASK`` on stores of 1,000 to 1,000,000 results; 20 boards of 1,000 entries ranked, and
+their pages built.
 
 ``python benchmarks/boards.py [--largest 1000000]``. Results are made up, rows of the size of real ones, on 20 tasks, of 100
 submissions that were run again and again. Times are of whole commands, the median of five.
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from array import array
 from contextlib import closing
 from pathlib import Path
 
@@ -65,19 +65,14 @@ def row(result_id: str, task: str, submission: str, score: float, at: str) -> Re
 def fill(home: Path, results: int, submissions: int) -> None:
     """A store of so many results, written in one transaction."""
     rng = np.random.default_rng(0)
-    drawn = array("f", rng.normal(0, 0.01, DRAWS)).tobytes()
     with closing(Store(home)) as store:
         connection = store.database.connection  # type: ignore[attr-defined]
         connection.execute("BEGIN")
         for number in range(results):
             task, turn = f"task-{number % TASKS}", number // TASKS
-            made = row(
-                f"{number:012d}",
-                task,
-                f"entry-{turn % submissions}",
-                float(rng.uniform(0.5, 0.99)),
-                f"2026-01-01T{number:012d}",
-            )
+            score = float(rng.uniform(0.5, 0.99))
+            drawn = (score + 0.01 * rng.standard_normal(DRAWS, dtype=np.float32)).tobytes()
+            made = row(f"{number:012d}", task, f"entry-{turn % submissions}", score, f"2026-01-01T{number:012d}")
             values = (
                 made.result_id,
                 made.entry,
@@ -118,6 +113,19 @@ def rank_seconds(home: Path) -> tuple[float, float]:
         return read, time.perf_counter() - started
 
 
+def site_seconds(home: Path) -> tuple[float, float, int]:
+    """Of `bakeoff site` where there is nothing yet, and again where one page is missing; and how many pages there are."""
+    command = [sys.executable, "-m", "harness.cli", "site", "--home", str(home), "--out", str(home / "site")]
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - started)
+        pages = sorted((home / "site").rglob("*.html"))
+        pages[0].unlink()
+    return times[0], times[1], len(pages)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--largest", type=int, default=1_000_000)
@@ -134,7 +142,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fill(Path(folder), 1000 * TASKS, 1000)
         read, ranked = rank_seconds(Path(folder))
-    print(f"\n{TASKS} boards of 1,000 entries each: read in {read:.2f} s, ranked in {ranked:.2f} s.")
+        print(f"\n{TASKS} boards of 1,000 entries each: read in {read:.2f} s, ranked in {ranked:.2f} s.", flush=True)
+        whole, again, pages = site_seconds(Path(folder))
+    print(f"`bakeoff site` writes their {pages:,} pages in {whole:.1f} s; again, one missing, in {again:.1f} s.")
 
 
 if __name__ == "__main__":

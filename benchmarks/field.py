@@ -18,6 +18,7 @@ import harness
 from harness.execution import slots
 from harness.terminal import Terminal
 from leaderboard import render
+from leaderboard.site import html
 
 DOCS = Path(__file__).parent.parent / "docs"
 TASKS = (
@@ -74,7 +75,7 @@ def main() -> int:
     (options.out / "field.json").write_text(json.dumps({"said": said, "rows": kept}, indent=1, allow_nan=False) + "\n")
     top = f"# The whole field\n\n{said}: defaults, three seeds. `make field` runs it again."
     (options.out / "field.md").write_text(f"{top}\n\n{render.markdown(boards)}\n")
-    (options.out / "field.html").write_text(render.html(boards, options.home / "artefacts"))
+    (options.out / "field.html").write_text(html(boards, options.home / "artefacts"))
     print(render.table(boards))
     print(f"\n{said}")
     failed = [row for row in rows if row["status"] != "complete"]

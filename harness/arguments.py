@@ -112,6 +112,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--trials", type=int, default=10, metavar="N", help="hyperparameter settings to try (default: 10)"
     )
     made.add_argument("--seeds", type=int, default=3, metavar="N", help="final fits to score (default: 3)")
+    made.add_argument(
+        "--site", type=Path, metavar="DIR", help="the folder of pages that follow the run (default: site in --home)"
+    )
+    made.add_argument("--no-site", action="store_true", help="write no pages")
     machine(made)
 
     made = add("tune", "search only; goes on where it stopped")
@@ -146,6 +150,10 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("task", nargs="?", metavar="TASK")
     made.add_argument("--format", choices=FORMATS, default="table")
     made.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
+    home(made)
+
+    made = add("site", "the boards as a folder of pages, for a browser or any web server")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR")
     home(made)
 
     made = add("show", "everything about one result")
@@ -195,6 +203,6 @@ def build_parser() -> argparse.ArgumentParser:
 
     made = add("demo", "five boards of baselines on embedded data, and a page to look at")
     made.add_argument("--trials", type=int, default=2, metavar="N")
-    made.add_argument("--out", type=Path, default=Path("leaderboard.html"), metavar="FILE")
+    made.add_argument("--out", type=Path, default=Path("site"), metavar="DIR")
     home(made)
     return parser

@@ -80,6 +80,7 @@ def run_command(options: argparse.Namespace) -> int:
     from harness.evaluate import run
     from harness.terminal import Terminal
 
+    site = None if options.no_site else options.site or options.home / "site"
     rows = run(
         options.tasks,
         options.submission,
@@ -93,9 +94,13 @@ def run_command(options: argparse.Namespace) -> int:
         cluster=options.cluster,
         home=options.home,
         store=options.store,
+        site=site,
         progress=Terminal(),
     )
-    return print_rows(rows, options)
+    code = print_rows(rows, options)
+    if site and not options.json:
+        print(f"\n{site / 'index.html'} shows these boards and all that is in them; open it in a browser")
+    return code
 
 
 def limits(options: argparse.Namespace) -> Limits:
@@ -226,7 +231,9 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     if options.format == "parquet":
         content = render.parquet(boards)
     elif options.format == "html":
-        content = render.html(boards, options.home / "artefacts").encode()
+        from leaderboard.site import html
+
+        content = html(boards, options.home / "artefacts").encode()
     else:
         write = {"table": render.table, "json": render.json_text, "csv": render.csv_text, "markdown": render.markdown}[
             options.format
@@ -237,6 +244,20 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     else:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
+    return 0
+
+
+def site_command(options: argparse.Namespace) -> int:
+    from leaderboard import Store
+    from leaderboard.errors import not_written
+    from leaderboard.site import Site
+
+    with contextlib.closing(Store(options.home, url=options.store, create=False)) as store:
+        try:
+            Site(store, options.out).build()
+        except OSError as error:
+            raise not_written(str(options.out), error.strerror) from error
+    print(f"{options.out / 'index.html'} shows all boards; open it in a browser")
     return 0
 
 
@@ -386,12 +407,11 @@ def demo_command(options: argparse.Namespace) -> int:
     from harness.terminal import Terminal
     from leaderboard import render
 
-    given: dict[str, Any] = {"home": options.home, "store": options.store, "progress": Terminal()}
+    given: dict[str, Any] = {"home": options.home, "store": options.store, "site": options.out, "progress": Terminal()}
+    print(f"{options.out / 'index.html'} follows this run; open it in a browser", file=sys.stderr)
     rows = [row for task, names in DEMO.items() for row in run(task, names, trials=options.trials, **given)]
-    boards = read_boards(options, tuple(DEMO))
-    print("\n" + render.table(boards))
-    write_file(options.out, render.html(boards, options.home / "artefacts").encode())
-    print(f"\n{options.out} shows these boards with their intervals and pictures; open it in a browser")
+    print("\n" + render.table(read_boards(options, tuple(DEMO))))
+    print(f"\n{options.out / 'index.html'} shows these boards with all that is in them; open it in a browser")
     return 0 if all(row["status"] == "complete" for row in rows) else 1
 
 
@@ -407,6 +427,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "submit": submit_command,
     "data": data_command,
     "leaderboard": leaderboard_command,
+    "site": site_command,
     "show": show_command,
     "compare": compare_command,
     "overall": overall_command,

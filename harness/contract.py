@@ -224,6 +224,10 @@ class Kind(ABC):
         """A PNG that shows what ``answer`` looks like beside the truth, or None."""
         return None
 
+    def examples(self, train: Split) -> bytes | None:
+        """A PNG of what training examples look like, or None."""
+        return None
+
     @property
     def block(self) -> int:
         """How many neighbouring samples depend on each other (overlapping windows); resampling keeps them together."""

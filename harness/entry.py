@@ -27,7 +27,7 @@ from harness.plugins import Bundle, Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer
 from harness.search import Manner, Search
-from harness.study import first_guess
+from harness.study import ENOUGH, first_guess, importance
 from leaderboard import Result, Store, StoreError
 from leaderboard.inference import seed_variances
 from leaderboard.leases import Leases
@@ -78,6 +78,22 @@ class Ground:
         task, kind = self.task, self.task.kind
         asked = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
         return content_key(*asked, source_sha256, object_name, time_limit)
+
+    def portray(self, store: Store) -> None:
+        """Keep what the data look like, once, for whoever shows the board."""
+        name = f"data-{self.sha256[:12]}"
+        if (store.artefacts(name) / "about.txt").exists():
+            return
+        train, sizes = self.data.train, [len(self.data.train), len(self.data.valid), len(self.data.test)]
+        picture = self.task.kind.examples(train)
+        if picture:
+            store.keep(name, "picture.png", picture)
+        given, wanted = (
+            f"{array.dtype} {array.shape[1:]}" if array.ndim > 1 else f"{array.dtype}"
+            for array in (train.x, train.labels)
+        )
+        about = "{:,} rows to train on, {:,} to validate with, {:,} hidden.".format(*sizes)
+        store.keep(name, "about.txt", f"{about} A row's input is {given}, its target {wanted}.".encode())
 
     def close(self) -> None:
         self.fit_data.close()
@@ -202,6 +218,7 @@ class Entry:
                 result,
                 params=found.params,
                 history=found.steps,
+                importance=self.importance(description),
                 valid_score=found.valid,
                 n_trials=found.n_trials,
                 n_pruned=found.n_pruned,
@@ -229,6 +246,13 @@ class Entry:
         if not description.space or self.settings.trials == 0:
             return Found(first_guess(description), None, 0, 0, 0, 0.0, [])
         return Search(bench, description, n_trials=self.settings.trials, timeout=timeout, manner=self.manner).run()
+
+    def importance(self, description: Description) -> dict[str, float]:
+        """Of what this entry's search has tried."""
+        if self.settings.trials < ENOUGH or not description.space:
+            return {}
+        fits = [fit for fit in self.store.fits(self.study, "search") if fit.number < self.settings.trials]
+        return importance(description.space, fits, higher_is_better=self.task.ranking.higher_is_better)
 
     def finals(self, bench: Bench, params: dict[str, Any]) -> list[Fit]:
         """One fit a seed with these parameters, scored on the hidden test; those on record are not done again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from harness.execution import cgroups, isolation, slots
 from harness.execution.cluster import Cluster
 from harness.execution.pool import Crew
 from harness.execution.remote import RemoteCrew
+from harness.pages import Pages
 from harness.plugins import Source
 from leaderboard import Result, Rows, Store, rank
 from leaderboard.ranking import unranked
@@ -36,6 +37,7 @@ def run(
     cluster: str | None = None,
     home: str | Path = ".bakeoff",
     store: str | None = None,
+    site: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Rows:
     """Evaluate submissions on tasks and return the rows of their boards, in order of tasks and ranks: dicts, with a pandas frame.
@@ -44,7 +46,7 @@ def run(
     kind. ``store`` is the URL of a PostgreSQL server that keeps the scores, None for SQLite in ``home``, which keeps pictures and
     sources either way. What is recorded there is not done again. Raises UsageError or PluginError before anything has run where the
     request is wrong; an entry that fails is a row with its status. ``cluster`` is the address of a Ray cluster whose machines run
-    the trials.
+    the trials. ``site`` is a folder whose pages follow the run, None for none.
     """
     progress = progress or Progress()
     if trials < 0 or seeds < 1:
@@ -56,7 +58,10 @@ def run(
     with ExitStack() as held:
         work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
         settings = Settings(trials, seeds, time_limit, limits=limits, **work)
-        return evaluate(found, entries, settings, Store(Path(home), url=store), progress)
+        kept = held.enter_context(closing(Store(Path(home), url=store)))
+        if site is not None:
+            progress = held.enter_context(closing(Pages(progress, kept, Path(site))))
+        return evaluate(found, entries, settings, kept, progress)
 
 
 def evaluate(
@@ -66,28 +71,25 @@ def evaluate(
     kept: Store,
     progress: Progress,
 ) -> Rows:
-    """The rows of what `plan` has found; the store is closed in the end."""
+    """The rows of what `plan` has found."""
     ids: dict[str, set[str]] = defaultdict(set)
     unmade: list[Result] = []
-    try:
-        for task, group in entries:
-            try:
-                for result in evaluate_task(task, group, settings, kept, progress):
-                    ids[task.name].add(result.result_id)
-            except BakeoffError as error:
-                if len(entries) == 1:
-                    raise
-                progress.note(f"{error}; going on with the other tasks")
-                unmade += [not_evaluated(task, source, str(error)) for source in group]
-        rows = [
-            row
-            for task in dict.fromkeys(task.name for task in found)
-            for row in rank(kept.standing(task, ids[task]), ids[task])
-            if row["result_id"] in ids[task]
-        ]
-        return Rows(rows + [unranked(result) for result in unmade])
-    finally:
-        kept.close()
+    for task, group in entries:
+        try:
+            for result in evaluate_task(task, group, settings, kept, progress):
+                ids[task.name].add(result.result_id)
+        except BakeoffError as error:
+            if len(entries) == 1:
+                raise
+            progress.note(f"{error}; going on with the other tasks")
+            unmade += [not_evaluated(task, source, str(error)) for source in group]
+    rows = [
+        row
+        for task in dict.fromkeys(task.name for task in found)
+        for row in rank(kept.standing(task, ids[task]), ids[task])
+        if row["result_id"] in ids[task]
+    ]
+    return Rows(rows + [unranked(result) for result in unmade])
 
 
 def hands(
@@ -171,6 +173,7 @@ def evaluate_task(
                         started.callback(crews[-1].close)
                     with crews[now]:
                         result = entry.evaluate(entry.bench(crews[now], progress))
+                    ground.portray(store)
                 else:
                     result = entry.known
                 progress.end(result, known=entry.known is not None)

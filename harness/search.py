@@ -184,30 +184,49 @@ class Search:
             self.show()
 
     def block(self, numbers: Sequence[int]) -> None:
-        """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same."""
+        """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same.
+
+        What a chunk could not or had better not train as one is run alone by whichever slots have nothing better to do.
+        """
         asked = self.claim(numbers)
         self.begun |= {number: Begun(self.study.ask(number)) for number in asked}
-        apart: dict[int, str] = {}
         size = -(-len(asked) // len(self.bench.slots.devices)) or 1
+        chunks = [asked[start : start + size] for start in range(0, len(asked), size)]
+        at_work = {chunk[0] for chunk in chunks if len(chunk) > 1}
+        apart = [chunk[0] for chunk in chunks if len(chunk) == 1]
+        refused = len(apart)
 
         def together(chunk: Sequence[int], device: str) -> None:
-            # Run again after its slot was lost, it has members on record.
-            left = [number for number in chunk if number not in self.fits]
-            try:
-                found = self.as_one(left, device) if left else {}
-            except SlotLost as error:
-                self.lost[tuple(chunk)] += 1
-                if self.lost[tuple(chunk)] < MOST_LOST:
+            nonlocal refused
+            if chunk[0] in at_work:
+                # Run again after its slot was lost, it has members on record.
+                left = [number for number in chunk if number not in self.fits]
+                try:
+                    found = self.as_one(left, device) if left else {}
+                except SlotLost as error:
+                    self.lost[tuple(chunk)] += 1
+                    if self.lost[tuple(chunk)] < MOST_LOST:
+                        raise
+                    found = dict.fromkeys(left, str(error))
+                with self.lock:
+                    apart.extend(sorted(found))
+                    refused += len(found)
+                    at_work.remove(chunk[0])
+                    self.together = refused < len(asked)
+            while True:
+                with self.lock:
+                    if not (at_work and apart):
+                        return
+                    number = apart.pop(0)
+                try:
+                    self.alone(number, device)
+                except SlotLost:
+                    with self.lock:
+                        apart.append(number)
                     raise
-                found = dict.fromkeys(left, str(error))
-            with self.lock:
-                apart.update(found)
 
-        chunks = [asked[start : start + size] for start in range(0, len(asked), size)]
         in_parallel([chunk for chunk in chunks if len(chunk) > 1], together, self.bench)
-        apart |= {chunk[0]: "no other is left" for chunk in chunks if len(chunk) == 1}
-        if len(apart) == len(asked) > 1:
-            self.together = False
+        if not self.together:
             self.begun.clear()  # asked again one by one, each with all that is known by then
             self.rungs = Rungs(ALONE)
             for fit in self.fits.values():

@@ -8,6 +8,7 @@ on how many processes it took to get there.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ SEARCH_SEED = 0
 MOST, BEST, SPREAD = 1500, 150, 600
 """Trials that the sampler looks at, at most. Beyond that it goes on with the best and an even spread of the rest: its cost grows
 with what it looks at, and it models no more than 25 good ones anyway."""
+ENOUGH = 10
+"""Finished trials from which importances are worth telling."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -121,3 +124,22 @@ def standing(trial: FrozenTrial) -> tuple[float, float]:
         return (-math.inf, trial.value)
     step, loss = max(trial.intermediate_values.items(), default=(0, math.inf))
     return (-step, loss)
+
+
+def importance(space: Mapping[str, Distribution], fits: Sequence[Fit], *, higher_is_better: bool) -> dict[str, float]:
+    """Shares that add up to 1, the largest first; pruned trials count as worse than any finished one."""
+    finished = [fit.value for fit in fits if fit.status == "complete" and fit.value is not None]
+    if len(finished) < 2 or sum(fit.status in ("complete", "pruned") for fit in fits) < ENOUGH:
+        return {}
+    sign = -1.0 if higher_is_better else 1.0
+    worst = max(sign * value for value in finished)
+    study = optuna.create_study(direction="minimize")
+    for fit in fits:
+        if fit.status in ("complete", "pruned"):
+            value = sign * fit.value if fit.status == "complete" and fit.value is not None else worst
+            study.add_trial(optuna.trial.create_trial(params=fit.params, distributions=dict(space), value=value))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where all are equally good it says so, and that all matter alike
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in found.items() if math.isfinite(share)}

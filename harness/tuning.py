@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -22,14 +20,12 @@ from harness.execution.pool import Description
 from harness.found import Found
 from harness.plugins import Source, bundle
 from harness.search import Manner
-from harness.study import taught
+from harness.study import importance, taught
 from leaderboard import Store
 from leaderboard.store import Fit
 
 WARM = 5
 """The best configurations of another task's search that a warm start tries first."""
-ENOUGH = 10
-"""Finished trials from which importances are worth telling."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ def tune(
     return Tuned(
         **vars(outcome),
         history=history(fits, trials, found.ranking.higher_is_better),
-        importance=importance(description, fits, found.ranking.higher_is_better),
+        importance=importance(description.space, fits, higher_is_better=found.ranking.higher_is_better),
     )
 
 
@@ -135,27 +131,6 @@ def history(fits: Sequence[Fit], trials: int, higher_is_better: bool) -> list[fl
         value, before = values.get(number), found[-1] if found else None
         found.append(before if value is None else value if before is None else better(before, value))
     return found
-
-
-def importance(description: Description, fits: Sequence[Fit], higher_is_better: bool) -> dict[str, float]:
-    """Shares that add up to 1, the largest first; pruned trials count as worse than any finished one."""
-    finished = [fit.value for fit in fits if fit.status == "complete" and fit.value is not None]
-    if len(finished) < 2 or sum(fit.status in ("complete", "pruned") for fit in fits) < ENOUGH:
-        return {}
-    sign = -1.0 if higher_is_better else 1.0
-    worst = max(sign * value for value in finished)
-    study = optuna.create_study(direction="minimize")
-    for fit in fits:
-        if fit.status in ("complete", "pruned"):
-            value = sign * fit.value if fit.status == "complete" and fit.value is not None else worst
-            study.add_trial(
-                optuna.trial.create_trial(params=fit.params, distributions=dict(description.space), value=value)
-            )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where all are equally good it says so, and that all matter alike
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
 
 
 def write_study(place: str, task: Task, source: Source, description: Description, fits: Sequence[Fit]) -> None:

@@ -3,8 +3,9 @@
 from leaderboard.ranking import rank as rank
 from leaderboard.result import Result as Result
 from leaderboard.rows import Rows as Rows
+from leaderboard.rows import difference as difference
 from leaderboard.rows import load as load
 from leaderboard.store import Store as Store
 from leaderboard.store import StoreError as StoreError
 
-__all__ = ["Result", "Rows", "Store", "StoreError", "load", "rank"]
+__all__ = ["Result", "Rows", "Store", "StoreError", "difference", "load", "rank"]

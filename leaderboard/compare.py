@@ -52,6 +52,12 @@ class Comparison:
             )
         return f"These data cannot tell {self.a.submission} and {self.b.submission} apart on {task}."
 
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return self.text.replace("\n  ", "\n* ")
+
     def record(self) -> dict[str, Any]:
         """For JSON: the numbers, and both rows."""
         names = ("gap", "low", "high", "p", "differ", "entries", "sentence")
@@ -76,20 +82,35 @@ class Comparison:
         return "\n".join(lines)
 
 
+class Board:
+    """The complete entries of a task, any two of which can be compared."""
+
+    def __init__(self, task: str, results: Iterable[Replicated]) -> None:
+        self.task = task
+        self.complete = ordered(standing(results))
+        self.names = [result.submission for result, _ in self.complete]
+        """Best first."""
+        self.pairs = pairs(self.complete)
+        self.differ = separations(self.complete, self.pairs)
+
+    def compare(self, a: str, b: str) -> Comparison:
+        """Raises StoreError where one of the two has no complete result here."""
+        for name in (a, b):
+            if name not in self.names:
+                raise StoreError(
+                    f"{self.task} has no complete result of {name!r}; it has {', '.join(self.names) or 'none'}"
+                )
+        here, there = self.names.index(a), self.names.index(b)
+        first, second = self.complete[here][0], self.complete[there][0]
+        assert first.score is not None and second.score is not None, "complete results have scores"
+        gap, differ = first.score - second.score, self.differ[here][there]
+        low = high = p = None
+        if self.pairs is not None:
+            half, p = float(self.pairs.least(LEVEL, here, there)), self.pairs.p_value(here, there)
+            low, high = gap - half, gap + half
+        return Comparison(first, second, gap, low, high, p, differ, len(self.complete))
+
+
 def compare(results: Iterable[Replicated], task: str, a: str, b: str) -> Comparison:
-    """Raises StoreError where one of the two has no complete result on the board."""
-    complete = ordered(standing(results))
-    names = [result.submission for result, _ in complete]
-    for name in (a, b):
-        if name not in names:
-            raise StoreError(f"{task} has no complete result of {name!r}; it has {', '.join(names) or 'none'}")
-    here, there = names.index(a), names.index(b)
-    first, second = complete[here][0], complete[there][0]
-    assert first.score is not None and second.score is not None, "complete results have scores"
-    gap, found = first.score - second.score, pairs(complete)
-    differ = separations(complete, found)[here][there]
-    low = high = p = None
-    if found is not None:
-        half, p = found.least(LEVEL, here, there), found.p_value(here, there)
-        low, high = gap - half, gap + half
-    return Comparison(first, second, gap, low, high, p, differ, len(complete))
+    """Raises StoreError where one of the two has no complete result on the task's board."""
+    return Board(task, results).compare(a, b)

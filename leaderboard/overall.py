@@ -231,7 +231,7 @@ def wins(scores: Array) -> Array:
 
 
 def elo(won: Array, tasks: int) -> Array:
-    """Bradley and Terry's strengths (1952) on Elo's scale, from the games that each has won (..., entries), by Hunter's iteration (2004).
+    """Bradley and Terry's strengths (1952) on Elo's scale, from games won (..., entries), by Hunter's iteration (2004).
 
     All have met each other once on each of the tasks, so that nothing but their number matters. Each pair has played one more game,
     which was a tie: who has won everything is not infinitely strong.

@@ -1,14 +1,12 @@
-"""Boards as text, JSON, CSV, Markdown, Parquet or one self-contained HTML page. Rows come from `leaderboard.ranking.rank`."""
+"""Boards as text, JSON, CSV, Markdown or Parquet; pages are in `leaderboard.site`. Rows come from `leaderboard.ranking.rank`."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -184,69 +182,3 @@ def parquet(boards: Boards) -> bytes:
 
 def merged(boards: Boards) -> list[Row]:
     return [row for rows in boards.values() for row in rows]
-
-
-def html(boards: Boards, artefacts: Path) -> str:
-    """One page that needs nothing but itself: boards with their intervals, and each entry's picture, parameters and provenance."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"number": number, "seconds": seconds, "count": count, "flagged": flagged}
-    boards_shown = [
-        {
-            "task": task,
-            "heading": heading(task, rows),
-            "notes": notes(rows),
-            "rows": list(zip(rows, places(rows), whiskers(rows), strict=True)),
-            "pictures": {row["result_id"]: pictures(artefacts / row["result_id"]) for row in rows},
-        }
-        for task, rows in boards.items()
-    ]
-    return environment.get_template("page.html.j2").render(boards=boards_shown)
-
-
-def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
-    """Where each row's score and interval lie between the board's extremes, in per cent of the plot's width.
-
-    The scale ends at the worst of the entries within three times the spread of the better half, so that one hopeless entry
-    does not press all the others together; what lies ``beyond`` gets an arrow at the edge.
-    """
-    done = [row for row in rows if row["rank"] is not None]
-    if not done:
-        return [None] * len(rows)
-    best, middle = done[0]["score"], done[(len(done) - 1) // 2]["score"]
-    widest = max(row["ci_high"] - row["ci_low"] for row in done[: max(1, len(done) // 2)])
-    reach = max(3 * abs(middle - best), widest, 1e-12)
-    inside = [row for row in done if abs(row["score"] - best) <= reach]
-    low, high = min(row["ci_low"] for row in inside), max(row["ci_high"] for row in inside)
-    width = (high - low) or 1.0
-
-    def place(value: float) -> float:
-        return round(float(min(max(100 * (value - low) / width, 0.0), 100.0)), 2)
-
-    return [
-        {
-            "low": place(row["ci_low"]),
-            "score": place(row["score"]),
-            "high": place(row["ci_high"]),
-            "beyond": not low <= row["score"] <= high,
-        }
-        if row["rank"] is not None
-        else None
-        for row in rows
-    ]
-
-
-def pictures(folder: Path) -> list[tuple[str, str]]:
-    """(caption, data address) of an entry's pictures: its predictions, then what it drew while it trained."""
-    found = []
-    for path in sorted(folder.glob("*.png")):
-        address = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-        found.append((path.stem.replace("-", " "), address))
-    return found

@@ -56,6 +56,8 @@ class Result:
     params: dict[str, Any] = field(default_factory=dict)
     history: list[list[float]] = field(default_factory=list)
     """The search: pairs of a number of trials and the best validation score after so many, where that became better."""
+    importance: dict[str, float] = field(default_factory=dict)
+    """How much each hyperparameter mattered in the search, as shares of 1; empty where too few trials tell."""
     n_trials: int = 0
     n_pruned: int = 0
     n_failed: int = 0

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leaderboard.compare import Comparison, compare
 from leaderboard.ranking import rank
 from leaderboard.render import HEADINGS, cells, heading, notes
 from leaderboard.store import Store
@@ -63,3 +64,9 @@ def load(home: str | Path = ".bakeoff", task: str | None = None, *, store: str |
     with closing(Store(Path(home), url=store, create=False)) as kept:
         names = kept.tasks() if task is None else [task]
         return Rows(row for name in names for row in rank(kept.standing(name)))
+
+
+def difference(task: str, a: str, b: str, home: str | Path = ".bakeoff", *, store: str | None = None) -> Comparison:
+    """Whether two entries of a task differ, as `bakeoff compare` says it. Raises StoreError."""
+    with closing(Store(Path(home), url=store, create=False)) as kept:
+        return compare(kept.standing(task), task, a, b)

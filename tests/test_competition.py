@@ -20,6 +20,7 @@ from leaderboard.competition import Competition, Refused
 from leaderboard.entries import Graded, replay
 from leaderboard.events import Event, History
 from leaderboard.ladder import Climb
+from leaderboard.rules import Rules
 
 if TYPE_CHECKING:
     from conftest import Command

@@ -350,6 +350,7 @@ ROOMS = [
     ],
     ["harness.predictions"],
     ["harness.evaluate", "harness.audit"],
+    ["harness.pages"],
     ["harness.entry"],
     ["harness.finals"],
     ["harness.search"],
@@ -381,7 +382,9 @@ ROOMS = [
 ]
 
 LEADERBOARD_ROOMS = [
-    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition", "leaderboard.rows"],
+    ["leaderboard.site"],
+    ["leaderboard.rows"],
+    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition"],
     ["leaderboard.rules", "leaderboard.entries"],
     ["leaderboard.events", "leaderboard.ladder"],
     ["leaderboard.render"],

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,32 +69,45 @@ def fit_together(
             return fitted, dict.fromkeys(
                 range(len(makers)), f"one takes {shortest:.1f} s to build, and would again alone"
             )
-    waiting = alike(members)
-    while waiting:
-        group = waiting.pop(0)
-        if len(group) == 1:
-            apart[group[0].number] = "no other has its architecture"
-            continue
-        most = max(STACK_BYTES // (COPIES * 4 * max(group[0].model.n_parameters(), 1)), 1)
-        if len(group) > most:
-            waiting[:0] = [group[start : start + most] for start in range(0, len(group), most)]
-            continue
+    waiting, ready, begun = alike(members), [], False
+
+    def attempt(group: list[Member], work: Callable[[Stack], None]) -> bool:
+        """Whether it went well; who cannot be stacked, or in smaller stacks alone, is put where it belongs."""
         stack = None
         try:
             stack = Stack(group, train, valid)
-            stack.run(report, fitted)
+            work(stack)
         except Varies as key:
             by_value: dict[Any, list[Member]] = {}
             for member in group:
                 by_value.setdefault(member.model.params[str(key)], []).append(member)
             waiting[:0] = by_value.values()
         except Unsuited as reason:
-            apart |= dict.fromkeys((member.number for member in group), str(reason))
+            apart.update(dict.fromkeys((member.number for member in group), str(reason)))
         except Exception as error:  # what vectorising does not support says so in many ways
             left = stack.members if stack else group
-            apart |= dict.fromkeys(
-                (member.number for member in left), f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            )
+            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            apart.update(dict.fromkeys((member.number for member in left), said))
+        else:
+            return True
+        return False
+
+    while waiting or ready:
+        while waiting:
+            group = waiting.pop(0)
+            most = max(STACK_BYTES // (COPIES * 4 * max(group[0].model.n_parameters(), 1)), 1)
+            if len(group) == 1:
+                apart[group[0].number] = "no other has its architecture"
+            elif len(group) > most:
+                waiting[:0] = [group[start : start + most] for start in range(0, len(group), most)]
+            elif len(group) == len(members) or attempt(group, Stack.probe):  # one of all shows soon enough what it is
+                ready.append(group)
+        if not begun and len(apart) > len(members) / 2:
+            rest = [member.number for group in ready for member in group]
+            return fitted, apart | dict.fromkeys(rest, "most of those that were asked with it cannot be stacked")
+        begun = True
+        if ready:
+            attempt(ready.pop(0), lambda stack: stack.run(report, fitted))
     return fitted, apart
 
 
@@ -160,6 +174,10 @@ class Stack:
             optimizer, lambda: model.scheduler(optimizer, self.epochs, self.steps), self.epochs * self.steps
         )
 
+    def probe(self) -> None:
+        """The first steps alone. Raises Unsuited where stacking does not pay."""
+        self.train_epoch(compare=True, steps=WARM_STEPS + TIMED_STEPS)
+
     def run(self, report: Report, fitted: dict[int, TorchSubmission]) -> None:
         """Train all members to their end, and put those into ``fitted`` that come to it."""
         for epoch in range(self.epochs):
@@ -182,11 +200,14 @@ class Stack:
             fitted[member.number] = self.finished(place)
         self.members = []
 
-    def train_epoch(self, *, compare: bool) -> None:
-        """One epoch; its first steps are compared with those of one member alone. Raises Unsuited where stacking does not pay."""
+    def train_epoch(self, *, compare: bool, steps: int | None = None) -> None:
+        """One epoch, or so many ``steps`` of it. Its first steps are compared with those of one member alone.
+
+        Raises Unsuited where stacking does not pay.
+        """
         self.model.module.train()
         self.derivatives.doubt()
-        for step, (batch, target) in enumerate(self.model.batches(self.x, self.y, self.size)):
+        for step, (batch, target) in enumerate(islice(self.model.batches(self.x, self.y, self.size), steps)):
             batch = self.model.augment(batch)
             if not compare or step >= WARM_STEPS + TIMED_STEPS:
                 self.step(batch, target)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.contract import Data
-from harness.kinds import checks
+from harness.contract import Data, Split
+from harness.kinds import checks, pictures
 from harness.kinds.classification import Classification
 
 
@@ -28,3 +28,6 @@ class ImageClassification(Classification):
             )
             checks.expect(split.labels, f"{part}.y", shape=(None,), dtypes="i")
             checks.expect_range(split.labels, f"{part}.y", 0, self.classes - 1)
+
+    def examples(self, train: Split) -> bytes:
+        return pictures.by_class(train.x, train.labels)

@@ -112,6 +112,9 @@ class ImageGeneration(Kind):
         shown = np.argsort(split.x[:100], kind="stable")
         return pictures.grid(answer[shown])
 
+    def examples(self, train: Split) -> bytes:
+        return pictures.by_class(train.labels, train.x)
+
     @property
     def _shape(self) -> tuple[int, int, int]:
         return self.height, self.width, self.channels

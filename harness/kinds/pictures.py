@@ -1,4 +1,4 @@
-"""Pictures of predictions, as PNG bytes, drawn with matplotlib (loaded here only, when a picture is wanted)."""
+"""Pictures of predictions and of data, as PNG bytes, drawn with matplotlib (loaded here only, when a picture is wanted)."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def confusion(answer: Array, y: Array, classes: int) -> bytes:
     return _png(figure)
 
 
-def forecasts(answer: Array, x: Array, y: Array) -> bytes:
-    """Three test windows of the last variable: the end of the look-back, what came, and what was forecast."""
+def forecasts(answer: Array | None, x: Array, y: Array) -> bytes:
+    """Three windows of the last variable: the end of the look-back, what came, and what was forecast where something was."""
     from matplotlib.figure import Figure
 
     horizon, shown = y.shape[1], np.linspace(0, len(x) - 1, 3).astype(int)
@@ -63,18 +63,21 @@ def forecasts(answer: Array, x: Array, y: Array) -> bytes:
     for axes, row in zip(figure.subplots(1, 3), shown, strict=True):
         axes.plot(range(-past, 0), x[row, -past:, -1], color=TRUTH, lw=1)
         axes.plot(range(horizon), y[row, :, -1], color=TRUTH, lw=1, ls="--", label="truth")
-        axes.plot(range(horizon), answer[row, :, -1], color=WRONG, lw=1.4, label="forecast")
+        if answer is not None:
+            axes.plot(range(horizon), answer[row, :, -1], color=WRONG, lw=1.4, label="forecast")
         axes.axvline(0, color="#cccccc", lw=0.8, zorder=0)
-        axes.set_title(f"test window {row}", fontsize=8)
+        axes.set_title(f"{'training' if answer is None else 'test'} window {row}", fontsize=8)
         axes.tick_params(labelsize=7)
     axes.legend(fontsize=7)
     return _png(figure)
 
 
-def surprise(answer: Array, y: Array, alphabet: str, chunks: int = 6, width: int = 96) -> bytes:
-    """The first test characters, each shaded by how many nats it cost."""
+def surprise(answer: Array | None, y: Array, alphabet: str, chunks: int = 6, width: int = 96) -> bytes:
+    """The first characters, each shaded by how many nats it cost where it was foretold."""
     figure, axes = _figure(9, 0.3 * chunks + 0.3)
-    cost = -np.take_along_axis(answer[:chunks], y[:chunks, :, None], axis=2)[:, :width, 0]
+    cost = np.zeros(y[:chunks, :width].shape)
+    if answer is not None:
+        cost = -np.take_along_axis(answer[:chunks], y[:chunks, :, None], axis=2)[:, :width, 0]
     axes.imshow(np.minimum(cost, 6), cmap="Oranges", aspect="auto", vmin=0, vmax=6)
     for (row, column), token in np.ndenumerate(y[:chunks, :width]):
         axes.text(
@@ -92,18 +95,53 @@ def surprise(answer: Array, y: Array, alphabet: str, chunks: int = 6, width: int
 
 def transcripts(answer: Array, y: Array, alphabet: str, pad: int, shown: int = 12) -> bytes:
     """The first test sequences: truth above, answer below, green where all is right."""
-
-    def read(tokens: Array) -> str:
-        return "".join(alphabet[token] for token in tokens if token != pad)
-
     figure, axes = _figure(9, 1.2)
     for place, (guess, truth) in enumerate(zip(answer[:shown], y[:shown], strict=True)):
         left = (place + 0.5) / shown
         colour = RIGHT if (guess == truth).all() else WRONG
-        axes.text(left, 0.7, read(truth), ha="center", fontsize=9, color=TRUTH)
-        axes.text(left, 0.25, read(guess) or "–", ha="center", fontsize=9, color=colour)
+        axes.text(left, 0.7, _read(truth, alphabet, pad), ha="center", fontsize=9, color=TRUTH)
+        axes.text(left, 0.25, _read(guess, alphabet, pad) or "–", ha="center", fontsize=9, color=colour)
     axes.set_axis_off()
     return _png(figure)
+
+
+def _read(tokens: Array, alphabet: str, pad: int) -> str:
+    return "".join(alphabet[token] for token in tokens if token != pad).replace("$", r"\$")
+
+
+def captioned(x: Array, y: Array, alphabet: str, pad: int, shown: int = 6) -> bytes:
+    """The first inputs, images or token numbers, each with the target that belongs to it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.6), dpi=100, layout="constrained")
+    for axes, source, target in zip(figure.subplots(1, shown), x[:shown], y[:shown]):
+        if source.ndim > 1:
+            axes.imshow(source[..., 0] if source.shape[-1] == 1 else source, cmap="gray")
+        else:
+            axes.text(0.5, 0.5, " ".join(map(str, source)), ha="center", va="center", fontsize=8, wrap=True)
+        axes.set_title(_read(target, alphabet, pad), fontsize=9)
+        axes.set_axis_off()
+    return _png(figure)
+
+
+def series_by_class(x: Array, y: Array, classes: int = 6, each: int = 5) -> bytes:
+    """Series (n, steps, variables) of the first classes, some of each, their first variable."""
+    from matplotlib.figure import Figure
+
+    found = np.unique(y)[:classes]
+    figure = Figure(figsize=(9, 1.9), dpi=100, layout="constrained")
+    for axes, label in zip(figure.subplots(1, len(found), sharey=True, squeeze=False)[0], found, strict=True):
+        axes.plot(x[y == label][:each, :, 0].T, lw=0.8)
+        axes.set_title(f"class {label}", fontsize=8)
+        axes.tick_params(labelsize=7)
+    return _png(figure)
+
+
+def by_class(images: Array, y: Array, classes: int = 20, each: int = 6) -> bytes:
+    """Some images of each of the first classes, a column a class."""
+    columns = [images[y == label][:each] for label in np.unique(y)[:classes]]
+    rows = min(map(len, columns))
+    return grid(np.stack([column[:rows] for column in columns], axis=1).reshape(-1, *images.shape[1:]), len(columns))
 
 
 def grid(images: Array, columns: int = 10) -> bytes:

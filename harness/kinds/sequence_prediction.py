@@ -33,6 +33,9 @@ class SequenceClassification(Classification):
             checks.expect_range(split.labels, f"{part}.y", 0, self.classes - 1)
             checks.expect_finite(split.x, f"{part}.x")
 
+    def examples(self, train: Split) -> bytes:
+        return pictures.series_by_class(train.x, train.labels)
+
 
 @dataclass(frozen=True)
 class Forecasting(Kind):
@@ -103,6 +106,9 @@ class Forecasting(Kind):
 
     def draw(self, answer: Array, split: Split) -> bytes | None:
         return pictures.forecasts(answer, split.x, split.labels)
+
+    def examples(self, train: Split) -> bytes:
+        return pictures.forecasts(None, train.x, train.labels)
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,9 @@ class NextToken(Kind):
     def draw(self, answer: Array, split: Split) -> bytes | None:
         return pictures.surprise(answer, split.labels, self.alphabet) if self.alphabet else None
 
+    def examples(self, train: Split) -> bytes | None:
+        return pictures.surprise(None, train.labels, self.alphabet) if self.alphabet else None
+
 
 @dataclass(frozen=True)
 class Transduction(Kind):
@@ -234,6 +243,9 @@ class Transduction(Kind):
 
     def draw(self, answer: Array, split: Split) -> bytes | None:
         return pictures.transcripts(answer, split.labels, self.alphabet, self.pad) if self.alphabet else None
+
+    def examples(self, train: Split) -> bytes | None:
+        return pictures.captioned(train.x, train.labels, self.alphabet, self.pad) if self.alphabet else None
 
 
 def _ask_twice(

@@ -1,0 +1,85 @@
+"""Pages that follow a run: who has them open sees entries come in, and what is being done now."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from harness.entry import Progress
+from leaderboard import Result, Store
+from leaderboard.render import number
+from leaderboard.site import Site
+
+SECONDS = 1.0
+"""What is being done now is written no more often than this."""
+SHARE = 20
+"""A build is followed by this many times its own time without one, so that pages never cost a run more than a twentieth."""
+
+
+class Pages(Progress):
+    """Keeps a folder of pages up to date, and tells ``other`` what it is told. Close it.
+
+    Pages that cannot be written are given up with a note: results matter more.
+    """
+
+    def __init__(self, other: Progress, store: Store, out: Path) -> None:
+        self.other, self.site = other, Site(store, out)
+        self.changed: set[str] = set()
+        self.asked: set[str] = set()
+        self.head = ""
+        self.next_build = self.next_word = 0.0
+        self.given_up = False
+        self.lock = threading.Lock()  # seeds report from threads
+
+    def begin(self, task: str, submission: str, place: int, total: int) -> None:
+        self.other.begin(task, submission, place, total)
+        self.head = f"running {task} · {submission} ({place} of {total})"
+        self.say("warming up")
+
+    def trial(self, done: int, wanted: int, best: float | None) -> None:
+        self.other.trial(done, wanted, best)
+        self.say(f"search {done} of {wanted}" + ("" if best is None else f", best so far {number(best)}"))
+
+    def seed(self, done: int, wanted: int) -> None:
+        self.other.seed(done, wanted)
+        self.say(f"final seeds {done} of {wanted}")
+
+    def end(self, result: Result, *, known: bool) -> None:
+        self.other.end(result, known=known)
+        self.changed.add(result.task)
+        self.asked.add(result.result_id)
+        if not known and time.monotonic() >= self.next_build:
+            self.build()
+
+    def note(self, message: str) -> None:
+        self.other.note(message)
+
+    def say(self, what: str) -> None:
+        with self.lock:
+            if time.monotonic() >= self.next_word and not self.given_up:
+                self.next_word = time.monotonic() + SECONDS
+                self.guarded(f"{self.head}: {what}")
+
+    def build(self) -> None:
+        with self.lock:
+            if not self.given_up:
+                started = time.monotonic()
+                self.guarded(None)
+                self.changed.clear()
+                self.next_build = time.monotonic() + SHARE * (time.monotonic() - started)
+
+    def guarded(self, says: str | None) -> None:
+        try:
+            if says is None:
+                self.site.build(self.changed, self.asked)
+            else:
+                self.site.tell(says)
+        except OSError as error:
+            self.given_up = True
+            self.other.note(
+                f"the pages in {self.site.out} cannot be written ({error.strerror}); the run goes on without them"
+            )
+
+    def close(self) -> None:
+        self.build()

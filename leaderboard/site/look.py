@@ -1,0 +1,99 @@
+"""What all pages share: their templates, how values are written, and where a score lies between a board's extremes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from leaderboard import render
+from leaderboard.render import Row
+
+HERE = Path(__file__).parent
+ASSETS = ("site.css", "site.js", "plots.js", "d3.min.js", "plot.umd.min.js")
+
+
+def environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([HERE / "templates", HERE / "assets"]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.filters |= {
+        "number": render.number,
+        "seconds": render.seconds,
+        "count": render.count,
+        "value": value,
+        "data": data,
+    }
+    return found
+
+
+def stamp() -> str:
+    """What tells one version of the pages' looks from another."""
+    digest = hashlib.sha256()
+    for path in sorted([*(HERE / "templates").iterdir(), *(HERE / "assets").iterdir()]):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def data(given: Any) -> Markup:
+    """JSON that may stand in a script element."""
+    text = json.dumps(given, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704, neither ends the element
+
+
+def value(given: Any) -> str:
+    """A hyperparameter."""
+    return f"{given:.4g}" if isinstance(given, float) else str(given)
+
+
+def slug(name: str) -> str:
+    """A name as part of an address: itself, where that can be one."""
+    plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:60]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def shown(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] | None]]:
+    """Rows with what their rank column says and their `whiskers`."""
+    return list(zip(rows, render.places(rows), whiskers(rows), strict=True))
+
+
+def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
+    """Where each row's score and interval lie between the board's extremes, in per cent of the plot's width.
+
+    The scale ends at the worst of the entries within three times the spread of the better half, so that one hopeless entry
+    does not press all the others together; what lies ``beyond`` gets an arrow at the edge.
+    """
+    done = [row for row in rows if row["rank"] is not None]
+    if not done:
+        return [None] * len(rows)
+    best, middle = done[0]["score"], done[(len(done) - 1) // 2]["score"]
+    widest = max(row["ci_high"] - row["ci_low"] for row in done[: max(1, len(done) // 2)])
+    reach = max(3 * abs(middle - best), widest, 1e-12)
+    inside = [row for row in done if abs(row["score"] - best) <= reach]
+    low, high = min(row["ci_low"] for row in inside), max(row["ci_high"] for row in inside)
+    width = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return round(float(min(max(100 * (value - low) / width, 0.0), 100.0)), 2)
+
+    return [
+        {
+            "low": place(row["ci_low"]),
+            "score": place(row["score"]),
+            "high": place(row["ci_high"]),
+            "beyond": not low <= row["score"] <= high,
+        }
+        if row["rank"] is not None
+        else None
+        for row in rows
+    ]

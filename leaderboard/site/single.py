@@ -1,0 +1,33 @@
+"""One page that needs nothing but itself, to send by mail: boards with their intervals, and what is inside each entry."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from leaderboard import render
+from leaderboard.render import Boards
+from leaderboard.site.look import environment, shown
+
+
+def html(boards: Boards, artefacts: Path) -> str:
+    given = [
+        {
+            "task": task,
+            "heading": render.heading(task, rows),
+            "notes": render.notes(rows),
+            "rows": shown(rows),
+            "pictures": {row["result_id"]: pictures(artefacts / row["result_id"]) for row in rows},
+        }
+        for task, rows in boards.items()
+    ]
+    return environment().get_template("single.html.j2").render(boards=given)
+
+
+def pictures(folder: Path) -> list[tuple[str, str]]:
+    """(caption, data address) of an entry's pictures: its predictions, then what it drew while it trained."""
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        address = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        found.append((path.stem.replace("-", " "), address))
+    return found
