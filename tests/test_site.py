@@ -38,17 +38,18 @@ ODD = "</script><script>window.caught = 1</script> {{ 7 * 7 }}"
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages of a real run: three kinds of tasks, searches, a network's losses, pictures over training, a failure."""
+    """The pages of real runs: searches, a network's losses, pictures over training, a failure."""
     folder = tmp_path_factory.mktemp("site")
     write(folder, "tiny.py", TINY_TASK)
     nearest = write(folder, "nearest.py", TINY_MODEL)
     bad = hostile(folder, "bad", fit=f"raise ValueError({ODD!r})", top=f"# {ODD}")
-    given: dict[str, Any] = {"home": folder / "home", "site": folder / "pages", "seeds": 2}
-    harness.run([str(folder / "tiny.py"), "digits"], ["svm", "random-forest", str(nearest)], trials=3, **given)
-    harness.run(str(folder / "tiny.py"), [str(bad)], trials=0, **given)
-    harness.run("digits", ["cnn-torch"], trials=12, **given)
-    harness.run("sunspots", ["ridge", "svr"], trials=2, **given)
-    harness.run("digit-images", ["gan", "mixture"], trials=0, **given)
+    given: dict[str, Any] = {"home": folder / "home", "site": folder / "pages", "seeds": 1}
+    tiny = str(folder / "tiny.py")
+    harness.run([tiny, "digits"], ["svm", str(nearest)], trials=2, **given)
+    harness.run(tiny, [str(nearest)], trials=12, **given)
+    harness.run(tiny, [str(bad)], trials=0, **given)
+    harness.run("digits", ["cnn-torch"], trials=2, **given | {"seeds": 2})
+    harness.run("digit-images", ["gan"], trials=0, **given)
     return folder / "pages"
 
 
@@ -108,7 +109,7 @@ def test_every_page_on_every_screen(built: Path, browser: Browser, screen: str) 
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     ).Axe()
     with closing(Watched(browser, f"file://{built}/", screen)) as watched:
-        plots = 0
+        plots, examined = 0, set[str]()
         for place in places(built):
             page = watched.open(place)
             figures = page.locator("figure[data-plot]").count()
@@ -116,13 +117,17 @@ def test_every_page_on_every_screen(built: Path, browser: Browser, screen: str) 
             plots += figures
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{place} is too wide"
             assert page.evaluate("window.caught === undefined"), f"{place} runs what an entry says"
+            template = place.partition("/")[0]
+            if screen == "phone by night" and template in examined:
+                continue  # one page of each sort has been looked into
+            examined.add(template)
             faults = [
                 f"{place}: {fault['id']}, {fault['help']}: {fault['nodes'][0]['html'][:200]}"
-                for fault in axe.run(page).response["violations"]
+                for fault in axe.run(page, options={"preload": False}).response["violations"]
                 if fault["impact"] in ("serious", "critical")
             ]
             assert not faults, faults
-        assert plots > 30 and not watched.faults, watched.faults
+        assert plots > 20 and not watched.faults, watched.faults
 
 
 def test_a_board_is_sorted_and_filtered_and_stays_so(built: Path, browser: Browser) -> None:
@@ -130,7 +135,7 @@ def test_a_board_is_sorted_and_filtered_and_stays_so(built: Path, browser: Brows
         page = watched.open("tasks/digits.html")
         names = page.locator("#board tbody tr:not([hidden]) td.name a")
         by_rank = names.all_text_contents()
-        assert len(by_rank) == 4
+        assert len(by_rank) == 3
         page.get_by_role("button", name="entry").click()
         assert names.all_text_contents() == sorted(by_rank)
         page.get_by_role("button", name="entry").click()
@@ -139,12 +144,12 @@ def test_a_board_is_sorted_and_filtered_and_stays_so(built: Path, browser: Brows
         page.get_by_role("button", name="fit").click()
         times = [float(cell.get_attribute("data-value")) for cell in page.locator("#board tbody td:nth-child(7)").all()]
         assert times == sorted(times)
-        page.get_by_label("Show entries with").fill("forest")
-        assert names.all_text_contents() == ["random-forest"] and page.locator("#board-shown").inner_text() == "1 of 4"
+        page.get_by_label("Show entries with").fill("torch")
+        assert names.all_text_contents() == ["cnn-torch"] and page.locator("#board-shown").inner_text() == "1 of 3"
         page.reload()
-        assert names.all_text_contents() == ["random-forest"], "what was asked for before is asked for still"
+        assert names.all_text_contents() == ["cnn-torch"], "what was asked for before is asked for still"
         page.get_by_label("Show entries with").fill("")
-        assert len(names.all_text_contents()) == 4
+        assert len(names.all_text_contents()) == 3
         page.get_by_label("cost", exact=True).select_option("predict_seconds")
         assert (
             page.locator("figure[data-plot=cost] svg").get_attribute("aria-label")
@@ -157,11 +162,11 @@ def test_from_a_page_to_all_others(built: Path, browser: Browser) -> None:
     """By clicks, from home to an entry and back, as people go."""
     with closing(Watched(browser, f"file://{built}/")) as watched:
         page = watched.open("index.html")
-        assert page.locator("section table tbody tr").count() == 3, "three entries stand on both tasks of a kind"
+        assert page.locator("section table tbody tr").count() == 2, "two entries stand on both tasks of a kind"
         page.get_by_role("link", name="digits", exact=True).click()
         page.locator("#board").get_by_role("link", name="cnn-torch").click()
         assert "cnn-torch on digits" in page.title() and page.get_by_text("bakeoff replay").count() == 1
-        assert page.locator("figure[data-plot]").count() == 3, "losses, trials and importance"
+        assert page.locator("figure[data-plot]").count() == 2, "losses and trials"
         page.get_by_role("link", name="digits", exact=True).click()
         page.get_by_role("link", name=re.compile("svm and|and svm")).first.click()
         assert page.get_by_role("heading", name="Do they differ?").count() == 1
@@ -240,11 +245,11 @@ def test_entries_keep_what_made_them(built: Path) -> None:
     (page,) = (path for path in built.glob("entries/*.html") if "gan on digit-images" in path.read_text())
     text = page.read_text()
     assert (
-        text.count("<figure><img") > 3 and "class Gan" in text and "bakeoff replay" in text and "learning_rate" in text
+        text.count("<figure><img") > 3 and "class GAN" in text and "bakeoff replay" in text and "learning_rate" in text
     )
     assert (built / "entries" / page.stem / "picture.png").read_bytes().startswith(b"\x89PNG")
     task = (built / "tasks" / "digits.html").read_text()
-    assert "1,077 rows to train on" in task and "uint8 (8, 8, 1)" in task and (built / "tasks" / "digits.png").exists()
+    assert "898 rows to train on" in task and "uint8 (8, 8, 1)" in task and (built / "tasks" / "digits.png").exists()
 
 
 def test_what_entries_say_stays_text(built: Path) -> None:

@@ -8,7 +8,6 @@ what that entry and its task cost.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class Site:
                 self.ranked[task] = rank(self.boards[task], asked)
         if self.is_new:
             for name in ASSETS:
-                self.copy(HERE / "assets" / name, f"assets/{name}")
+                self.write(f"assets/{name}", (HERE / "assets" / name).read_bytes())
         for task in tasks:
             if changed is None or task in changed or self.is_new:
                 self.task(task, self.ranked[task])
@@ -113,7 +112,7 @@ class Site:
         picture, about = kept / "picture.png", kept / "about.txt"
         place = f"tasks/{slug(task)}.png"
         if picture.exists():
-            self.copy(picture, place)
+            self.write(place, picture.read_bytes())
         return place if picture.exists() else None, about.read_text() if about.exists() else ""
 
     def entry(self, row: Mapping[str, Any]) -> None:
@@ -125,7 +124,7 @@ class Site:
         kept = self.store.artefacts(name)
         pictures = []
         for path in sorted(kept.glob("*.png")):
-            self.copy(path, f"entries/{name}/{path.name}")
+            self.write(f"entries/{name}/{path.name}", path.read_bytes())
             pictures.append({"place": f"entries/{name}/{path.name}", "name": path.stem})
         log = kept / "log.txt"
         self.page(
@@ -174,11 +173,6 @@ class Site:
         unfinished = path.with_name(f".{path.name}.new")
         unfinished.write_bytes(content)
         unfinished.replace(path)
-
-    def copy(self, source: Path, place: str) -> None:
-        path = self.out / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, path)
 
 
 def heading(task: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def value(given: Any) -> str:
 def slug(name: str) -> str:
     """A name as part of an address: itself, where that can be one."""
     plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:60]
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return plain if plain and plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def shown(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] | None]]:
@@ -70,13 +71,13 @@ def shown(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] |
 def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
     """Where each row's score and interval lie between the board's extremes, in per cent of the plot's width.
 
-    The scale ends at the worst of the entries within three times the spread of the better half, so that one hopeless entry
+    The scale ends at the worst of the entries within three times the spread of the better ones, so that one hopeless entry
     does not press all the others together; what lies ``beyond`` gets an arrow at the edge.
     """
     done = [row for row in rows if row["rank"] is not None]
     if not done:
         return [None] * len(rows)
-    best, middle = done[0]["score"], done[(len(done) - 1) // 2]["score"]
+    best, middle = done[0]["score"], done[math.ceil(0.6 * (len(done) - 1))]["score"]
     widest = max(row["ci_high"] - row["ci_low"] for row in done[: max(1, len(done) // 2)])
     reach = max(3 * abs(middle - best), widest, 1e-12)
     inside = [row for row in done if abs(row["score"] - best) <= reach]

@@ -72,7 +72,7 @@ if (root !== undefined) {
     line.textContent = now.says ?? "";
     if (build !== null && now.build !== build) location.reload();
     build = now.build;
-    setTimeout(look, now.says ? 2000 : 15000);
+    setTimeout(look, now.says ? 2000 : 5000);
   };
   const look = () => {
     const script = document.createElement("script");
