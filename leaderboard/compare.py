@@ -103,7 +103,7 @@ class Board:
         here, there = self.names.index(a), self.names.index(b)
         first, second = self.complete[here][0], self.complete[there][0]
         assert first.score is not None and second.score is not None, "complete results have scores"
-        gap, differ = first.score - second.score, self.differ[here][there]
+        gap, differ = first.score - second.score, bool(self.differ[here][there])
         low = high = p = None
         if self.pairs is not None:
             half, p = float(self.pairs.least(LEVEL, here, there)), self.pairs.p_value(here, there)

@@ -329,7 +329,7 @@ class Competition:
         weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS) / n
         replicates = private @ weights.T
         spreads = [Spread(float(own.var(ddof=1)), n) for own in replicates]
-        return rank_sets(Pairs(private.mean(axis=1), replicates, spreads).separated().tolist())
+        return rank_sets(Pairs(private.mean(axis=1), replicates, spreads).separated())
 
 
 def told(when: datetime) -> str:

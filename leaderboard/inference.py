@@ -11,7 +11,7 @@ of several entries lends each of them what it knows of how much seeds matter (Sm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from leaderboard import student
 LEVEL = 0.95
 CANDIDATE = 1.9
 """Differences of fewer standard errors are significant at no degrees of freedom."""
+MANY = 200
 POOLED = 4
 """Entries with seeds that matter from which a board can tell how much seeds usually do."""
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -118,7 +119,8 @@ def pooled(spreads: Sequence[Spread]) -> list[Spread]:
     usual = float(np.exp(deviation.mean() + student.digamma(before / 2) - np.log(before / 2)))
     drawn = (before * usual + freedom * between) / (before + freedom)
     for place, value, own in zip(moved, drawn, freedom):
-        found[place] = replace(spreads[place], between=float(value), freedom=float(before + own))
+        one = spreads[place]
+        found[place] = Spread(one.sampling, one.units, float(value), one.interaction, float(before + own))
     return found
 
 
@@ -141,6 +143,16 @@ def unbiased(units: int) -> float:
     return units / (units - 1) if units > 1 else 1.0
 
 
+def precision(count: int) -> type[np.floating[Any]]:
+    """Boards of many entries are compared in single precision: what is far from 0 is no nearer to it for that."""
+    return np.float64 if count < MANY else np.float32
+
+
+def divided(reach: Array, deviation: Array) -> Array:
+    """0 where there is no chance at all."""
+    return np.divide(reach, deviation, out=np.zeros_like(reach), where=deviation > 0)
+
+
 class Pairs:
     """All pairs of a board's entries: how much their differences owe to chance, and which of them are more than that.
 
@@ -151,25 +163,38 @@ class Pairs:
     def __init__(self, scores: Array, replicates: Array, spreads: Sequence[Spread]) -> None:
         count, draws = replicates.shape
         spreads = pooled(spreads)
-        centred = replicates - replicates.mean(axis=1, keepdims=True)
-        centred = np.ascontiguousarray(centred, dtype=np.float64 if count < 200 else np.float32)
-        products = (centred @ centred.T).astype(np.float64) / max(draws - 1, 1)
-        alone = np.diag(products)
+        kept = precision(count)
+        centred = replicates.astype(kept)
+        centred -= centred.mean(axis=1, keepdims=True)
+        sampling = centred @ centred.T
+        alone = np.diag(sampling).copy()
+        sampling *= -2
+        sampling += alone
+        sampling += alone[:, None]
         self.scores = scores
         self.units = max(min([draws, *(spread.units for spread in spreads)]) - 1, 1)
-        self.sampling = np.maximum(alone[:, None] + alone - 2 * products, 0.0) * unbiased(self.units + 1)
-        self.seeds = np.array([spread.seeds for spread in spreads])
-        self.freedom = [spread.freedom for spread in spreads]
-        self.deviation = np.sqrt(self.sampling + self.seeds[:, None] + self.seeds)
+        sampling *= kept(unbiased(self.units + 1) / max(draws - 1, 1))
+        self.sampling = np.maximum(sampling, 0, out=sampling)
+        """Of the differences' variances (entries, entries), what other samples would bring."""
+        self.seeds = np.array([spread.seeds for spread in spreads], dtype=kept)
+        self.freedom = np.array([spread.freedom for spread in spreads])
+        self.deviation = self.sampling + self.seeds
+        self.deviation += self.seeds[:, None]
+        np.sqrt(self.deviation, out=self.deviation)
         """The standard errors of all differences (entries, entries)."""
 
     def least(self, level: float, first: Any, second: Any) -> Any:
         """The least difference between an entry and another that is significant at this level. Elementwise, uncorrected."""
-        of_seeds = {freedom: quantile(freedom, level) for freedom in set(self.freedom)}
-        parts = self.seeds * np.array([of_seeds[freedom] for freedom in self.freedom])
+        parts = self.parts(level)
         reach = self.sampling[first, second] * quantile(self.units, level) + parts[first] + parts[second]
-        deviation = self.deviation[first, second]
-        return np.where(deviation > 0, reach / np.where(deviation > 0, deviation, 1.0), 0.0)
+        return divided(reach, self.deviation[first, second])
+
+    def parts(self, level: float) -> Array:
+        """What each entry's seeds (entries,) add to that, before it is divided by the standard error."""
+        found = np.empty_like(self.seeds)
+        for freedom in np.unique(self.freedom):
+            found[self.freedom == freedom] = quantile(freedom, level)
+        return found * self.seeds
 
     def p_value(self, a: int, b: int) -> float:
         """Two-sided: the lowest level at which two entries differ, the pair taken alone."""
@@ -188,20 +213,29 @@ class Pairs:
 
         Each pair is tested, with Holm's correction (1979).
         """
-        first, second = np.triu_indices(len(self.scores), 1)
-        difference = np.abs(self.scores[first] - self.scores[second])
-        found = np.zeros((len(self.scores), len(self.scores)), dtype=bool)
-        tests, rejected = len(first), 0
-        here = np.flatnonzero(difference > CANDIDATE * self.deviation[first, second])
-        while len(here):
-            # What one more rejection allows is tried on those that are left, until it allows no other.
-            reached = difference[here] > self.least((1 - LEVEL) / (tests - rejected), first[here], second[here])
-            if not reached.any():
-                break
-            found[first[here[reached]], second[here[reached]]] = True
-            rejected += int(reached.sum())
-            here = here[~reached]
-        return found | found.T
+        count = len(self.scores)
+        scores = self.scores.astype(self.sampling.dtype)
+        difference = np.abs(scores[:, None] - scores)
+        tests = count * (count - 1) // 2
+        level, parts = (1 - LEVEL) / max(tests, 1), self.parts((1 - LEVEL) / max(tests, 1))
+        reach = self.sampling * self.sampling.dtype.type(quantile(self.units, level))
+        reach += parts
+        reach += parts[:, None]
+        certain = (self.deviation == 0) & (difference > 0)
+        found = np.triu((difference * self.deviation > reach) | certain, 1)
+        first, second = np.nonzero(np.triu(difference > CANDIDATE * self.deviation, 1) & ~found)
+        # What these rejections allow is tried on those that are left, until they allow no other.
+        away = difference[first, second] * self.deviation[first, second]
+        sampling = self.sampling[first, second]
+        rejected, before = int(found.sum()), 0
+        while before < rejected < tests and len(first):
+            level = (1 - LEVEL) / (tests - rejected)
+            parts = self.parts(level)
+            reached = away > sampling * quantile(self.units, level) + parts[first] + parts[second]
+            found[first[reached], second[reached]] = True
+            before, rejected = rejected, rejected + int(reached.sum())
+            first, second, away, sampling = (one[~reached] for one in (first, second, away, sampling))
+        return np.asarray(found | found.T)
 
     def resolution(self, among: int) -> float | None:
         """The difference that two ``among`` so many first entries need to count as one here, None for fewer than two of them.

@@ -123,7 +123,7 @@ class Overall:
         middle = np.median(behind, axis=0)
         return np.asarray(behind / np.where(middle > 0, middle, 1.0))
 
-    def profile(self, within: Sequence[float]) -> Array:
+    def profile(self, within: Array | Sequence[float]) -> Array:
         """(entries, len(within)): the share of tasks on which an entry is at most so far behind the best (Dolan and Moré 2002)."""
         return np.asarray((self.gaps[:, :, None] <= np.asarray(within) + 1e-12).mean(axis=1))
 

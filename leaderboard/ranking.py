@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from leaderboard.bulk import made_at_once
 from leaderboard.result import Result
 
 if TYPE_CHECKING:
@@ -74,26 +75,31 @@ def pairs(complete: Sequence[Replicated]) -> Pairs | None:
         return None
     import numpy as np  # here, not above: its import takes longer than all else that a board of one does
 
-    from leaderboard.inference import Pairs
+    from leaderboard.inference import Pairs, precision
 
-    replicates = np.array([np.asarray(replicates) for _, replicates in complete], dtype=np.float64)
+    replicates = np.array([np.asarray(replicates) for _, replicates in complete], dtype=precision(len(complete)))
     scores = np.array([_score(result) for result, _ in complete])
     drawn, draws = replicates.var(axis=1, ddof=1), replicates.shape[1]
     spreads = [spread(result, float(own), draws) for (result, _), own in zip(complete, drawn, strict=True)]
     return Pairs(scores, replicates, spreads)
 
 
-def separations(complete: Sequence[Replicated], found: Pairs | None) -> list[list[bool]]:
-    """Which entries differ from which; where nothing is known of chance, all that have different scores."""
+def separations(complete: Sequence[Replicated], found: Pairs | None) -> Array | list[list[bool]]:
+    """Which entries differ from which (entries, entries); where nothing is known of chance, all that have different scores."""
     if found is not None:
-        return found.separated().tolist()  # type: ignore[no-any-return]
+        return found.separated()
     scores = [_score(result) for result, _ in complete]
     return [[a != b for b in scores] for a in scores]
 
 
-def rank_sets(differ: Sequence[Sequence[bool]]) -> list[tuple[int, int]]:
+def rank_sets(differ: Array | list[list[bool]]) -> list[tuple[int, int]]:
     """The ranks, lowest and highest, that each of some entries may really have, the best one first, from which of them differ."""
-    return [(1 + sum(row[:place]), len(row) - sum(row[place + 1 :])) for place, row in enumerate(differ)]
+    if isinstance(differ, list):
+        return [(1 + sum(row[:place]), len(row) - sum(row[place + 1 :])) for place, row in enumerate(differ)]
+    import numpy as np
+
+    better, worse = np.tril(differ).sum(axis=1), np.triu(differ).sum(axis=1)
+    return list(zip((1 + better).tolist(), (len(differ) - worse).tolist(), strict=True))
 
 
 def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -105,7 +111,11 @@ def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dic
     ``resolution`` is the difference that two entries of the better half need to count as one. Rows that are not complete stand
     last, without a rank. ``asked`` is as for `standing`.
     """
-    standings = standing(results, asked)
+    with made_at_once():
+        return _rank(standing(results, asked))
+
+
+def _rank(standings: Sequence[Replicated]) -> list[dict[str, Any]]:
     complete = ordered(standings)
     found = pairs(complete)
     differ = separations(complete, found)

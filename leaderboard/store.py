@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from leaderboard.bulk import made_at_once
 from leaderboard.databases import Database, Sqlite
 from leaderboard.errors import StoreError, not_written
 from leaderboard.leases import Lease, Leases
@@ -180,7 +181,7 @@ class Store:
             f'SELECT "row", replicates FROM results {where}ORDER BY created_at, {self.database.order}',  # noqa: S608
             values,
         )
-        return [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
+        return _replicated(rows)
 
     def standing(self, task: str, asked: Collection[str] = ()) -> list[tuple[Result, array[float]]]:
         """Of a task's results those that may stand on its board, `ranking.standing` decides which: of the newest version the newest
@@ -193,7 +194,7 @@ class Store:
             f"GROUP BY {columns}) OR (task = ? AND result_id IN ({marks})) ORDER BY created_at, {self.database.order}",
             (task, task, task, *asked),
         )
-        found = [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
+        found = _replicated(rows)
         if len({(result.data_sha256, result.metric) for result, _ in found}) > 1:
             return self.results(task)  # what is newest of a submission may be of other data, and hide what stands
         return found
@@ -247,6 +248,11 @@ def connect(url: str, *, create: bool) -> Database:
 
 def _dump(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _replicated(rows: Sequence[tuple[str, bytes]]) -> list[tuple[Result, array[float]]]:
+    with made_at_once():
+        return [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
 
 
 def _pack(values: Sequence[float]) -> bytes:

@@ -79,6 +79,7 @@ def quantile(freedom: float, level: float) -> float:
     return t
 
 
+@lru_cache(maxsize=10_000)
 def digamma(x: float) -> float:
     """The derivative of the logarithm of the gamma function, x > 0."""
     found = 0.0
@@ -88,6 +89,7 @@ def digamma(x: float) -> float:
     return found + math.log(x) - 0.5 / x - y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y / 132))))
 
 
+@lru_cache(maxsize=10_000)
 def trigamma(x: float) -> float:
     """The derivative of `digamma`."""
     found = 0.0

@@ -392,7 +392,7 @@ LEADERBOARD_ROOMS = [
     ["leaderboard.leases", "leaderboard.inference"],
     ["leaderboard.databases", "leaderboard.postgres"],
     ["leaderboard.migrations"],
-    ["leaderboard.result", "leaderboard.errors", "leaderboard.schema", "leaderboard.student"],
+    ["leaderboard.result", "leaderboard.errors", "leaderboard.schema", "leaderboard.student", "leaderboard.bulk"],
 ]
 
 

@@ -69,7 +69,8 @@ def fit_together(
             return fitted, dict.fromkeys(
                 range(len(makers)), f"one takes {shortest:.1f} s to build, and would again alone"
             )
-    waiting, ready, begun = alike(members), [], False
+    waiting, begun = alike(members), False
+    ready: list[list[Member]] = []
 
     def attempt(group: list[Member], work: Callable[[Stack], None]) -> bool:
         """Whether it went well; who cannot be stacked, or in smaller stacks alone, is put where it belongs."""

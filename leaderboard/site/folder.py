@@ -47,7 +47,7 @@ class Site:
         tasks = self.store.tasks()
         for task in tasks:
             if changed is None or task in changed or task not in self.boards:
-                self.boards[task] = self.store.standing(task, asked)
+                self.boards[task] = list[Replicated](self.store.standing(task, asked))
                 self.ranked[task] = rank(self.boards[task], asked)
         if self.is_new:
             for name in ASSETS:
