@@ -10,7 +10,8 @@ of several entries lends each of them what it knows of how much seeds matter (Sm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ LEVEL = 0.95
 CANDIDATE = 1.9
 """Differences of fewer standard errors are significant at no degrees of freedom."""
 MANY = 200
+LEAST = 1e-100
+"""No p-value is told to be less than this, but 0 where there is no chance at all."""
 POOLED = 4
 """Entries with seeds that matter from which a board can tell how much seeds usually do."""
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -143,6 +146,25 @@ def unbiased(units: int) -> float:
     return units / (units - 1) if units > 1 else 1.0
 
 
+def root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where an increasing function is 0, by the Illinois method; the nearer end where that is not in between."""
+    at_low, at_high = function(low), function(high)
+    if at_low >= 0 or at_high <= 0:
+        return low if at_low >= 0 else high
+    before = 0
+    for _ in range(100):
+        middle = (low * at_high - high * at_low) / (at_high - at_low)
+        at = function(middle)
+        if abs(at) < 1e-10 or high - low < 1e-10:
+            break
+        if at < 0:
+            low, at_low, at_high = middle, at, at_high / (2 if before < 0 else 1)
+        else:
+            high, at_high, at_low = middle, at, at_low / (2 if before > 0 else 1)
+        before = 1 if at > 0 else -1
+    return middle
+
+
 def precision(count: int) -> type[np.floating[Any]]:
     """Boards of many entries are compared in single precision: what is far from 0 is no nearer to it for that."""
     return np.float64 if count < MANY else np.float32
@@ -198,15 +220,22 @@ class Pairs:
 
     def p_value(self, a: int, b: int) -> float:
         """Two-sided: the lowest level at which two entries differ, the pair taken alone."""
-        difference = abs(self.scores[a] - self.scores[b])
-        if difference == 0:
-            return 1.0
-        low, high = -100.0, 0.0  # of its logarithm
-        for _ in range(60):
-            middle = (low + high) / 2
-            reached = difference > self.least(10.0**middle, a, b)
-            low, high = (low, middle) if reached else (middle, high)
-        return float(10.0**high)
+        difference = float(abs(self.scores[a] - self.scores[b]))
+        weights = [(float(self.sampling[a, b]), float(self.units))]
+        weights += [(float(self.seeds[one]), float(self.freedom[one])) for one in (a, b) if self.seeds[one] > 0]
+        variance = sum(weight for weight, _ in weights)
+        if difference == 0 or variance == 0:
+            return float(difference == 0)
+        wanted = difference / variance**0.5
+
+        def beyond(log_level: float) -> float:
+            """How many standard errors a difference is beyond what is significant at this level."""
+            level = math.exp(log_level)
+            return wanted - sum(weight * quantile(freedom, level) for weight, freedom in weights) / variance
+
+        # With all of the least freedom it would be at one end, with all of the most at the other.
+        known = [max(student.tail(wanted, freedom), LEAST) for _, freedom in weights]
+        return math.exp(root(beyond, math.log(min(known)), math.log(max(known))))
 
     def separated(self) -> Array:
         """Which pairs differ, (entries, entries) bool: at most one board in twenty has a pair in it that does not.
