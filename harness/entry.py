@@ -16,6 +16,7 @@ from harness.execution import watch
 from harness.execution.cluster import Cluster
 from harness.execution.given import FitData
 from harness.execution.isolation import Isolation
+from harness.execution.meter import Meter
 from harness.execution.pool import Crew, Description, Setting
 from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
@@ -225,7 +226,10 @@ class Entry:
                 n_failed=found.n_failed,
                 search_seconds=found.seconds,
             )
+            meter, known = Meter(gpus=self.settings.slots.device != "cpu"), self.recorded_finals(found.params)
             result, replicates = self.complete(result, self.finals(bench, found.params))
+            if not known and self.settings.cluster is None and (used := meter.joules()) is not None:
+                result = replace(result, energy_joules=used / self.settings.seeds)
         except PluginError as error:
             result = replace(result, error=str(error))
         except TrialFailed as error:

@@ -226,7 +226,7 @@ class Pairs:
         variance = sum(weight for weight, _ in weights)
         if difference == 0 or variance == 0:
             return float(difference == 0)
-        wanted = difference / variance**0.5
+        wanted = difference / math.sqrt(variance)
 
         def beyond(log_level: float) -> float:
             """How many standard errors a difference is beyond what is significant at this level."""

@@ -66,6 +66,8 @@ class Result:
     search_seconds: float | None = None
     peak_memory_mb: float | None = None
     n_parameters: int | None = None
+    energy_joules: float | None = None
+    """What the machine used while the final seeds were fitted and asked, for each of them; None where it has no meter."""
     summary: str = ""
     device: str = "cpu"
     isolation: str = "process"

@@ -47,6 +47,27 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+STANDING = """
+WITH RECURSIVE version (number) AS (SELECT max(task_version) FROM results WHERE task = ?),
+names (submission) AS (
+    SELECT min(submission) FROM results WHERE task = ? AND task_version = (SELECT number FROM version)
+    UNION ALL
+    SELECT (SELECT min(later.submission) FROM results AS later WHERE later.task = ?
+        AND later.task_version = (SELECT number FROM version) AND later.submission > names.submission)
+    FROM names WHERE names.submission IS NOT NULL
+), ends (complete) AS (SELECT TRUE UNION ALL SELECT FALSE)
+SELECT results."row", results.replicates FROM names CROSS JOIN ends CROSS JOIN results
+WHERE results.task = ? AND results.task_version = (SELECT number FROM version) AND results.submission = names.submission
+    AND (results.status = 'complete') = ends.complete AND results.created_at = (
+        SELECT max(one.created_at) FROM results AS one WHERE one.task = ?
+        AND one.task_version = (SELECT number FROM version) AND one.submission = names.submission
+        AND (one.status = 'complete') = ends.complete)
+ORDER BY results.created_at, results.{order}
+"""
+"""Of each submission the newest result that is complete, and the newest that is not, from one index: it goes from submission to
+submission and to the end of each, so that it matters how many stand on a board and not how many were ever made."""
+
+
 class Store:
     """The results of one home folder, or of a PostgreSQL server. Safe to use from several threads and several processes.
 
@@ -186,15 +207,15 @@ class Store:
     def standing(self, task: str, asked: Collection[str] = ()) -> list[tuple[Result, array[float]]]:
         """Of a task's results those that may stand on its board, `ranking.standing` decides which: of the newest version the newest
         of each submission, complete or not, and those whose ids are ``asked`` for."""
-        columns = "task, task_version, submission, (status = 'complete')"
-        marks = ", ".join("?" * len(asked)) or "NULL"
-        rows = self.database.read(
-            f'SELECT "row", replicates FROM results WHERE ({columns}, created_at) IN (SELECT {columns}, max(created_at) '  # noqa: S608
-            "FROM results WHERE task = ? AND task_version = (SELECT max(task_version) FROM results WHERE task = ?) "
-            f"GROUP BY {columns}) OR (task = ? AND result_id IN ({marks})) ORDER BY created_at, {self.database.order}",
-            (task, task, task, *asked),
-        )
-        found = _replicated(rows)
+        marks = ", ".join("?" * len(asked))
+        rows = self.database.read(STANDING.format(order=self.database.order), (task,) * 5)
+        if asked:
+            rows += self.database.read(
+                f'SELECT "row", replicates FROM results WHERE task = ? AND result_id IN ({marks})',  # noqa: S608
+                (task, *asked),
+            )
+        known = {result.result_id: (result, replicates) for result, replicates in _replicated(rows)}
+        found = sorted(known.values(), key=lambda pair: pair[0].created_at)
         if len({(result.data_sha256, result.metric) for result, _ in found}) > 1:
             return self.results(task)  # what is newest of a submission may be of other data, and hide what stands
         return found

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 import harness
 from harness import plugins
 from harness.contract import PluginError
-from harness.execution import isolation
+from harness.execution import isolation, meter
 from harness.execution.given import FitData
+from harness.execution.meter import Meter
 from harness.execution.pool import Setting, Worker
 from harness.execution.slots import CONTEXT, Slots
 from harness.execution.trial import TrialFailed
@@ -371,3 +372,49 @@ def test_what_ran_out_of_memory_beside_others_is_run_again(needs: int) -> None:
     bench = SimpleNamespace(slots=slots, watcher=SimpleNamespace(note=lambda said: None))
     in_parallel([0], run, bench)  # type: ignore[arg-type]
     assert beside == ([4, 2] if needs == 2 else [4, 2, 1]) and bool(failed) == (needs == 0)
+
+
+# The meter -------------------------------------------------------------------------------------------------------------------
+
+
+def powercap(folder: Path, *packages: int, end: int = 999_999_999) -> Path:
+    """What the kernel shows of processors that have used so many microjoules, each with a core of its own below it."""
+    for place, used in enumerate(packages):
+        for name in (f"intel-rapl:{place}", f"intel-rapl:{place}:0"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / "energy_uj").write_text(f"{used}\n")
+            (folder / name / "max_energy_range_uj").write_text(f"{end}\n")
+    return folder
+
+
+def test_energy_is_counted_over_processors_and_their_counters_new_starts(tmp_path: Path) -> None:
+    counter = Meter(powercap=powercap(tmp_path, 5_000_000, 999_000_000))
+    assert counter.joules() == 0
+    powercap(tmp_path, 7_500_000, 999_500_000)
+    assert counter.joules() == 3
+    powercap(tmp_path, 7_500_000, 500_000)
+    assert counter.joules() == pytest.approx(4), "one has started anew, and its part below was not counted twice"
+
+
+def test_without_a_meter_nothing_is_said(tmp_path: Path) -> None:
+    assert Meter(powercap=tmp_path).joules() is None
+    (tmp_path / "intel-rapl:0").mkdir()
+    assert Meter(powercap=tmp_path).joules() is None, "there, and not for everybody's eyes"
+
+
+def test_a_row_says_what_a_fit_used(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine has a meter: one that counts a joule each time that it is read."""
+    folder = powercap(tiny / "powercap", 0)
+    read = meter.number
+
+    def counting(path: Path) -> int | None:
+        found = read(path)
+        if path.name == "energy_uj" and found is not None:
+            path.write_text(str(found + 1_000_000))
+        return found
+
+    monkeypatch.setattr(meter, "number", counting)
+    monkeypatch.setattr(meter, "POWERCAP", folder)
+    given = {"trials": 0, "seeds": 2, "home": tiny / "home"}
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], **given)
+    assert row["energy_joules"] == 0.5, "one joule for two seeds"

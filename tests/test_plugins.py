@@ -372,6 +372,7 @@ ROOMS = [
         "harness.execution.processes",
         "harness.execution.lockdown",
         "harness.execution.holes",
+        "harness.execution.meter",
         "harness.plugins",
     ],
     ["harness.execution.closing"],

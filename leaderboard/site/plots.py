@@ -20,6 +20,7 @@ COSTS = {
     "search_seconds": "seconds of the search",
     "peak_memory_mb": "peak memory, MB",
     "n_parameters": "parameters",
+    "energy_joules": "joules of a fit and its predictions",
 }
 WITHIN = np.round(np.arange(0, 3.01, 0.05), 2)
 """How far behind the best a performance profile looks, in units of how far the middle entry is."""
