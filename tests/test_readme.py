@@ -37,7 +37,7 @@ def run(command: str, folder: Path) -> str:
         stderr=subprocess.STDOUT,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+    return done.stdout.replace(f"{folder}/", "")
 
 
 def lines(code: str) -> int:

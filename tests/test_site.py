@@ -306,7 +306,7 @@ def screenshots(site: Path, out: Path) -> None:
     (entry,) = (path for path in site.glob("entries/*.html") if "<title>cnn-torch on digits" in path.read_text())
     (grid,) = (path for path in site.glob("entries/*.html") if "<title>gan on digit-images" in path.read_text())
     shots = {
-        "home": ("index.html", "desk by day", 900),
+        "home": ("index.html", "desk by day", 720),
         "task": ("tasks/digits.html", "desk by day", 1250),
         "task-phone": ("tasks/digits.html", "phone by night", 844),
         "entry": (f"entries/{entry.name}", "desk by night", 1250),
