@@ -154,6 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     made = add("site", "the boards as a folder of pages, for a browser or any web server")
     made.add_argument("--out", type=Path, required=True, metavar="DIR")
+    made.add_argument("--no-sources", action="store_true", help="show nobody's code, nor what it printed")
     home(made)
 
     made = add("show", "everything about one result")

@@ -254,7 +254,7 @@ def site_command(options: argparse.Namespace) -> int:
 
     with contextlib.closing(Store(options.home, url=options.store, create=False)) as store:
         try:
-            Site(store, options.out).build()
+            Site(store, options.out, sources=not options.no_sources).build()
         except OSError as error:
             raise not_written(str(options.out), error.strerror) from error
     print(f"{options.out / 'index.html'} shows all boards; open it in a browser")

@@ -19,10 +19,11 @@ from leaderboard import ladder
 from leaderboard.entries import Entry, Graded, State, replay, seal
 from leaderboard.errors import StoreError
 from leaderboard.events import Event, History
-from leaderboard.inference import Array, Pairs, Spread
+from leaderboard.inference import Array, Pairs
 from leaderboard.ladder import Climb
 from leaderboard.ranking import rank_sets
 from leaderboard.rules import Rules
+from leaderboard.spread import Spread
 from leaderboard.store import Store
 
 TEAM = re.compile(r"[^\W_][\w .+&'-]{0,39}")

@@ -12,60 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from leaderboard import student
+from leaderboard.spread import LEVEL, Spread, quantile, unbiased
 
-LEVEL = 0.95
 CANDIDATE = 1.9
 """Differences of fewer standard errors are significant at no degrees of freedom."""
 MANY = 200
+"""Entries from which a board is compared in single precision."""
 LEAST = 1e-100
 """No p-value is told to be less than this, but 0 where there is no chance at all."""
 POOLED = 4
 """Entries with seeds that matter from which a board can tell how much seeds usually do."""
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """What a score owes to chance, as variances of that score.
-
-    ``sampling`` is what another draw of hidden samples would bring, of which there are ``units`` that do not depend on each other.
-    ``between`` is how much the mean looks to vary between seeds, known with so many degrees of ``freedom``; of that,
-    ``interaction`` is due to the samples at hand, on which seeds happen to differ.
-    """
-
-    sampling: float
-    units: int
-    between: float = 0.0
-    interaction: float = 0.0
-    freedom: float = 1.0
-
-    @property
-    def seeds(self) -> float:
-        """What other seeds would bring beside other samples."""
-        return max(self.between - self.interaction, 0.0)
-
-    @property
-    def variance(self) -> float:
-        return self.sampling + self.seeds
-
-    @property
-    def quantile(self) -> float:
-        """How many standard errors the 95 % interval reaches to either side."""
-        of_samples, of_seeds = quantile(self.units - 1), quantile(self.freedom)
-        if not self.seeds:
-            return of_samples
-        return (self.sampling * of_samples + self.seeds * of_seeds) / self.variance
-
-
-def quantile(freedom: float, level: float = 1 - LEVEL) -> float:
-    """What Student's t exceeds on either side with a probability of ``level`` in all."""
-    return student.quantile(max(freedom, 1.0), level)
 
 
 def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
@@ -141,11 +103,6 @@ def inverse_trigamma(value: float) -> float:
     return x
 
 
-def unbiased(units: int) -> float:
-    """What the variance of bootstrap replicates of a mean is multiplied with, where so many units are drawn from."""
-    return units / (units - 1) if units > 1 else 1.0
-
-
 def root(function: Callable[[float], float], low: float, high: float) -> float:
     """Where an increasing function is 0, by the Illinois method; the nearer end where that is not in between."""
     at_low, at_high = function(low), function(high)
@@ -166,7 +123,7 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
 
 
 def precision(count: int) -> type[np.floating[Any]]:
-    """Boards of many entries are compared in single precision: what is far from 0 is no nearer to it for that."""
+    """What a board of so many entries is compared in: what is far from 0 is no nearer to it in single precision."""
     return np.float64 if count < MANY else np.float32
 
 

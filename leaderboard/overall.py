@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.inference import LEVEL, Array
+from leaderboard.inference import Array
 from leaderboard.ranking import Replicated, ordered, standing
 from leaderboard.render import aligned
+from leaderboard.spread import LEVEL
 
 DRAWS = 500
 """Bootstrap draws of tasks, each with a draw of every task's hidden samples."""

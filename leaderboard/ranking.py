@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from leaderboard.bulk import made_at_once
 from leaderboard.result import Result
+from leaderboard.spread import Spread, unbiased
 
 if TYPE_CHECKING:
-    from leaderboard.inference import Array, Pairs, Spread
+    from leaderboard.inference import Array, Pairs
 
 Replicated = tuple[Result, Sequence[float]]
 """A result with its bootstrap replicates."""
@@ -44,8 +45,6 @@ def ordered(results: Iterable[Replicated]) -> list[Replicated]:
 
 def spread(result: Result, drawn: float, draws: int) -> Spread:
     """What a result's score owes to chance. ``drawn`` is the variance of its bootstrap replicates, of which there are ``draws``."""
-    from leaderboard.inference import Spread, unbiased
-
     sampling, seeds = drawn * unbiased(result.units), result.seeds
     if not result.units or len(seeds) < 2:  # rows of older versions have seeds among their replicates
         return Spread(sampling, result.units or draws)

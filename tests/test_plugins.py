@@ -391,6 +391,7 @@ LEADERBOARD_ROOMS = [
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],
     ["leaderboard.leases", "leaderboard.inference"],
+    ["leaderboard.spread"],
     ["leaderboard.databases", "leaderboard.postgres"],
     ["leaderboard.migrations"],
     ["leaderboard.result", "leaderboard.errors", "leaderboard.schema", "leaderboard.student", "leaderboard.bulk"],

@@ -12,7 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from leaderboard import Result, StoreError, rank, render, student
 from leaderboard.compare import compare
-from leaderboard.inference import Pairs, Spread, interval, inverse_trigamma, pooled, quantile, seed_variances
+from leaderboard.inference import Pairs, interval, inverse_trigamma, pooled, seed_variances
+from leaderboard.spread import Spread, quantile
 
 DRAWS = 1000
 

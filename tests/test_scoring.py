@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from harness import Data, Forecasting, ImageClassification, Split, Task
 from harness.execution.trial import TrialFailed
 from harness.scoring import Scorer, draws, hidden_parts
-from leaderboard.inference import Spread, interval
+from leaderboard.inference import interval
+from leaderboard.spread import Spread
 
 keys, blocks = st.text(max_size=8), st.integers(1, 30)
 

@@ -293,6 +293,10 @@ def test_the_command(tiny: Path, bakeoff: Command) -> None:
     done = bakeoff("run", "tiny.py", "-s", "nearest.py", "--trials", 0, "--seeds", 1, "--no-site")
     assert not (tiny / ".bakeoff" / "site").exists() and "index.html" not in done.stdout
     assert "pages/index.html" in bakeoff("site", "--out", "pages").stdout and (tiny / "pages" / "index.html").exists()
+    (page,) = (tiny / "pages" / "entries").glob("*.html")
+    assert "Nearest class mean" in page.read_text()
+    bakeoff("site", "--out", "pages", "--no-sources")
+    assert "Nearest class mean" not in page.read_text() and "nearest on tiny" in page.read_text()
     (tiny / "taken").write_text("a file")
     assert "could not be written" in bakeoff("site", "--out", "taken", code=2).stderr
     done = bakeoff("run", "tiny.py", "-s", "nearest.py", "--trials", 1, "--seeds", 1, "--site", "taken")

@@ -27,15 +27,15 @@ LISTED = 5
 
 
 class Site:
-    """Pages of what a store holds, in the folder ``out``."""
+    """Pages of what a store holds, in the folder ``out``; without ``sources`` they show nobody's code, nor what it printed."""
 
-    def __init__(self, store: Store, out: Path) -> None:
-        self.store, self.out = store, out
+    def __init__(self, store: Store, out: Path, *, sources: bool = True) -> None:
+        self.store, self.out, self.sources = store, out, sources
         self.environment = environment()
         self.boards: dict[str, list[Replicated]] = {}
         self.ranked: dict[str, list[dict[str, Any]]] = {}
         self.build_number = 0
-        self.look = stamp()
+        self.look = stamp() + ("" if sources else " without sources")
         kept = out / "assets" / "look"
         self.is_new = not kept.exists() or kept.read_text() != self.look
 
@@ -126,6 +126,7 @@ class Site:
         for path in sorted(kept.glob("*.png")):
             self.write(f"entries/{name}/{path.name}", path.read_bytes())
             pictures.append({"place": f"entries/{name}/{path.name}", "name": path.stem})
+        sources = sorted((kept / "source").glob("*")) if self.sources else []
         log = kept / "log.txt"
         self.page(
             place,
@@ -133,8 +134,8 @@ class Site:
             row=row,
             task_page=task_page(str(row["task"])),
             pictures=pictures,
-            sources=[(path.name, path.read_text(errors="replace")) for path in sorted((kept / "source").glob("*"))],
-            log=log.read_text(errors="replace") if log.exists() else "",
+            sources=[(path.name, path.read_text(errors="replace")) for path in sources],
+            log=log.read_text(errors="replace") if self.sources and log.exists() else "",
             plots=plots.entry(self.store, row),
         )
 
