@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from harness.entry import Progress
@@ -28,9 +30,11 @@ class Pages(Progress):
         self.changed: set[str] = set()
         self.asked: set[str] = set()
         self.head = ""
+        self.word: str | None = None
         self.next_build = self.next_word = 0.0
         self.given_up = False
         self.lock = threading.Lock()  # seeds report from threads
+        self.build()  # there is something to open from the start
 
     def begin(self, task: str, submission: str, place: int, total: int) -> None:
         self.other.begin(task, submission, place, total)
@@ -57,29 +61,28 @@ class Pages(Progress):
 
     def say(self, what: str) -> None:
         with self.lock:
-            if time.monotonic() >= self.next_word and not self.given_up:
+            self.word = f"{self.head}: {what}"
+            if time.monotonic() >= self.next_word:
                 self.next_word = time.monotonic() + SECONDS
-                self.guarded(f"{self.head}: {what}")
+                self.guarded(partial(self.site.tell, self.word))
 
     def build(self) -> None:
         with self.lock:
-            if not self.given_up:
-                started = time.monotonic()
-                self.guarded(None)
-                self.changed.clear()
-                self.next_build = time.monotonic() + SHARE * (time.monotonic() - started)
+            started = time.monotonic()
+            self.guarded(partial(self.site.build, self.changed, self.asked, self.word))
+            self.changed.clear()
+            self.next_build = time.monotonic() + SHARE * (time.monotonic() - started)
 
-    def guarded(self, says: str | None) -> None:
+    def guarded(self, work: Callable[[], None]) -> None:
+        if self.given_up:
+            return
         try:
-            if says is None:
-                self.site.build(self.changed, self.asked)
-            else:
-                self.site.tell(says)
+            work()
         except OSError as error:
             self.given_up = True
-            self.other.note(
-                f"the pages in {self.site.out} cannot be written ({error.strerror}); the run goes on without them"
-            )
+            said = f"the pages in {self.site.out} cannot be written ({error.strerror}); the run goes on without them"
+            self.other.note(said)
 
     def close(self) -> None:
+        self.word = None
         self.build()

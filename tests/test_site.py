@@ -288,6 +288,13 @@ def test_names_that_are_no_addresses(tmp_path: Path) -> None:
         assert "<b>" not in path.read_text()
 
 
+def test_there_is_a_page_before_there_is_a_result(tmp_path: Path, browser: Browser) -> None:
+    with closing(Store(tmp_path / "home")) as store:
+        Site(store, tmp_path / "pages").build()
+    with closing(Watched(browser, f"file://{tmp_path / 'pages'}/")) as watched:
+        assert watched.open("index.html").get_by_text("There are no results yet.").count() == 1 and not watched.faults
+
+
 def test_the_command(tiny: Path, bakeoff: Command) -> None:
     assert "there are no results" in bakeoff("site", "--out", "pages", code=2).stderr
     done = bakeoff("run", "tiny.py", "-s", "nearest.py", "--trials", 0, "--seeds", 1, "--no-site")

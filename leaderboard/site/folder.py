@@ -8,6 +8,8 @@ what that entry and its task cost.
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,9 @@ class Site:
         kept = out / "assets" / "look"
         self.is_new = not kept.exists() or kept.read_text() != self.look
 
-    def build(self, changed: Collection[str] | None = None, asked: Collection[str] = ()) -> None:
+    def build(
+        self, changed: Collection[str] | None = None, asked: Collection[str] = (), says: str | None = None
+    ) -> None:
         """Write what is not there yet, of the tasks that have ``changed`` or of all. ``asked`` is as in `ranking.standing`.
 
         Raises OSError where it cannot be written.
@@ -60,11 +64,11 @@ class Site:
             self.write("assets/look", self.look.encode())
             self.is_new = False
         self.build_number += 1
-        self.tell(None)
+        self.tell(says)
 
     def tell(self, says: str | None) -> None:
         """What open pages say of a run, None for none. They look every few seconds, and load themselves anew after a build."""
-        told = {"build": self.build_number, "says": says}
+        told = {"build": self.build_number, "says": says, "at": round(time.time()) if says else None}
         self.write("assets/now.js", f"bakeoffNow({json.dumps(told)});\n".encode())
 
     # Pages ----------------------------------------------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ class Site:
         if path.exists() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.new")
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # another command may be at it too
         unfinished.write_bytes(content)
         unfinished.replace(path)
 

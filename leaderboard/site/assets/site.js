@@ -69,7 +69,8 @@ if (root !== undefined) {
   window.bakeoffNow = now => {
     const line = document.getElementById("now");
     line.hidden = !now.says;
-    line.textContent = now.says ?? "";
+    const minutes = Math.round((Date.now() / 1000 - now.at) / 60);
+    line.textContent = now.says ? now.says + (minutes > 0 ? `, ${minutes} min ago` : "") : "";
     if (build !== null && now.build !== build) location.reload();
     build = now.build;
     setTimeout(look, now.says ? 2000 : 5000);
