@@ -23,13 +23,8 @@ def convolution(inputs: int, filters: int, stride: int) -> nn.Sequential:
 
 class AutoencoderClassifier(TorchSubmission):
     kind = "image-classification"
-    space = {
-        "learning_rate": Float(3e-4, 1e-2, log=True),
-        "encoder_rate": Float(0.01, 1.0, log=True),
-        "noise": Float(0.1, 0.8),
-        "code": Int(16, 128, log=True),
-        "dropout": Float(0.0, 0.5),
-    }
+    space = {"learning_rate": Float(3e-4, 1e-2, log=True), "encoder_rate": Float(0.01, 1.0, log=True), "noise": Float(0.1, 0.8),
+             "code": Int(16, 128, log=True), "dropout": Float(0.0, 0.5)}
     defaults = {"learning_rate": 3e-3, "encoder_rate": 1.0, "noise": 0.4, "code": 64, "dropout": 0.3}
 
     def build(self, train: Split) -> nn.Module:
@@ -37,17 +32,9 @@ class AutoencoderClassifier(TorchSubmission):
         images = train.x if train.unlabelled is None else np.concatenate([train.x, train.unlabelled])
         self.epochs, self.reach = int(np.clip(15_000 / len(train), 6, 150)), max(min(height, width) // 20, 1)
         stride = 2 if min(height, width) >= 16 else 1
-        encoder = nn.Sequential(
-            convolution(channels, 16, stride),
-            convolution(16, 32, 2),
-            nn.Flatten(),
-            nn.LazyLinear(code),
-            nn.BatchNorm1d(code),
-            nn.ReLU(),
-        )
-        decoder = nn.Sequential(
-            nn.Linear(code, 256), nn.ReLU(), nn.Linear(256, channels * height * width), nn.Sigmoid()
-        )
+        encoder = nn.Sequential(convolution(channels, 16, stride), convolution(16, 32, 2), nn.Flatten(),
+                                nn.LazyLinear(code), nn.BatchNorm1d(code), nn.ReLU())
+        decoder = nn.Sequential(nn.Linear(code, 256), nn.ReLU(), nn.Linear(256, channels * height * width), nn.Sigmoid())
         self.encoder = self.pretrained(encoder.to(self.device), decoder.to(self.device), self.inputs(images))
         return nn.Sequential(self.encoder, nn.Dropout(self.params["dropout"]), nn.Linear(code, self.task_kind.classes))
 
@@ -66,10 +53,8 @@ class AutoencoderClassifier(TorchSubmission):
 
     def optimizer(self) -> torch.optim.Optimizer:
         rate = self.setting("learning_rate")
-        groups = [
-            {"params": self.encoder.parameters(), "lr": rate * self.params["encoder_rate"]},
-            {"params": self.module[2].parameters(), "lr": rate},
-        ]
+        groups = [{"params": self.encoder.parameters(), "lr": rate * self.params["encoder_rate"]},
+                  {"params": self.module[2].parameters(), "lr": rate}]
         return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
 
     def augment(self, x: Tensor) -> Tensor:

@@ -13,18 +13,12 @@ from harness.frameworks.torch import TorchSubmission
 
 
 def block(inputs: int, filters: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU())
 
 
 class CNNTorch(TorchSubmission):
     kind = "image-classification"
-    space = {
-        "learning_rate": Float(1e-3, 2e-2, log=True),
-        "weight_decay": Float(1e-4, 1e-1, log=True),
-        "dropout": Float(0.0, 0.5),
-    }
+    space = {"learning_rate": Float(1e-3, 2e-2, log=True), "weight_decay": Float(1e-4, 1e-1, log=True), "dropout": Float(0.0, 0.5)}
     defaults = {"learning_rate": 5e-3, "weight_decay": 1e-2, "dropout": 0.2}
 
     def build(self, train: Split) -> nn.Module:
@@ -33,15 +27,8 @@ class CNNTorch(TorchSubmission):
         self.reach = min(height, width) // 14  # pixels that augmentation moves an image by, at most: none on 8 x 8
         halved = 2 if min(height, width) >= 16 else 1
         return nn.Sequential(
-            block(channels, 32, halved),
-            block(32, 64, 1),
-            nn.MaxPool2d(2),
-            block(64, 128, 1),
-            nn.AdaptiveMaxPool2d(3),
-            nn.Flatten(),
-            nn.Dropout(self.params["dropout"]),
-            nn.Linear(128 * 9, self.task_kind.classes),
-        )
+            block(channels, 32, halved), block(32, 64, 1), nn.MaxPool2d(2), block(64, 128, 1), nn.AdaptiveMaxPool2d(3),
+            nn.Flatten(), nn.Dropout(self.params["dropout"]), nn.Linear(128 * 9, self.task_kind.classes))
 
     def augment(self, x: Tensor) -> Tensor:
         return shifted(x, self.reach)

@@ -12,11 +12,8 @@ from harness.frameworks.sklearn import SklearnSubmission
 
 class DecisionTree(SklearnSubmission):
     kind = ("image-classification", "sequence-classification")
-    space = {
-        "criterion": Categorical(("gini", "entropy")),
-        "ccp_alpha": Float(1e-5, 1e-2, log=True),
-        "min_samples_leaf": Int(1, 10),
-    }
+    space = {"criterion": Categorical(("gini", "entropy")), "ccp_alpha": Float(1e-5, 1e-2, log=True),
+             "min_samples_leaf": Int(1, 10)}
     defaults = {"criterion": "entropy", "ccp_alpha": 1e-4, "min_samples_leaf": 2}
 
     def build(self) -> DecisionTreeClassifier:

@@ -37,12 +37,8 @@ def pretrain(layer: nn.Linear, x: Tensor, rate: float, epochs: int, size: int = 
 
 class DeepBelief(TorchSubmission):
     kind = "image-classification"
-    space = {
-        "hidden": Int(64, 512, log=True),
-        "machine_rate": Float(0.02, 0.2, log=True),
-        "learning_rate": Float(1e-4, 1e-2, log=True),
-        "weight_decay": Float(1e-4, 1e-1, log=True),
-    }
+    space = {"hidden": Int(64, 512, log=True), "machine_rate": Float(0.02, 0.2, log=True),
+             "learning_rate": Float(1e-4, 1e-2, log=True), "weight_decay": Float(1e-4, 1e-1, log=True)}
     defaults = {"hidden": 256, "machine_rate": 0.1, "learning_rate": 2e-3, "weight_decay": 1e-2}
 
     def build(self, train: Split) -> nn.Module:

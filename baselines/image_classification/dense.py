@@ -16,12 +16,8 @@ from harness import Categorical, Float, Int, Split
 from harness.frameworks.arrays import default_batch
 from harness.frameworks.torch import TorchSubmission
 
-INITIALISATIONS = {
-    "zero": nn.init.zeros_,
-    "random": lambda weight: nn.init.normal_(weight, std=0.01),
-    "xavier": nn.init.xavier_uniform_,
-    "he": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
-}
+INITIALISATIONS = {"zero": nn.init.zeros_, "random": lambda weight: nn.init.normal_(weight, std=0.01),
+                   "xavier": nn.init.xavier_uniform_, "he": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu")}
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"lr": 0.2}),
     "momentum": (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}),
@@ -34,24 +30,11 @@ OPTIMIZERS = {
 
 class Dense(TorchSubmission):
     kind = "image-classification"
-    space = {
-        "optimizer": Categorical(tuple(OPTIMIZERS)),
-        "initialisation": Categorical(tuple(INITIALISATIONS)),
-        "rate": Float(0.03, 30, log=True),
-        "layers": Int(1, 4),
-        "width": Int(32, 512, log=True),
-        "dropout": Float(0.0, 0.6),
-        "batch_norm": Categorical((False, True)),
-    }
-    defaults = {
-        "optimizer": "adam",
-        "initialisation": "he",
-        "rate": 1.0,
-        "layers": 2,
-        "width": 256,
-        "dropout": 0.3,
-        "batch_norm": True,
-    }
+    space = {"optimizer": Categorical(tuple(OPTIMIZERS)), "initialisation": Categorical(tuple(INITIALISATIONS)),
+             "rate": Float(0.03, 30, log=True), "layers": Int(1, 4), "width": Int(32, 512, log=True),
+             "dropout": Float(0.0, 0.6), "batch_norm": Categorical((False, True))}
+    defaults = {"optimizer": "adam", "initialisation": "he", "rate": 1.0, "layers": 2, "width": 256, "dropout": 0.3,
+                "batch_norm": True}
 
     def build(self, train: Split) -> nn.Module:
         self.epochs, self.batch_size = int(np.clip(40_000 / len(train), 12, 200)), default_batch(len(train))
@@ -59,12 +42,9 @@ class Dense(TorchSubmission):
             self.epochs, self.batch_size, self.schedule, self.clip = 20, min(len(train), 5_000), "constant", None
         width, layers = int(np.prod(train.x.shape[1:])), [nn.Flatten()]
         for _ in range(self.params["layers"]):
-            layers += [
-                nn.Linear(width, self.params["width"]),
-                nn.BatchNorm1d(self.params["width"]) if self.params["batch_norm"] else nn.Identity(),
-                nn.ReLU(),
-                nn.Dropout(self.params["dropout"]),
-            ]
+            layers += [nn.Linear(width, self.params["width"]),
+                       nn.BatchNorm1d(self.params["width"]) if self.params["batch_norm"] else nn.Identity(),
+                       nn.ReLU(), nn.Dropout(self.params["dropout"])]
             width = self.params["width"]
         module = nn.Sequential(*layers, nn.Linear(width, self.task_kind.classes))
         for layer in module:

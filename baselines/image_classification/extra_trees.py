@@ -20,10 +20,6 @@ class ExtraTrees(SklearnSubmission):
     defaults = {"trees": 300, "max_features": 0.05, "min_samples_leaf": 1}
 
     def build(self) -> ExtraTreesClassifier:
-        return ExtraTreesClassifier(
-            self.params["trees"],
-            max_features=self.params["max_features"],
-            min_samples_leaf=self.params["min_samples_leaf"],
-            n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")),
-            random_state=self.seed,
-        )
+        return ExtraTreesClassifier(self.params["trees"], max_features=self.params["max_features"],
+                                    min_samples_leaf=self.params["min_samples_leaf"],
+                                    n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")), random_state=self.seed)

@@ -53,13 +53,8 @@ def hog(images: np.ndarray, cells: int, directions: int) -> np.ndarray:
 
 class HogSVM(SklearnSubmission):
     kind = "image-classification"
-    space = {
-        "C": Float(0.5, 50, log=True),
-        "gamma": Float(0.25, 4, log=True),
-        "cells": Int(4, 10),
-        "directions": Int(6, 12),
-        "components": Int(30, 300, log=True),
-    }
+    space = {"C": Float(0.5, 50, log=True), "gamma": Float(0.25, 4, log=True), "cells": Int(4, 10), "directions": Int(6, 12),
+             "components": Int(30, 300, log=True)}
     defaults = {"C": 10.0, "gamma": 1.0, "cells": 10, "directions": 8, "components": 200}
 
     def histograms(self, x: np.ndarray) -> np.ndarray:

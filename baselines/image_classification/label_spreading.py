@@ -29,10 +29,5 @@ class LabelSpreading(SklearnSubmission):
         super().fit(train, valid, report)
 
     def build(self) -> Spreading:
-        return Spreading(
-            kernel="knn",
-            n_neighbors=self.params["neighbours"],
-            alpha=self.params["alpha"],
-            max_iter=100,
-            n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")),
-        )
+        return Spreading(kernel="knn", n_neighbors=self.params["neighbours"], alpha=self.params["alpha"], max_iter=100,
+                         n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")))

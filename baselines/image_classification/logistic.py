@@ -27,11 +27,6 @@ class Logistic(SklearnSubmission):
 
     def build(self) -> Pipeline:
         lasso = self.params["penalty"] == "l1"
-        model = LogisticRegression(
-            C=self.params["C"],
-            l1_ratio=float(lasso),
-            solver="saga" if lasso else "lbfgs",
-            max_iter=50 if lasso else 200,
-            random_state=self.seed,
-        )
+        model = LogisticRegression(C=self.params["C"], l1_ratio=float(lasso), solver="saga" if lasso else "lbfgs",
+                                   max_iter=50 if lasso else 200, random_state=self.seed)
         return make_pipeline(StandardScaler(), model)

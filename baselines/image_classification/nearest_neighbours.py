@@ -20,9 +20,5 @@ class NearestNeighbours(SklearnSubmission):
     defaults = {"k": 1, "weights": "distance"}
 
     def build(self) -> KNeighborsClassifier:
-        return KNeighborsClassifier(
-            self.params["k"],
-            weights=self.params["weights"],
-            algorithm="brute",
-            n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")),
-        )
+        return KNeighborsClassifier(self.params["k"], weights=self.params["weights"], algorithm="brute",
+                                    n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -21,10 +21,6 @@ class RandomForest(SklearnSubmission):
     defaults = {"trees": 100, "max_features": 0.05, "min_samples_leaf": 1}
 
     def build(self) -> RandomForestClassifier:
-        return RandomForestClassifier(
-            self.params["trees"],
-            max_features=self.params["max_features"],
-            min_samples_leaf=self.params["min_samples_leaf"],
-            n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")),
-            random_state=self.seed,
-        )
+        return RandomForestClassifier(self.params["trees"], max_features=self.params["max_features"],
+                                      min_samples_leaf=self.params["min_samples_leaf"],
+                                      n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")), random_state=self.seed)

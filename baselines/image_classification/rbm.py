@@ -22,11 +22,7 @@ from harness.frameworks.arrays import default_epochs, features
 
 class RBM(Submission):
     kind = "image-classification"
-    space = {
-        "hidden": Int(64, 512, log=True),
-        "learning_rate": Float(0.02, 0.2, log=True),
-        "C": Float(0.01, 100, log=True),
-    }
+    space = {"hidden": Int(64, 512, log=True), "learning_rate": Float(0.02, 0.2, log=True), "C": Float(0.01, 100, log=True)}
     defaults = {"hidden": 256, "learning_rate": 0.1, "C": 1.0}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:

@@ -20,8 +20,7 @@ from harness.frameworks.torch import TorchSubmission
 
 def convolution(inputs: int, filters: int, pool: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, filters, 3, padding=1, bias=False), nn.MaxPool2d(pool), nn.BatchNorm2d(filters), nn.ReLU()
-    )
+        nn.Conv2d(inputs, filters, 3, padding=1, bias=False), nn.MaxPool2d(pool), nn.BatchNorm2d(filters), nn.ReLU())
 
 
 class Residual(nn.Module):
@@ -46,22 +45,9 @@ def same_in_a_mirror(images: np.ndarray, labels: np.ndarray) -> bool:
 
 class ResNetTorch(TorchSubmission):
     kind = "image-classification"
-    space = {
-        "learning_rate": Float(0.02, 0.5, log=True),
-        "weight_decay": Float(1e-4, 5e-3, log=True),
-        "smoothing": Float(0.0, 0.2),
-        "shift": Float(0.0, 0.125),
-        "cut_out": Float(0.0, 0.5),
-        "width": Int(8, 64, log=True),
-    }
-    defaults = {
-        "learning_rate": 0.1,
-        "weight_decay": 5e-4,
-        "smoothing": 0.1,
-        "shift": 0.05,
-        "cut_out": 0.0,
-        "width": 24,
-    }
+    space = {"learning_rate": Float(0.02, 0.5, log=True), "weight_decay": Float(1e-4, 5e-3, log=True),
+             "smoothing": Float(0.0, 0.2), "shift": Float(0.0, 0.125), "cut_out": Float(0.0, 0.5), "width": Int(8, 64, log=True)}
+    defaults = {"learning_rate": 0.1, "weight_decay": 5e-4, "smoothing": 0.1, "shift": 0.05, "cut_out": 0.0, "width": 24}
     clip = None
 
     def build(self, train: Split) -> nn.Module:
@@ -74,19 +60,12 @@ class ResNetTorch(TorchSubmission):
         for _ in range(1 if small else 2):
             layers += [convolution(filters, 2 * filters, pool=2), Residual(2 * filters)]
             filters *= 2
-        module = nn.Sequential(
-            *layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(filters, self.task_kind.classes)
-        )
+        module = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(filters, self.task_kind.classes))
         return module.to(memory_format=torch.channels_last)  # a quarter faster on a CPU, and what tensor cores want
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            self.module.parameters(),
-            lr=self.params["learning_rate"],
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=self.params["weight_decay"],
-        )
+        return torch.optim.SGD(self.module.parameters(), lr=self.params["learning_rate"], momentum=0.9, nesterov=True,
+                               weight_decay=self.params["weight_decay"])
 
     def augment(self, x: Tensor) -> Tensor:
         x = shifted(x, self.reach, "reflect")

@@ -29,17 +29,9 @@ SIDE = 28
 
 def network() -> nn.Sequential:
     """Three convolutions, each with its normalisation; images (n, 1, 28, 28) become maps of 14, 7 and 7 pixels."""
-    return nn.Sequential(
-        *(
-            nn.Sequential(
-                nn.Conv2d(inputs, filters, 3, padding=1, bias=False),
-                nn.MaxPool2d(pool),
-                nn.BatchNorm2d(filters),
-                nn.ReLU(),
-            )
-            for inputs, filters, pool in ((1, 24, 2), (24, 48, 2), (48, 96, 1))
-        )
-    )
+    return nn.Sequential(*(
+        nn.Sequential(nn.Conv2d(inputs, filters, 3, padding=1, bias=False), nn.MaxPool2d(pool), nn.BatchNorm2d(filters), nn.ReLU())
+        for inputs, filters, pool in ((1, 24, 2), (24, 48, 2), (48, 96, 1))))
 
 
 def grey(x: np.ndarray, device: str) -> Tensor:
@@ -51,12 +43,7 @@ def grey(x: np.ndarray, device: str) -> Tensor:
 class Transfer(Submission):
     kind = "image-classification"
     files = ("transfer.safetensors",)
-    space = {
-        "C": Float(1e-4, 10, log=True),
-        "grid": Int(2, 5),
-        "copies": Int(1, 30, log=True),
-        "reach": Categorical((1, 2, 3)),
-    }
+    space = {"C": Float(1e-4, 10, log=True), "grid": Int(2, 5), "copies": Int(1, 30, log=True), "reach": Categorical((1, 2, 3))}
     defaults = {"C": 0.01, "grid": 3, "copies": 10, "reach": 2}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -109,9 +96,7 @@ def make_weights(epochs: int = 5, size: int = 128) -> None:
             schedule.step()
             right += int((answer.argmax(1) == y[rows]).sum())
         print(f"epoch {epoch}: training accuracy {right / len(x):.3f}", flush=True)
-    save_file(
-        {name: weight.half() for name, weight in body.state_dict().items() if weight.is_floating_point()}, WEIGHTS
-    )
+    save_file({name: weight.half() for name, weight in body.state_dict().items() if weight.is_floating_point()}, WEIGHTS)
 
 
 if __name__ == "__main__":

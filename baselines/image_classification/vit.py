@@ -39,13 +39,8 @@ class Mean(nn.Module):
 class ViT(TorchSubmission):
     kind = "image-classification"
     weight_decay = 0.05
-    space = {
-        "learning_rate": Float(3e-4, 1e-2, log=True),
-        "depth": Int(2, 6),
-        "head": Int(8, 32, log=True),
-        "dropout": Float(0.0, 0.3),
-        "smoothing": Float(0.0, 0.2),
-    }
+    space = {"learning_rate": Float(3e-4, 1e-2, log=True), "depth": Int(2, 6), "head": Int(8, 32, log=True),
+             "dropout": Float(0.0, 0.3), "smoothing": Float(0.0, 0.2)}
     defaults = {"learning_rate": 2e-3, "depth": 3, "head": 16, "dropout": 0.0, "smoothing": 0.1}
 
     def build(self, train: Split) -> nn.Module:
@@ -55,15 +50,9 @@ class ViT(TorchSubmission):
         side, dim, dropout = 2 if min(height, width) < 16 else 4, HEADS * self.params["head"], self.params["dropout"]
         layers = [
             nn.TransformerEncoderLayer(dim, HEADS, 2 * dim, dropout, "gelu", batch_first=True, norm_first=True)
-            for _ in range(self.params["depth"])
-        ]
-        return nn.Sequential(
-            Patches(channels, height, width, side, dim),
-            *layers,
-            nn.LayerNorm(dim),
-            Mean(),
-            nn.Linear(dim, self.task_kind.classes),
-        )
+            for _ in range(self.params["depth"])]
+        return nn.Sequential(Patches(channels, height, width, side, dim), *layers, nn.LayerNorm(dim), Mean(),
+                             nn.Linear(dim, self.task_kind.classes))
 
     def augment(self, x: Tensor) -> Tensor:
         return shifted(x, self.reach)

@@ -43,6 +43,4 @@ class Voting(Submission):
         return (total / total.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def summary(self) -> str:
-        return "\n".join(
-            f"{name}, weight {self.params[name]:.2g}: {member.summary()}" for name, member in self.members.items()
-        )
+        return "\n".join(f"{name}, weight {self.params[name]:.2g}: {member.summary()}" for name, member in self.members.items())

@@ -20,18 +20,12 @@ BATCH, SHEETS = 64, 12
 
 
 def layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
-    )
+    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
 
 
 class Autoencoder(Submission):
     kind = "image-generation"
-    space = {
-        "learning_rate": Float(3e-4, 1e-2, log=True),
-        "code": Int(4, 64, log=True),
-        "width": Int(64, 512, log=True),
-    }
+    space = {"learning_rate": Float(3e-4, 1e-2, log=True), "code": Int(4, 64, log=True), "width": Int(64, 512, log=True)}
     defaults = {"learning_rate": 2e-3, "code": 16, "width": 256}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -43,8 +37,7 @@ class Autoencoder(Submission):
         optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
         epochs = max(8, 60_000 // len(images))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.params["learning_rate"], epochs=epochs, steps_per_epoch=-(-len(images) // BATCH)
-        )
+            optimizer, self.params["learning_rate"], epochs=epochs, steps_per_epoch=-(-len(images) // BATCH))
         self.snapshots = []
         for epoch in range(epochs):
             for batch in images[torch.randperm(len(images), device=self.device)].split(BATCH):
@@ -61,10 +54,8 @@ class Autoencoder(Submission):
     @torch.no_grad()
     def learn_codes(self, images: Tensor, labels: np.ndarray) -> None:
         codes = torch.cat([self.encoder(batch) for batch in images.split(500)]).double().cpu().numpy()
-        self.codes = {
-            label: (codes[labels == label].mean(axis=0), np.cov(codes[labels == label], rowvar=False, bias=True))
-            for label in np.unique(labels)
-        }
+        self.codes = {label: (codes[labels == label].mean(axis=0), np.cov(codes[labels == label], rowvar=False, bias=True))
+                      for label in np.unique(labels)}
 
     def images(self, split: Split) -> Tensor:
         return torch.tensor(split.labels, device=self.device).flatten(1).float() / 255
@@ -75,9 +66,7 @@ class Autoencoder(Submission):
         images = np.zeros((len(x), *self.shape), dtype=np.uint8)
         for label, (mean, covariance) in self.codes.items():
             rows = np.flatnonzero(x == label)
-            codes = torch.tensor(
-                rng.multivariate_normal(mean, covariance, len(rows)), dtype=torch.float32, device=self.device
-            )
+            codes = torch.tensor(rng.multivariate_normal(mean, covariance, len(rows)), dtype=torch.float32, device=self.device)
             images[rows] = (self.decoder(codes).sigmoid() * 255).round().byte().unflatten(1, self.shape).cpu().numpy()
         return images
 

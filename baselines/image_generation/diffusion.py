@@ -87,9 +87,7 @@ class Diffusion(Submission):
                 self.snapshots.append(self.predict(np.sort(np.arange(100) % self.task_kind.classes)))
                 with torch.no_grad(), torch.random.fork_rng():
                     torch.manual_seed(0)
-                    report(
-                        float(self.loss(self.model, (held_out[0] - self.mean[held_out[1]]) @ self.basis, held_out[1]))
-                    )
+                    report(float(self.loss(self.model, (held_out[0] - self.mean[held_out[1]]) @ self.basis, held_out[1])))
 
     def loss(self, model: nn.Module, codes: Tensor, label: Tensor) -> Tensor:
         """Squared error of the denoised components, relative to that of the Wiener filter at this level of noise."""
@@ -104,9 +102,7 @@ class Diffusion(Submission):
         rng, images = np.random.default_rng(self.seed), []
         levels = np.geomspace(self.most, LEAST, STEPS)
         for label in torch.tensor(x, device=self.device).split(500):
-            noise = torch.tensor(
-                rng.standard_normal((len(label), len(self.basis)), dtype=np.float32), device=self.device
-            )
+            noise = torch.tensor(rng.standard_normal((len(label), len(self.basis)), dtype=np.float32), device=self.device)
             codes = noise * (self.variance + self.most**2).sqrt()
             for level, after in zip(levels, (*levels[1:], 0.0)):
                 clean = self.model(codes, torch.full((len(label), 1), float(level), device=self.device), label)
@@ -115,9 +111,7 @@ class Diffusion(Submission):
         return (torch.cat(images).clamp(0, 1) * 255).round().byte().unflatten(1, self.shape).cpu().numpy()
 
     def tensors(self, split: Split) -> tuple[Tensor, Tensor]:
-        return torch.tensor(split.labels, device=self.device).flatten(1).float() / 255, torch.tensor(
-            split.x, device=self.device
-        )
+        return torch.tensor(split.labels, device=self.device).flatten(1).float() / 255, torch.tensor(split.x, device=self.device)
 
     def n_parameters(self) -> int:
         return sum(weight.numel() for weight in self.model.module.parameters())

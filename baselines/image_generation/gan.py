@@ -28,15 +28,8 @@ class Generator(nn.Module):
         super().__init__()
         self.classes = nn.Embedding(classes, LATENT)
         self.body = nn.Sequential(
-            nn.Linear(2 * LATENT, width),
-            nn.BatchNorm1d(width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.BatchNorm1d(width),
-            nn.ReLU(),
-            nn.Linear(width, pixels),
-            nn.Tanh(),
-        )
+            nn.Linear(2 * LATENT, width), nn.BatchNorm1d(width), nn.ReLU(),
+            nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, pixels), nn.Tanh())
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         return self.body(torch.cat([z, self.classes(label)], dim=1))
@@ -47,9 +40,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, pixels: int, classes: int, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(pixels, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2)
-        )
+        self.body = nn.Sequential(nn.Linear(pixels, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2))
         self.real = nn.Linear(width, 1)
         self.classes = nn.Embedding(classes, width)
 
@@ -60,11 +51,7 @@ class Discriminator(nn.Module):
 
 class GAN(Submission):
     kind = "image-generation"
-    space = {
-        "learning_rate": Float(2e-4, 4e-3, log=True),
-        "penalty": Float(0.01, 1.0, log=True),
-        "width": Int(64, 512, log=True),
-    }
+    space = {"learning_rate": Float(2e-4, 4e-3, log=True), "penalty": Float(0.01, 1.0, log=True), "width": Int(64, 512, log=True)}
     defaults = {"learning_rate": 1e-3, "penalty": 0.05, "width": 256}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -74,10 +61,7 @@ class GAN(Submission):
         average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
         steps = int(16 * np.sqrt(len(train)))  # about 500 for a thousand images, 4,000 for sixty thousand
         rates = {"lr": self.params["learning_rate"], "betas": (0.0, 0.9), "fused": True}
-        g_step, d_step = (
-            torch.optim.Adam(generator.parameters(), **rates),
-            torch.optim.Adam(discriminator.parameters(), **rates),
-        )
+        g_step, d_step = torch.optim.Adam(generator.parameters(), **rates), torch.optim.Adam(discriminator.parameters(), **rates)
         images = torch.tensor(train.labels, device=self.device).flatten(1).float() / 127.5 - 1
         labels = torch.tensor(train.x, device=self.device)
         self.generator, self.snapshots = average, []
@@ -90,7 +74,7 @@ class GAN(Submission):
             loss = F.softplus(-logits[:BATCH]).mean() + F.softplus(logits[BATCH:]).mean()
             if step % LAZY == 0:  # as strong in the mean as at every step, and cheaper
                 real = images[rows].requires_grad_()
-                (slope,) = torch.autograd.grad(discriminator(real, label).sum(), real, create_graph=True)
+                slope, = torch.autograd.grad(discriminator(real, label).sum(), real, create_graph=True)
                 loss = loss + self.params["penalty"] * LAZY * slope.square().sum(dim=1).mean()
             d_step.zero_grad()
             loss.backward()
@@ -105,9 +89,7 @@ class GAN(Submission):
     @torch.no_grad()
     def predict(self, x: np.ndarray) -> np.ndarray:
         self.generator.eval()
-        z = torch.tensor(
-            np.random.default_rng(self.seed).standard_normal((len(x), LATENT), dtype=np.float32), device=self.device
-        )
+        z = torch.tensor(np.random.default_rng(self.seed).standard_normal((len(x), LATENT), dtype=np.float32), device=self.device)
         images = [self.generator(*batch) for batch in zip(z.split(500), torch.tensor(x, device=self.device).split(500))]
         self.generator.train()
         return ((torch.cat(images) + 1) * 127.5).round().byte().unflatten(1, self.shape).cpu().numpy()

@@ -39,9 +39,7 @@ class KernelDensity(Submission):
             rows = np.flatnonzero(x == label)
             if not len(rows):
                 continue
-            drawn = codes[rng.integers(len(codes), size=len(rows))] + width * rng.standard_normal(
-                (len(rows), codes.shape[1])
-            )
+            drawn = codes[rng.integers(len(codes), size=len(rows))] + width * rng.standard_normal((len(rows), codes.shape[1]))
             images[rows] = self.pca.inverse_transform(drawn).reshape(-1, *self.shape)
         return np.clip(images * 255, 0, 255).round().astype(np.uint8)
 

@@ -25,9 +25,7 @@ class Mixture(Submission):
         codes, self.models = self.pca.transform(flat).astype(np.float64), {}
         for label in np.unique(train.x):
             own = codes[train.x == label]
-            model = GaussianMixture(
-                min(self.params["clusters"], len(own)), reg_covar=self.params["ridge"], random_state=self.seed
-            )
+            model = GaussianMixture(min(self.params["clusters"], len(own)), reg_covar=self.params["ridge"], random_state=self.seed)
             self.models[label] = model.fit(own)
 
     def predict(self, x: np.ndarray) -> np.ndarray:

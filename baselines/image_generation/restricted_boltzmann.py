@@ -17,21 +17,13 @@ from torch import Tensor
 
 from harness import Float, Int, Split, Submission
 
-BATCH, CHAINS, GIBBS, SHEETS = (
-    64,
-    20,
-    200,
-    12,
-)  # a batch's rows, chains a class, steps before an image is taken, sheets kept
+BATCH, CHAINS, GIBBS, SHEETS = 64, 20, 200, 12  # a batch's rows, chains a class, steps before an image is taken, sheets kept
 
 
 class RestrictedBoltzmann(Submission):
     kind = "image-generation"
-    space = {
-        "learning_rate": Float(0.02, 2.0, log=True),
-        "hidden": Int(64, 1024, log=True),
-        "weight_decay": Float(1e-5, 1e-2, log=True),
-    }
+    space = {"learning_rate": Float(0.02, 2.0, log=True), "hidden": Int(64, 1024, log=True),
+             "weight_decay": Float(1e-5, 1e-2, log=True)}
     defaults = {"learning_rate": 0.3, "hidden": 256, "weight_decay": 1e-4}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -40,9 +32,7 @@ class RestrictedBoltzmann(Submission):
         held_out, held_labels = self.tensors(valid)
         self.centre = images.mean(dim=0).clamp(0.01, 0.99)
         self.weight = 0.01 * torch.randn(images.shape[1], hidden, device=self.device)
-        self.visible = torch.logit(self.centre).repeat(
-            classes, 1
-        )  # a bias of each pixel, and of each hidden unit, for each class
+        self.visible = torch.logit(self.centre).repeat(classes, 1)  # a bias of each pixel, and of each hidden unit, for each class
         self.hidden = torch.zeros(classes, hidden, device=self.device)
         self.own = torch.arange(classes, device=self.device).repeat_interleave(CHAINS)
         self.chains = torch.bernoulli(self.centre.expand(len(self.own), -1))

@@ -27,17 +27,9 @@ class Autoencoder(keras.Model):
 
     def __init__(self, shape: tuple[int, ...], latent: int, width: int, seed: int) -> None:
         super().__init__()
-        self.encoder = keras.Sequential(
-            [layers.Dense(width, "relu"), layers.Dense(width, "relu"), layers.Dense(2 * latent)]
-        )
-        self.decoder = keras.Sequential(
-            [
-                layers.Dense(width, "relu"),
-                layers.Dense(width, "relu"),
-                layers.Dense(int(np.prod(shape)), "sigmoid"),
-                layers.Reshape(shape),
-            ]
-        )
+        self.encoder = keras.Sequential([layers.Dense(width, "relu"), layers.Dense(width, "relu"), layers.Dense(2 * latent)])
+        self.decoder = keras.Sequential([layers.Dense(width, "relu"), layers.Dense(width, "relu"),
+                                         layers.Dense(int(np.prod(shape)), "sigmoid"), layers.Reshape(shape)])
         self.seeds = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
@@ -52,12 +44,8 @@ class Autoencoder(keras.Model):
 
 class VAEKeras(Submission):
     kind = "image-generation"
-    space = {
-        "learning_rate": Float(5e-4, 1e-2, log=True),
-        "latent": Int(4, 64, log=True),
-        "width": Int(64, 512, log=True),
-        "noise": Float(0.05, 0.5, log=True),
-    }  # standard deviation of a pixel in 0..1 around its decoded value
+    space = {"learning_rate": Float(5e-4, 1e-2, log=True), "latent": Int(4, 64, log=True), "width": Int(64, 512, log=True),
+             "noise": Float(0.05, 0.5, log=True)}  # standard deviation of a pixel in 0..1 around its decoded value
     defaults = {"learning_rate": 5e-3, "latent": 10, "width": 256, "noise": 0.15}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -82,16 +70,8 @@ class VAEKeras(Submission):
         with keras.device("gpu:" + self.device.partition(":")[2] if self.device.startswith("cuda") else "cpu"):
             self.model = Autoencoder(targets.shape[1:], self.params["latent"], self.params["width"], self.seed)
             self.model.compile(keras.optimizers.Adam(self.params["learning_rate"]), squared_error)
-            self.model.fit(
-                inputs,
-                targets,
-                batch_size=BATCH,
-                epochs=epochs,
-                validation_data=validation,
-                validation_batch_size=500,
-                callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)],
-                verbose=0,
-            )
+            self.model.fit(inputs, targets, batch_size=BATCH, epochs=epochs, validation_data=validation, validation_batch_size=500,
+                           callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)], verbose=0)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         codes = np.random.default_rng(self.seed).standard_normal((len(x), self.params["latent"]), dtype=np.float32)

@@ -30,15 +30,9 @@ class Generator(nn.Module):
         self.classes = nn.Embedding(classes, LATENT)
         self.body = nn.Sequential(
             nn.Linear(2 * LATENT, 2 * width * (height // 4) * (wide // 4), bias=False),
-            nn.Unflatten(1, (2 * width, height // 4, wide // 4)),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
-            nn.Tanh(),
-        )
+            nn.Unflatten(1, (2 * width, height // 4, wide // 4)), nn.BatchNorm2d(2 * width), nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1), nn.Tanh())
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         return self.body(torch.cat([z, self.classes(label)], dim=1))
@@ -51,14 +45,9 @@ class Critic(nn.Module):
         super().__init__()
         height, wide, channels = shape
         self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(2 * width * (height // 4) * (wide // 4), 4 * width),
-            nn.LeakyReLU(0.2),
-        )
+            nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Flatten(),
+            nn.Linear(2 * width * (height // 4) * (wide // 4), 4 * width), nn.LeakyReLU(0.2))
         self.real = nn.Linear(4 * width, 1)
         self.classes = nn.Embedding(classes, 4 * width)
 
@@ -69,12 +58,8 @@ class Critic(nn.Module):
 
 class WGANGP(Submission):
     kind = "image-generation"
-    space = {
-        "learning_rate": Float(1e-4, 4e-3, log=True),
-        "penalty": Float(0.1, 10.0, log=True),
-        "critic_steps": Int(1, 5),
-        "width": Categorical([16, 32, 64]),
-    }
+    space = {"learning_rate": Float(1e-4, 4e-3, log=True), "penalty": Float(0.1, 10.0, log=True), "critic_steps": Int(1, 5),
+             "width": Categorical([16, 32, 64])}
     defaults = {"learning_rate": 1e-3, "penalty": 1.0, "critic_steps": 1, "width": 32}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -84,10 +69,7 @@ class WGANGP(Submission):
         steps = 300 + len(train) // 8
         average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(1 - 20 / steps), use_buffers=True)
         rates = {"lr": self.params["learning_rate"], "betas": (0.0, 0.9), "fused": True}
-        g_step, c_step = (
-            torch.optim.Adam(generator.parameters(), **rates),
-            torch.optim.Adam(critic.parameters(), **rates),
-        )
+        g_step, c_step = torch.optim.Adam(generator.parameters(), **rates), torch.optim.Adam(critic.parameters(), **rates)
         falls = [torch.optim.lr_scheduler.LinearLR(step, 1.0, 0.01, steps) for step in (g_step, c_step)]
         images = torch.tensor(train.labels, device=self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         labels = torch.tensor(train.x, device=self.device)
@@ -103,7 +85,7 @@ class WGANGP(Submission):
                 loss = scores[BATCH:].mean() - scores[:BATCH].mean()
                 if (taken := taken + 1) % LAZY == 0:  # as strong in the mean as at every step, and cheaper
                     between = torch.lerp(real, fake, torch.rand(BATCH, 1, 1, 1, device=self.device)).requires_grad_()
-                    (slope,) = torch.autograd.grad(critic(between, label).sum(), between, create_graph=True)
+                    slope, = torch.autograd.grad(critic(between, label).sum(), between, create_graph=True)
                     steepness = slope.flatten(1).norm(dim=1)
                     loss = loss + self.params["penalty"] * LAZY * (steepness - 1).square().mean()
                 c_step.zero_grad()
@@ -122,9 +104,7 @@ class WGANGP(Submission):
     @torch.no_grad()
     def predict(self, x: np.ndarray) -> np.ndarray:
         self.generator.eval()
-        z = torch.tensor(
-            np.random.default_rng(self.seed).standard_normal((len(x), LATENT), dtype=np.float32), device=self.device
-        )
+        z = torch.tensor(np.random.default_rng(self.seed).standard_normal((len(x), LATENT), dtype=np.float32), device=self.device)
         images = [self.generator(*batch) for batch in zip(z.split(500), torch.tensor(x, device=self.device).split(500))]
         self.generator.train()
         return ((torch.cat(images) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

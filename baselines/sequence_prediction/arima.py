@@ -52,7 +52,7 @@ class ARIMA(Submission):
         y, e = np.zeros((n, steps + horizon)), np.zeros((n, steps + horizon))
         y[:, :steps], e[:, lags:steps] = x, residuals
         for t in range(steps, steps + horizon):
-            y[:, t] = constant - y[:, t - lags : t] @ phi[:0:-1] + e[:, t - len(theta) + 1 : t] @ theta[:0:-1]
+            y[:, t] = constant - y[:, t - lags:t] @ phi[:0:-1] + e[:, t - len(theta) + 1:t] @ theta[:0:-1]
         return y[:, steps:]
 
     def predict(self, x: np.ndarray) -> np.ndarray:

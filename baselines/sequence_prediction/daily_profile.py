@@ -25,5 +25,5 @@ class DailyProfile(Submission):
     def predict(self, x: np.ndarray) -> np.ndarray:
         season = self.task_kind.season
         seasons = min(self.params["seasons"], x.shape[1] // season)
-        profile = x[:, -seasons * season :].reshape(len(x), seasons, season, -1).mean(axis=1)
+        profile = x[:, -seasons * season:].reshape(len(x), seasons, season, -1).mean(axis=1)
         return profile[:, np.arange(self.task_kind.horizon) % season]

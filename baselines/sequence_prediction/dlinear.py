@@ -20,11 +20,8 @@ from harness.frameworks.torch import TorchSubmission
 class DLinear(TorchSubmission):
     kind = "forecasting"
     schedule, patience = "cosine", 5
-    space = {
-        "learning_rate": Float(1e-4, 1e-2, log=True),
-        "weight_decay": Float(1e-5, 1.0, log=True),
-        "batch_size": Categorical((16, 32, 64)),
-    }
+    space = {"learning_rate": Float(1e-4, 1e-2, log=True), "weight_decay": Float(1e-5, 1.0, log=True),
+             "batch_size": Categorical((16, 32, 64))}
     defaults = {"learning_rate": 1e-3, "weight_decay": 1e-4, "batch_size": 64}
 
     def build(self, train: Split) -> nn.Module:

@@ -32,9 +32,7 @@ class ExponentialSmoothing(Submission):
         def error(logits: np.ndarray) -> float:
             return float(np.square(self.smoothed(x, expit(logits)) - y).mean())
 
-        self.smoothing = expit(
-            minimize(error, [-2.0, -4.0, -2.0, 1.0], method="Nelder-Mead", options={"maxfev": 200}).x
-        )
+        self.smoothing = expit(minimize(error, [-2.0, -4.0, -2.0, 1.0], method="Nelder-Mead", options={"maxfev": 200}).x)
 
     def smoothed(self, x: np.ndarray, parameters: np.ndarray) -> np.ndarray:
         """Windows (n, t) to futures (n, horizon), by the recursion in its error-correction form."""

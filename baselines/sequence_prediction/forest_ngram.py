@@ -28,13 +28,8 @@ class ForestNgram(Submission):
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         rows = np.random.default_rng(self.seed).permutation(train.x.size)[:ROWS]
-        self.forest = RandomForestClassifier(
-            40,
-            min_samples_leaf=self.params["min_samples_leaf"],
-            max_features=0.6,
-            random_state=self.seed,
-            n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")),
-        )
+        self.forest = RandomForestClassifier(40, min_samples_leaf=self.params["min_samples_leaf"], max_features=0.6,
+                                             random_state=self.seed, n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.forest.fit(self.recent(train.x)[rows], train.labels.ravel()[rows])
 
     def recent(self, x: np.ndarray) -> np.ndarray:

@@ -19,12 +19,8 @@ class GRU(RecurrentSubmission):
     kind = ("sequence-classification", "forecasting", "next-token")
     cell = nn.GRU
     long_batch = 64
-    space = {
-        "hidden": Categorical((32, 64, 128, 256)),
-        "layers": Int(1, 2),
-        "dropout": Float(0.0, 0.5),
-        "learning_rate": Float(1e-3, 2e-2, log=True),
-    }
+    space = {"hidden": Categorical((32, 64, 128, 256)), "layers": Int(1, 2), "dropout": Float(0.0, 0.5),
+             "learning_rate": Float(1e-3, 2e-2, log=True)}
     defaults = {"hidden": 128, "layers": 1, "dropout": 0.1, "learning_rate": 1e-2}
 
     @torch.no_grad()

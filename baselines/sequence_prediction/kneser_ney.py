@@ -116,9 +116,7 @@ class KneserNey(Submission):
             grams = np.arange(size.sum()) + np.repeat(level.first[at] - np.cumsum(size) + size, size)
             taken = level.classes(level.counts[grams]) @ level.taken
             p[rows] *= (np.add.reduceat(taken, np.cumsum(size) - size) / total)[:, None]
-            p[np.repeat(rows, size), level.grams[grams] % self.vocabulary] += (level.counts[grams] - taken) / np.repeat(
-                total, size
-            )
+            p[np.repeat(rows, size), level.grams[grams] % self.vocabulary] += (level.counts[grams] - taken) / np.repeat(total, size)
         return np.log(p).astype(np.float32).reshape(*x.shape, -1)
 
     def n_parameters(self) -> int:

@@ -18,23 +18,14 @@ from harness.frameworks.torch import TorchSubmission
 class PatchTransformer(TorchSubmission):
     kind = "forecasting"
     patience = 8
-    space = {
-        "width": Categorical((16, 32, 64)),
-        "layers": Int(1, 3),
-        "dropout": Float(0.0, 0.5),
-        "learning_rate": Float(3e-4, 1e-2, log=True),
-    }
+    space = {"width": Categorical((16, 32, 64)), "layers": Int(1, 3), "dropout": Float(0.0, 0.5),
+             "learning_rate": Float(3e-4, 1e-2, log=True)}
     defaults = {"width": 16, "layers": 2, "dropout": 0.3, "learning_rate": 2e-3}
 
     def build(self, train: Split) -> nn.Module:
         self.epochs = int(np.clip(80_000 / len(train), 8, 60))
-        return Patches(
-            train.x.shape[1],
-            self.task_kind.horizon,
-            self.params["width"],
-            self.params["layers"],
-            self.params["dropout"],
-        )
+        return Patches(train.x.shape[1], self.task_kind.horizon, self.params["width"], self.params["layers"],
+                       self.params["dropout"])
 
 
 class Patches(nn.Module):

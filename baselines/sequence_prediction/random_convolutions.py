@@ -64,10 +64,8 @@ class RandomConvolutions(Submission):
         """The share of steps above each bias, (n, features)."""
         parts = []
         for start in range(0, len(x), 256):
-            exceeded = [
-                (outputs[:, :, None] > biases).float().mean(dim=3).flatten(1)
-                for outputs, biases in zip(self.outputs(x[start : start + 256]), self.biases, strict=True)
-            ]
+            exceeded = [(outputs[:, :, None] > biases).float().mean(dim=3).flatten(1)
+                        for outputs, biases in zip(self.outputs(x[start:start + 256]), self.biases, strict=True)]
             parts.append(torch.cat(exceeded, dim=1))
         return torch.cat(parts)
 
@@ -76,9 +74,7 @@ class RandomConvolutions(Submission):
 
     def regress(self, x: Tensor, y: np.ndarray, valid_x: Tensor, valid_y: np.ndarray) -> None:
         """Ridge regression to one-hot classes."""
-        targets, valid_targets = (
-            F.one_hot(self.tensor(labels), self.task_kind.classes).float() for labels in (y, valid_y)
-        )
+        targets, valid_targets = (F.one_hot(self.tensor(labels), self.task_kind.classes).float() for labels in (y, valid_y))
         values, vectors = torch.linalg.eigh(x.T @ x)
         projected = vectors.T @ (x.T @ targets)
         best = np.inf

@@ -16,10 +16,6 @@ from harness.frameworks.recurrent import RecurrentSubmission
 class RNN(RecurrentSubmission):
     kind = ("sequence-classification", "forecasting", "next-token")
     cell = nn.RNN
-    space = {
-        "hidden": Categorical((32, 64, 128, 256)),
-        "layers": Int(1, 2),
-        "dropout": Float(0.0, 0.5),
-        "learning_rate": Float(3e-4, 1e-2, log=True),
-    }
+    space = {"hidden": Categorical((32, 64, 128, 256)), "layers": Int(1, 2), "dropout": Float(0.0, 0.5),
+             "learning_rate": Float(3e-4, 1e-2, log=True)}
     defaults = {"hidden": 128, "layers": 1, "dropout": 0.1, "learning_rate": 3e-3}

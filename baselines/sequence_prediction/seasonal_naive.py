@@ -18,5 +18,5 @@ class SeasonalNaive(Submission):
         """Nothing is learned."""
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        season = x[:, -self.task_kind.season :]
+        season = x[:, -self.task_kind.season:]
         return season[:, np.arange(self.task_kind.horizon) % self.task_kind.season]

@@ -26,21 +26,12 @@ class Network(nn.Module):
             self.embedding = nn.Embedding(kind.source_vocabulary, hidden)
             self.encoder = nn.GRU(2 * hidden, hidden // 2, batch_first=True, bidirectional=True)
         else:
-            self.encoder = nn.Sequential(
-                nn.Conv2d(size, 32, 3, padding=1),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-                nn.Conv2d(32, hidden, 3, padding=1),
-                nn.ReLU(),
-                nn.AdaptiveMaxPool2d(4),
-                nn.Flatten(2),
-            )
+            self.encoder = nn.Sequential(nn.Conv2d(size, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                                         nn.Conv2d(32, hidden, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(4), nn.Flatten(2))
         self.start = nn.Linear(hidden if self.tokens else 16 * hidden, hidden)
         self.letters = nn.Embedding(kind.vocabulary + 1, hidden)  # the last one stands for "nothing yet"
         self.decoder = nn.GRU(hidden, hidden, batch_first=True)
-        self.head = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(2 * hidden, hidden), nn.Tanh(), nn.Linear(hidden, kind.vocabulary)
-        )
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, hidden), nn.Tanh(), nn.Linear(hidden, kind.vocabulary))
 
     def forward(self, x: Tensor) -> Tensor:
         """The memory (n, places, hidden)."""
@@ -70,11 +61,7 @@ class Network(nn.Module):
 
 class Seq2Seq(EncoderDecoder):
     kind = "transduction"
-    space = {
-        "hidden": Categorical((32, 64, 128)),
-        "dropout": Float(0.0, 0.5),
-        "learning_rate": Float(1e-3, 2e-2, log=True),
-    }
+    space = {"hidden": Categorical((32, 64, 128)), "dropout": Float(0.0, 0.5), "learning_rate": Float(1e-3, 2e-2, log=True)}
     defaults = {"hidden": 64, "dropout": 0.2, "learning_rate": 1e-2}
     batch_size, word_dropout = 64, 0.5
 

@@ -16,11 +16,7 @@ layers = keras.layers
 
 class SpellKeras(KerasSubmission):
     kind = "transduction"
-    space = {
-        "width": Categorical((64, 128, 256)),
-        "dropout": Float(0.0, 0.5),
-        "learning_rate": Float(5e-4, 1e-2, log=True),
-    }
+    space = {"width": Categorical((64, 128, 256)), "dropout": Float(0.0, 0.5), "learning_rate": Float(5e-4, 1e-2, log=True)}
     defaults = {"width": 128, "dropout": 0.2, "learning_rate": 3e-3}
 
     def build(self, train: Split) -> keras.Model:

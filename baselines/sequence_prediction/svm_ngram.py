@@ -36,9 +36,7 @@ class SVMNgram(Submission):
         margins, y = self.margins(valid.x), valid.labels.ravel()[:, None]
 
         def nats(log_inverse: float) -> float:
-            return -float(
-                np.take_along_axis(smoothed_log(softmax(margins * np.exp(log_inverse), axis=1)), y, axis=1).mean()
-            )
+            return -float(np.take_along_axis(smoothed_log(softmax(margins * np.exp(log_inverse), axis=1)), y, axis=1).mean())
 
         self.inverse_temperature = float(np.exp(minimize_scalar(nats, bounds=(-3, 4), method="bounded").x))
 
@@ -46,14 +44,10 @@ class SVMNgram(Submission):
         """Sparse indicators (n * t, 2**BITS) of the hashed 1-grams to order-grams that end at each position."""
         order = self.params["order"]
         start = self.task_kind.vocabulary  # stands for what lies before the chunk
-        recent = sliding_window_view(np.pad(x, ((0, 0), (order - 1, 0)), constant_values=start), order, axis=1).reshape(
-            -1, order
-        )
+        recent = sliding_window_view(np.pad(x, ((0, 0), (order - 1, 0)), constant_values=start), order, axis=1).reshape(-1, order)
         codes, state = np.empty(recent.shape, np.int32), np.zeros(len(recent), np.uint64)
         for n in range(order):
-            state = (state + recent[:, -1 - n].astype(np.uint64) + np.uint64(1)) * np.uint64(
-                0x9E3779B97F4A7C15
-            )  # Knuth's
+            state = (state + recent[:, -1 - n].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)  # Knuth's
             codes[:, n] = state >> np.uint64(64 - BITS)
         ends = np.arange(0, codes.size + 1, order)
         return csr_matrix((np.ones(codes.size), codes.ravel(), ends), shape=(len(codes), 1 << BITS))

@@ -25,11 +25,7 @@ from sklearn.svm import SVR  # noqa: E402, after accelerate()
 
 class SupportVectorRegression(PooledForecaster):
     kind = "forecasting"
-    space = {
-        "C": Float(0.3, 100, log=True),
-        "gamma": Float(0.003, 0.3, log=True),
-        "epsilon": Float(0.01, 0.5, log=True),
-    }
+    space = {"C": Float(0.3, 100, log=True), "gamma": Float(0.003, 0.3, log=True), "epsilon": Float(0.01, 0.5, log=True)}
     defaults = {"C": 10.0, "gamma": 0.03, "epsilon": 0.1}
     rows = 4_000
 

@@ -18,11 +18,7 @@ layers, ops = keras.layers, keras.ops
 
 class TCN(KerasSubmission):
     kind = ("sequence-classification", "forecasting", "next-token")
-    space = {
-        "filters": Categorical((32, 64, 128)),
-        "dropout": Float(0.0, 0.5),
-        "learning_rate": Float(5e-4, 1e-2, log=True),
-    }
+    space = {"filters": Categorical((32, 64, 128)), "dropout": Float(0.0, 0.5), "learning_rate": Float(5e-4, 1e-2, log=True)}
     defaults = {"filters": 64, "dropout": 0.1, "learning_rate": 3e-3}
 
     def build(self, train: Split) -> keras.Model:
@@ -32,7 +28,7 @@ class TCN(KerasSubmission):
             h = layers.Embedding(kind.vocabulary, filters)(inputs)
         elif kind.name == "forecasting":
             inputs = keras.Input(shape)
-            whole = layers.Permute((2, 1))(inputs[:, shape[0] % kind.season :])
+            whole = layers.Permute((2, 1))(inputs[:, shape[0] % kind.season:])
             h = ops.reshape(whole, (-1, shape[0] // kind.season, kind.season))
         else:
             h = inputs = keras.Input(shape)

@@ -25,20 +25,10 @@ class Network(nn.Module):
         if self.embedding:
             self.places, count = nn.Conv1d(width, width, 4, stride=2, padding=2), size // 2 + 1
         else:
-            self.places, count = (
-                nn.Sequential(nn.Conv2d(size, width, 4, stride=2, padding=1), nn.AdaptiveMaxPool2d(4)),
-                16,
-            )
-        options = {
-            "nhead": 4,
-            "dim_feedforward": 2 * width,
-            "dropout": dropout,
-            "batch_first": True,
-            "norm_first": True,
-        }
-        self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(width, **options), layers, nn.LayerNorm(width), enable_nested_tensor=False
-        )
+            self.places, count = nn.Sequential(nn.Conv2d(size, width, 4, stride=2, padding=1), nn.AdaptiveMaxPool2d(4)), 16
+        options = {"nhead": 4, "dim_feedforward": 2 * width, "dropout": dropout, "batch_first": True, "norm_first": True}
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, **options), layers, nn.LayerNorm(width),
+                                             enable_nested_tensor=False)
         self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, **options), layers, nn.LayerNorm(width))
         self.letters = nn.Embedding(kind.vocabulary + 1, width)  # the last one stands for "nothing yet"
         self.where = nn.Parameter(0.1 * torch.randn(count, width))
@@ -61,17 +51,11 @@ class Network(nn.Module):
 
 class Transformer(EncoderDecoder):
     kind = "transduction"
-    space = {
-        "width": Categorical((32, 64, 128)),
-        "layers": Int(1, 3),
-        "dropout": Float(0.0, 0.3),
-        "learning_rate": Float(5e-4, 1e-2, log=True),
-    }
+    space = {"width": Categorical((32, 64, 128)), "layers": Int(1, 3), "dropout": Float(0.0, 0.3),
+             "learning_rate": Float(5e-4, 1e-2, log=True)}
     defaults = {"width": 64, "layers": 1, "dropout": 0.1, "learning_rate": 4e-3}
     batch_size = 64
 
     def build(self, train: Split) -> Network:
         self.epochs = int(np.clip(300 * self.batch_size / len(train), 6, 40))
-        return Network(
-            self.task_kind, train.x.shape[-1], self.params["width"], self.params["layers"], self.params["dropout"]
-        )
+        return Network(self.task_kind, train.x.shape[-1], self.params["width"], self.params["layers"], self.params["dropout"])

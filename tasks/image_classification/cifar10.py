@@ -18,10 +18,5 @@ def load() -> Data:
     return Data(fitting.train, fitting.valid, test)
 
 
-TASK = Task(
-    name="cifar10",
-    kind=ImageClassification(classes=10),
-    load=load,
-    metric="accuracy",
-    description="32x32 colour photographs to their class",
-)
+TASK = Task(name="cifar10", kind=ImageClassification(classes=10), load=load, metric="accuracy",
+            description="32x32 colour photographs to their class")

@@ -16,11 +16,5 @@ def load() -> Data:
     return stratified(images, digits.target.astype(np.int64), valid=0.2, test=0.3)
 
 
-TASK = Task(
-    name="digits",
-    kind=ImageClassification(classes=10),
-    load=load,
-    metric="accuracy",
-    time_limit=120,
-    description="8x8 grey digits to their class",
-)
+TASK = Task(name="digits", kind=ImageClassification(classes=10), load=load, metric="accuracy", time_limit=120,
+            description="8x8 grey digits to their class")

@@ -26,18 +26,9 @@ def load() -> Data:
     data, rng = stratified(images, digits.target.astype(np.int64), valid=0.2, test=0.3), np.random.default_rng(0)
     train, valid = few(data.train, rng), few(data.valid, rng)
     unlabelled = np.delete(data.train.x, train, axis=0)
-    return Data(
-        Split(data.train.x[train], data.train.labels[train], unlabelled),
-        Split(data.valid.x[valid], data.valid.labels[valid]),
-        data.test,
-    )
+    return Data(Split(data.train.x[train], data.train.labels[train], unlabelled),
+                Split(data.valid.x[valid], data.valid.labels[valid]), data.test)
 
 
-TASK = Task(
-    name="digits-40",
-    kind=ImageClassification(classes=10),
-    load=load,
-    metric="accuracy",
-    time_limit=120,
-    description="8x8 grey digits to their class, 40 labels and 858 images without",
-)
+TASK = Task(name="digits-40", kind=ImageClassification(classes=10), load=load, metric="accuracy", time_limit=120,
+            description="8x8 grey digits to their class, 40 labels and 858 images without")

@@ -20,10 +20,5 @@ def load() -> Data:
     return fetch_mnist("fashion-mnist", SOURCE, SHA256)
 
 
-TASK = Task(
-    name="fashion-mnist",
-    kind=ImageClassification(classes=10),
-    load=load,
-    metric="accuracy",
-    description="28x28 grey pictures of clothes to their class",
-)
+TASK = Task(name="fashion-mnist", kind=ImageClassification(classes=10), load=load, metric="accuracy",
+            description="28x28 grey pictures of clothes to their class")

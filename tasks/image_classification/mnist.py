@@ -20,10 +20,5 @@ def load() -> Data:
     return fetch_mnist("mnist", SOURCE, SHA256)
 
 
-TASK = Task(
-    name="mnist",
-    kind=ImageClassification(classes=10),
-    load=load,
-    metric="accuracy",
-    description="28x28 grey handwritten digits to their class",
-)
+TASK = Task(name="mnist", kind=ImageClassification(classes=10), load=load, metric="accuracy",
+            description="28x28 grey handwritten digits to their class")

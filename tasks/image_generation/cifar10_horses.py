@@ -19,17 +19,9 @@ def load() -> Data:
     train, test = read_cifar(fetch("cifar10", URL, SHA256))
     horses, hidden = train.x[train.labels == HORSE], test.x[test.labels == HORSE]
     fitting = stratified(horses, np.zeros(len(horses), dtype=np.int64), valid=0.1, test=0)
-    return Data(
-        Split(fitting.train.labels, fitting.train.x),
-        Split(fitting.valid.labels, fitting.valid.x),
-        Split(np.zeros(len(hidden), dtype=np.int64), hidden),
-    )
+    return Data(Split(fitting.train.labels, fitting.train.x), Split(fitting.valid.labels, fitting.valid.x),
+                Split(np.zeros(len(hidden), dtype=np.int64), hidden))
 
 
-TASK = Task(
-    name="cifar10-horses",
-    kind=ImageGeneration(height=32, width=32, channels=3, classes=1, features="cifar10-v1"),
-    load=load,
-    metric="frechet_distance",
-    description="32x32 colour photographs of horses, drawn",
-)
+TASK = Task(name="cifar10-horses", kind=ImageGeneration(height=32, width=32, channels=3, classes=1, features="cifar10-v1"),
+            load=load, metric="frechet_distance", description="32x32 colour photographs of horses, drawn")

@@ -17,11 +17,5 @@ def load() -> Data:
     return Data(*(Split(part.labels, part.x) for part in (data.train, data.valid, data.test)))
 
 
-TASK = Task(
-    name="digit-images",
-    kind=ImageGeneration(height=8, width=8, channels=1, classes=10, features="digits-v1"),
-    load=load,
-    metric="frechet_distance",
-    time_limit=120,
-    description="8x8 grey digits, drawn for given classes",
-)
+TASK = Task(name="digit-images", kind=ImageGeneration(height=8, width=8, channels=1, classes=10, features="digits-v1"), load=load,
+            metric="frechet_distance", time_limit=120, description="8x8 grey digits, drawn for given classes")

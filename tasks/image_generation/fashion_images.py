@@ -21,10 +21,5 @@ def load() -> Data:
     return Data(*(Split(part.labels, part.x) for part in (data.train, data.valid, data.test)))
 
 
-TASK = Task(
-    name="fashion-images",
-    kind=ImageGeneration(height=28, width=28, channels=1, classes=10, features="fashion-v1"),
-    load=load,
-    metric="frechet_distance",
-    description="28x28 grey pictures of clothes, drawn for given classes",
-)
+TASK = Task(name="fashion-images", kind=ImageGeneration(height=28, width=28, channels=1, classes=10, features="fashion-v1"),
+            load=load, metric="frechet_distance", description="28x28 grey pictures of clothes, drawn for given classes")

@@ -26,11 +26,5 @@ def load() -> Data:
     return stratified(x, (total > 1).astype(np.int64), valid=0.15, test=0.25)
 
 
-TASK = Task(
-    name="adding",
-    kind=SequenceClassification(classes=2),
-    load=load,
-    metric="accuracy",
-    time_limit=300,
-    description="50 steps of values and markers: do the two marked values add to more than 1?",
-)
+TASK = Task(name="adding", kind=SequenceClassification(classes=2), load=load, metric="accuracy", time_limit=300,
+            description="50 steps of values and markers: do the two marked values add to more than 1?")

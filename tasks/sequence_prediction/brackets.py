@@ -43,12 +43,7 @@ def load() -> Data:
     rng = np.random.default_rng(7)
     n = sum(SIZES.values())
     text = np.empty((n, LENGTH + 1), dtype=np.int64)
-    stack, depth, opened, rows = (
-        np.zeros((n, DEEPEST), dtype=np.int64),
-        np.zeros(n, dtype=np.int64),
-        np.ones(n, bool),
-        np.arange(n),
-    )
+    stack, depth, opened, rows = np.zeros((n, DEEPEST), dtype=np.int64), np.zeros(n, dtype=np.int64), np.ones(n, bool), np.arange(n)
     for t in range(LENGTH + 1):
         opened = rng.random(n) < opens(depth, opened)
         depth -= ~opened
@@ -60,11 +55,5 @@ def load() -> Data:
     return Data(*(Split(part[:, :-1], part[:, 1:]) for part in parts))
 
 
-TASK = Task(
-    name="brackets",
-    kind=NextToken(vocabulary=len(ALPHABET), alphabet=ALPHABET),
-    load=load,
-    metric="nats",
-    time_limit=300,
-    description=f"nested brackets, character by character; no answer can be expected below {entropy():.4f} nats",
-)
+TASK = Task(name="brackets", kind=NextToken(vocabulary=len(ALPHABET), alphabet=ALPHABET), load=load, metric="nats", time_limit=300,
+            description=f"nested brackets, character by character; no answer can be expected below {entropy():.4f} nats")

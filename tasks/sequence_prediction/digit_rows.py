@@ -15,11 +15,5 @@ def load() -> Data:
     return stratified((digits.images / 16).astype(np.float32), digits.target.astype(np.int64), valid=0.2, test=0.3)
 
 
-TASK = Task(
-    name="digit-rows",
-    kind=SequenceClassification(classes=10),
-    load=load,
-    metric="accuracy",
-    time_limit=120,
-    description="8 rows of 8 grey values to the digit's class",
-)
+TASK = Task(name="digit-rows", kind=SequenceClassification(classes=10), load=load, metric="accuracy", time_limit=120,
+            description="8 rows of 8 grey values to the digit's class")

@@ -19,17 +19,9 @@ def load() -> Data:
 
     digits = load_digits()
     images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
-    spelled = np.array(
-        [[ALPHABET.index(letter) for letter in name.ljust(LENGTH, PAD)] for name in NAMES], dtype=np.int64
-    )
+    spelled = np.array([[ALPHABET.index(letter) for letter in name.ljust(LENGTH, PAD)] for name in NAMES], dtype=np.int64)
     return stratified(images, spelled[digits.target], by=digits.target, valid=0.2, test=0.3)
 
 
-TASK = Task(
-    name="digit-spelling",
-    kind=Transduction(vocabulary=len(ALPHABET), length=LENGTH, alphabet=ALPHABET),
-    load=load,
-    metric="exact_match",
-    time_limit=120,
-    description="8x8 grey digits to the letters of their names",
-)
+TASK = Task(name="digit-spelling", kind=Transduction(vocabulary=len(ALPHABET), length=LENGTH, alphabet=ALPHABET), load=load,
+            metric="exact_match", time_limit=120, description="8x8 grey digits to the letters of their names")

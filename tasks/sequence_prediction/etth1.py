@@ -23,19 +23,14 @@ def load(horizon: int, variable: str | None = None) -> Data:
 
     table = pd.read_csv(fetch("etth1", URL, SHA256), index_col="date")
     series = (table if variable is None else table[[variable]]).to_numpy()
-    train = series[: BOUNDS[0]]
+    train = series[:BOUNDS[0]]
     return windows((series - train.mean(axis=0)) / train.std(axis=0), lookback=LOOKBACK, horizon=horizon, bounds=BOUNDS)
 
 
 def task(name: str, horizon: int, variable: str | None = None) -> Task:
     what = "seven variables" if variable is None else "oil temperature"
-    return Task(
-        name=name,
-        kind=Forecasting(horizon=horizon, season=DAY),
-        load=partial(load, horizon, variable),
-        metric="mse",
-        description=f"two weeks of a transformer's {what} to the next {horizon} hours",
-    )
+    return Task(name=name, kind=Forecasting(horizon=horizon, season=DAY), load=partial(load, horizon, variable), metric="mse",
+                description=f"two weeks of a transformer's {what} to the next {horizon} hours")
 
 
 ETTH1_96 = task("etth1-96", 96)

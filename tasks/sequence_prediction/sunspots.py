@@ -15,15 +15,9 @@ def load() -> Data:
     from statsmodels.datasets import sunspots
 
     series = sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy()
-    train = series[: BOUNDS[0]]
+    train = series[:BOUNDS[0]]
     return windows((series - train.mean(axis=0)) / train.std(axis=0), lookback=LOOKBACK, horizon=HORIZON, bounds=BOUNDS)
 
 
-TASK = Task(
-    name="sunspots",
-    kind=Forecasting(horizon=HORIZON, season=11),
-    load=load,
-    metric="mse",
-    time_limit=120,
-    description="44 years of sunspots to the next 11",
-)
+TASK = Task(name="sunspots", kind=Forecasting(horizon=HORIZON, season=11), load=load, metric="mse", time_limit=120,
+            description="44 years of sunspots to the next 11")

@@ -20,7 +20,7 @@ CHUNK = 1024
 def chunks(tokens: np.ndarray) -> Split:
     """Non-overlapping chunks x (n, CHUNK), and y the same moved by one character."""
     n = (len(tokens) - 1) // CHUNK
-    return Split(tokens[: n * CHUNK].reshape(n, CHUNK), tokens[1 : n * CHUNK + 1].reshape(n, CHUNK))
+    return Split(tokens[:n * CHUNK].reshape(n, CHUNK), tokens[1:n * CHUNK + 1].reshape(n, CHUNK))
 
 
 def load() -> Data:
@@ -33,10 +33,5 @@ def load() -> Data:
     return Data(chunks(train), chunks(valid), chunks(test))
 
 
-TASK = Task(
-    name="tiny-shakespeare",
-    kind=NextToken(vocabulary=len(ALPHABET), alphabet=ALPHABET),
-    load=load,
-    metric="nats",
-    description="Shakespeare's plays, character by character",
-)
+TASK = Task(name="tiny-shakespeare", kind=NextToken(vocabulary=len(ALPHABET), alphabet=ALPHABET), load=load, metric="nats",
+            description="Shakespeare's plays, character by character")
