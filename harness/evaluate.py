@@ -60,7 +60,7 @@ def run(
         settings = Settings(trials, seeds, time_limit, limits=limits, **work)
         kept = held.enter_context(closing(Store(Path(home), url=store)))
         if site is not None:
-            progress = held.enter_context(closing(Pages(progress, kept, Path(site))))
+            progress = held.enter_context(Pages(progress, kept, Path(site)))
         return evaluate(found, entries, settings, kept, progress)
 
 
@@ -173,9 +173,9 @@ def evaluate_task(
                         started.callback(crews[-1].close)
                     with crews[now]:
                         result = entry.evaluate(entry.bench(crews[now], progress))
-                    ground.portray(store)
                 else:
                     result = entry.known
+                ground.portray(store)
                 progress.end(result, known=entry.known is not None)
                 yield result
     finally:

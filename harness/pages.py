@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from harness.entry import Progress
 from leaderboard import Result, Store
@@ -20,7 +22,7 @@ SHARE = 20
 
 
 class Pages(Progress):
-    """Keeps a folder of pages up to date, and tells ``other`` what it is told. Close it.
+    """Keeps a folder of pages up to date, and tells ``other`` what it is told.
 
     Pages that cannot be written are given up with a note: results matter more.
     """
@@ -33,6 +35,7 @@ class Pages(Progress):
         self.word: str | None = None
         self.next_build = self.next_word = 0.0
         self.given_up = False
+        self.unsaid = ""
         self.lock = threading.Lock()  # seeds report from threads
         self.build()  # there is something to open from the start
 
@@ -81,8 +84,16 @@ class Pages(Progress):
         except OSError as error:
             self.given_up = True
             said = f"the pages in {self.site.out} cannot be written ({error.strerror}); the run goes on without them"
-            self.other.note(said)
+            if error.errno == errno.ENOSPC:
+                self.unsaid = said  # where the disk is full the store says so, and the run does not go on
+            else:
+                self.other.note(said)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.word = None
         self.build()
+        if self.unsaid and kind is None:
+            self.other.note(self.unsaid)
