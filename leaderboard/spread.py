@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from leaderboard import student
 
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """What a score owes to chance, as variances of that score.
 
     ``sampling`` is what another draw of hidden samples would bring, of which there are ``units`` that do not depend on each other.

@@ -138,7 +138,7 @@ def test_a_board_lends_its_entries_what_it_knows_of_seeds():
     drawn = pooled(same)
     assert np.std([one.between for one in drawn]) < 0.2 * np.std([one.between for one in same])
     assert np.mean([one.between for one in drawn]) == pytest.approx(1, abs=0.15)
-    mixed = [replace(one, between=one.between * 10.0 ** rng.uniform(-4, 4)) for one in same]
+    mixed = [one._replace(between=one.between * 10.0 ** rng.uniform(-4, 4)) for one in same]
     apart = pooled(mixed)
     assert max(one.freedom for one in apart) < 3, "entries that have little in common lend little"
     assert np.corrcoef(*np.log([[one.between for one in row] for row in (mixed, apart)]))[0, 1] > 0.95
