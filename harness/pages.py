@@ -18,7 +18,7 @@ from leaderboard.site import Site
 SECONDS = 1.0
 """What is being done now is written no more often than this."""
 SHARE = 20
-"""A build is followed by this many times its own time without one, so that pages never cost a run more than a twentieth."""
+"""A build in mid-run is followed by this many times its own time without another one."""
 
 
 class Pages(Progress):
@@ -37,7 +37,8 @@ class Pages(Progress):
         self.given_up = False
         self.unsaid = ""
         self.lock = threading.Lock()  # seeds report from threads
-        self.build()  # there is something to open from the start
+        if not (out / "index.html").exists():
+            self.build()  # there is something to open from the start
 
     def begin(self, task: str, submission: str, place: int, total: int) -> None:
         self.other.begin(task, submission, place, total)
