@@ -131,6 +131,7 @@ class Overall:
     def record(self) -> dict[str, Any]:
         """For JSON: one row an entry, the best mean rank first."""
         order = np.argsort(self.mean_ranks, kind="stable").tolist()
+        won = games_won(self.ranks) / (len(self.tasks) * max(len(self.entries) - 1, 1))
         named = zip(
             self.mean_ranks.tolist(), self.rank_intervals.tolist(), self.elo.tolist(), self.elo_intervals.tolist()
         )
@@ -143,7 +144,7 @@ class Overall:
                 "elo": rating,
                 "elo_low": rating_interval[0],
                 "elo_high": rating_interval[1],
-                "win_rate": float(np.delete(self.wins[place], place).mean()) if len(self.entries) > 1 else None,
+                "win_rate": float(won[place]) if len(self.entries) > 1 else None,
                 "ranks": dict(zip(self.tasks, self.ranks[place].tolist())),
             }
             for place, (rank, rank_interval, rating, rating_interval) in enumerate(named)
