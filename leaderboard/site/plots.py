@@ -10,7 +10,7 @@ import numpy as np
 from leaderboard.compare import Comparison
 from leaderboard.overall import Overall
 from leaderboard.render import Row
-from leaderboard.store import Store
+from leaderboard.store import Fit, Store
 
 ENTRIES, POINTS = 60, 500
 """Entries, and points of a line, that a plot shows at most."""
@@ -63,11 +63,9 @@ def entry(store: Store, row: Row) -> dict[str, Any]:
     """The losses that each seed reported, and the trials of the search."""
     if not row["study"]:  # predictions that came as a file, and rows of older versions
         return {"metric": row["metric"], "curve": [], "trials": [], "best": [], "importance": []}
-    finals = store.fits(row["study"], "final")
     curve = [
         {"seed": f"seed {fit.number}", "step": step, "loss": loss}
-        for fit in finals
-        if fit.params == row["params"]
+        for fit in finals(store, row)
         for step, loss in thinned(fit.facts.get("curve") or [])
         if loss is not None
     ]
@@ -87,6 +85,12 @@ def entry(store: Store, row: Row) -> dict[str, Any]:
     best = [{"number": trials, "value": value} for trials, value in (*row["history"], *ended(row))]
     importance = [{"name": name, "share": share} for name, share in row["importance"].items()]
     return {"metric": row["metric"], "curve": curve, "trials": trials, "best": best, "importance": importance}
+
+
+def finals(store: Store, row: Row) -> list[Fit]:
+    """The fits that a row's score is the mean of: its study may hold more seeds by now, and other parameters."""
+    fits = store.fits(row["study"], "final", range(len(row["seeds"]))) if row["study"] else []
+    return [fit for fit in fits if fit.params == row["params"]]
 
 
 def thinned(losses: Sequence[float | None]) -> list[tuple[int, float | None]]:
@@ -118,8 +122,7 @@ def better_on(store: Store, found: Comparison) -> dict[str, int]:
     """How many hidden samples each of the two is better on, by its mean over seeds; empty where that is not known."""
     losses = []
     for result in (found.a, found.b):
-        fits = store.fits(result.study, "final") if result.study else []
-        kept = [fit.losses for fit in fits if fit.params == result.params and len(fit.losses)]
+        kept = [fit.losses for fit in finals(store, result.row()) if len(fit.losses)]
         if not kept:
             return {}
         losses.append(np.mean(np.array(kept, dtype=np.float64), axis=0))
