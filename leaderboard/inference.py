@@ -200,10 +200,13 @@ class Pairs:
         Each pair is tested, with Holm's correction (1979).
         """
         count = len(self.scores)
-        scores = self.scores.astype(self.sampling.dtype)
+        scores = (self.scores - self.scores.mean()).astype(
+            self.sampling.dtype
+        )  # their differences are what must be kept
         difference = np.abs(scores[:, None] - scores)
         tests = count * (count - 1) // 2
-        level, parts = (1 - LEVEL) / max(tests, 1), self.parts((1 - LEVEL) / max(tests, 1))
+        level = (1 - LEVEL) / max(tests, 1)
+        parts = self.parts(level)
         reach = self.sampling * self.sampling.dtype.type(quantile(self.units, level))
         reach += parts
         reach += parts[:, None]

@@ -81,6 +81,14 @@ def test_entries_that_differ_are_told_apart():
     assert Pairs(made.mean(axis=(1, 2)), np.array(replicates), spreads).separated().sum() == 6
 
 
+def test_boards_of_many_are_compared_as_finely_as_others():
+    """In single precision scores near a million could not be told apart by less than .06."""
+    rng, count = np.random.default_rng(0), 250
+    replicates = 1e-4 * rng.normal(size=(count, DRAWS))
+    scores = 1e6 + 0.01 * np.arange(count)
+    assert Pairs(scores, replicates, [Spread(1e-8, 1000)] * count).separated().sum() == count * (count - 1)
+
+
 def test_one_seed_each_is_the_paired_t_test():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(4, 60)) + rng.normal(size=60) + [[0.0], [0.1], [0.3], [0.5]]
