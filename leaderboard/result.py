@@ -67,7 +67,8 @@ class Result:
     peak_memory_mb: float | None = None
     n_parameters: int | None = None
     energy_joules: float | None = None
-    """What the machine used while the final seeds were fitted and asked, for each of them; None where it has no meter."""
+    """What the machine used while the final seeds were fitted and asked, for each of them; None where it has no meter, and
+    where they took more than ten minutes, after which a meter may have started anew."""
     summary: str = ""
     device: str = "cpu"
     isolation: str = "process"

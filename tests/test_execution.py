@@ -396,6 +396,12 @@ def test_energy_is_counted_over_processors_and_their_counters_new_starts(tmp_pat
     assert counter.joules() == pytest.approx(4), "one has started anew, and its part below was not counted twice"
 
 
+def test_of_what_may_have_started_anew_unseen_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = Meter(powercap=powercap(tmp_path, 5_000_000))
+    monkeypatch.setattr(meter, "LONGEST", -1.0)
+    assert counter.joules() is None
+
+
 def test_without_a_meter_nothing_is_said(tmp_path: Path) -> None:
     assert Meter(powercap=tmp_path).joules() is None
     (tmp_path / "intel-rapl:0").mkdir()

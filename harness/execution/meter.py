@@ -6,17 +6,21 @@ Meters count for the whole machine, whatever else it does meanwhile.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
+LONGEST = 600.0
+"""Seconds after which a counter may have started anew unseen."""
 
 
 class Meter:
     """Counts from its making on; with ``gpus`` also what they use. Not thread-safe.
 
-    A processor's counter starts anew after some 200 kJ: ask for `joules` every half an hour at least.
+    A processor's counter starts anew after some 200 kJ, which may be a quarter of an hour under full load: of more than `LONGEST`
+    between two looks nothing is said.
     """
 
     def __init__(self, *, gpus: bool = False, powercap: Path | None = None) -> None:
@@ -26,12 +30,14 @@ class Meter:
         self.last = {path: found for path in packages if (found := number(path / "energy_uj")) is not None}
         self.gpus = gpu_counters() if gpus else []
         self.before = sum(read() for read in self.gpus)
-        self.used = 0.0
+        self.used, self.looked = 0.0, time.monotonic()
 
     def joules(self) -> float | None:
-        """Since it was made, processors and GPUs together; None without a meter that may be read."""
-        if not self.last and not self.gpus:
+        """Since it was made, processors and GPUs together; None where that is not known."""
+        known = (self.last or self.gpus) and time.monotonic() - self.looked <= LONGEST
+        if not known:
             return None
+        self.looked = time.monotonic()
         for path, before in self.last.items():
             now, end = number(path / "energy_uj"), number(path / "max_energy_range_uj")
             if now is not None and end is not None:
