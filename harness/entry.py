@@ -80,13 +80,17 @@ class Ground:
         asked = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
         return content_key(*asked, source_sha256, object_name, time_limit)
 
-    def portray(self, store: Store) -> None:
-        """Keep what the data look like, once, for whoever shows the board."""
+    def portray(self, store: Store, note: Callable[[str], None]) -> None:
+        """Keep what the data look like, once, for whoever shows the board. A kind that cannot draw them costs no run."""
         name = f"data-{self.sha256[:12]}"
         if (store.artefacts(name) / "about.txt").exists():
             return
         train, sizes = self.data.train, [len(self.data.train), len(self.data.valid), len(self.data.test)]
-        picture = self.task.kind.examples(train)
+        picture = None
+        try:
+            picture = self.task.kind.examples(train)
+        except Exception as error:
+            note(f"no picture of the data of {self.task.name}: {type(error).__name__}: {error}")
         if picture:
             store.keep(name, "picture.png", picture)
         given, wanted = (

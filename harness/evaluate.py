@@ -175,7 +175,7 @@ def evaluate_task(
                         result = entry.evaluate(entry.bench(crews[now], progress))
                 else:
                     result = entry.known
-                ground.portray(store)
+                ground.portray(store, progress.note)
                 progress.end(result, known=entry.known is not None)
                 yield result
     finally:

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import REPOSITORY, Command, hostile, table, write
+from conftest import REPOSITORY, TINY_TASK, Command, hostile, table, write
 
 import harness
 import leaderboard
 from harness.contract import PluginError
+from harness.entry import Progress
 from harness.execution.trial import TrialFailed
 from harness.tuning import tune
 from leaderboard import Store
@@ -430,3 +431,25 @@ for loss in (3.0, float("nan"), 1.0):
     assert row["status"] == "complete", row["error"]
     ((facts,),) = table(tiny / "home", "facts")
     assert json.loads(str(facts))["curve"] == [3.0, None, 1.0]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_images_of_any_number_of_channels_are_run_and_shown(tiny: Path, channels: int) -> None:
+    shape = f"np.repeat(x.reshape(300, 2, 2, 1), {channels}, axis=3)"
+    write(tiny, "tiny.py", TINY_TASK.replace("x.reshape(300, 2, 2, 1)", shape))
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=0, seeds=1, home=tiny / "home")
+    assert row["status"] == "complete"
+    kept = tiny / "home" / "artefacts" / f"data-{row['data_sha256'][:12]}"
+    assert (kept / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert f"uint8 (2, 2, {channels})" in (kept / "about.txt").read_text()
+
+
+def test_data_that_cannot_be_drawn_cost_no_run(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness.ImageClassification, "examples", lambda self, train: 1 / 0)
+    said: list[str] = []
+    watching = Progress()
+    watching.note = said.append  # type: ignore[method-assign]
+    given = {"trials": 0, "seeds": 1, "home": tiny / "home", "progress": watching}
+    (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], **given)
+    assert row["status"] == "complete"
+    assert "no picture of the data of tiny: ZeroDivisionError: division by zero" in said

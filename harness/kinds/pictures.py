@@ -145,7 +145,7 @@ def by_class(images: Array, y: Array, classes: int = 20, each: int = 6) -> bytes
 
 
 def grid(images: Array, columns: int = 10) -> bytes:
-    """Images uint8 (n, height, width, channels) as one sheet, small ones enlarged."""
+    """Images uint8 (n, height, width, channels) as one sheet, small ones enlarged; of channels that are no colours the first."""
     from PIL import Image
 
     n, height, width, channels = images.shape
@@ -154,7 +154,7 @@ def grid(images: Array, columns: int = 10) -> bytes:
     for place, image in enumerate(images):
         top, left = place // columns * (height + 1), place % columns * (width + 1)
         sheet[top : top + height, left : left + width] = image
-    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    picture = Image.fromarray(sheet if channels in (3, 4) else sheet[..., 0])
     scale = max(1, 320 // picture.width)
     out = io.BytesIO()
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(out, format="png")
