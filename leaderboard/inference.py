@@ -11,7 +11,7 @@ of several entries lends each of them what it knows of how much seeds matter (Sm
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ MANY = 200
 """Entries from which a board is compared in single precision."""
 LEAST = 1e-100
 """No p-value is told to be less than this, but 0 where there is no chance at all."""
+LINES = 2**15
+"""Pairs that are looked at together."""
 POOLED = 4
 """Entries with seeds that matter from which a board can tell how much seeds usually do."""
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -66,27 +68,28 @@ def interval(score: float, spread: Spread, *, proportion: bool = False) -> tuple
     return 0.0 if score == 0 else max(middle - half, 0.0), 1.0 if score == 1 else min(middle + half, 1.0)
 
 
-def pooled(spreads: Sequence[Spread]) -> list[Spread]:
-    """The same, each one's variance between seeds drawn towards what is usual among them, by as much as they are alike.
+def moderated(between: Array, freedom: Array) -> tuple[Array, Array]:
+    """Variances between seeds (entries,), each drawn towards what is usual among them by as much as they are alike, and the
+    degrees of freedom that they then have.
 
     The moderated variances of Smyth (2004), of those entries that seeds make a difference to.
     """
-    moved = [place for place, spread in enumerate(spreads) if spread.between > 0]
-    found = list(spreads)
-    if len(moved) < POOLED:
-        return found
-    between = np.array([spreads[place].between for place in moved])
-    freedom = np.array([spreads[place].freedom for place in moved])
-    halves = freedom / 2
-    deviation = np.log(between) - np.array([student.digamma(half) for half in halves]) + np.log(halves)
-    excess = float(deviation.var(ddof=1) - np.mean([student.trigamma(half) for half in halves]))
+    moved = between > 0
+    if moved.sum() < POOLED:
+        return between, freedom
+    halves = freedom[moved] / 2
+    deviation = np.log(between[moved]) - each(student.digamma, halves) + np.log(halves)
+    excess = float(deviation.var(ddof=1) - each(student.trigamma, halves).mean())
     before = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
     usual = float(np.exp(deviation.mean() + student.digamma(before / 2) - np.log(before / 2)))
     drawn = (before * usual + freedom * between) / (before + freedom)
-    for place, value, own in zip(moved, drawn, freedom):
-        one = spreads[place]
-        found[place] = Spread(one.sampling, one.units, float(value), one.interaction, float(before + own))
-    return found
+    return np.where(moved, drawn, between), np.where(moved, before + freedom, freedom)
+
+
+def each(function: Callable[[float], float], values: Array) -> Array:
+    """Of an array with few different values."""
+    different, which = np.unique(values, return_inverse=True)
+    return np.array([function(float(value)) for value in different])[which]
 
 
 def inverse_trigamma(value: float) -> float:
@@ -132,6 +135,14 @@ def divided(reach: Array, deviation: Array) -> Array:
     return np.divide(reach, deviation, out=np.zeros_like(reach), where=deviation > 0)
 
 
+def blocks(count: int) -> Iterator[slice]:
+    """Rows of a square array, few enough at a time for what is made of them to stay in the processor's cache: new arrays of
+    megabytes take ten times as long as the arithmetic in them."""
+    height = max(LINES // max(count, 1), 1)
+    for start in range(0, count, height):
+        yield slice(start, min(start + height, count))
+
+
 class Pairs:
     """All pairs of a board's entries: how much their differences owe to chance, and which of them are more than that.
 
@@ -141,39 +152,39 @@ class Pairs:
 
     def __init__(self, scores: Array, replicates: Array, spreads: Sequence[Spread]) -> None:
         count, draws = replicates.shape
-        spreads = pooled(spreads)
         kept = precision(count)
-        centred = replicates.astype(kept)
-        centred -= centred.mean(axis=1, keepdims=True)
-        sampling = centred @ centred.T
-        alone = np.diag(sampling).copy()
-        sampling *= -2
-        sampling += alone
-        sampling += alone[:, None]
         self.scores = scores
         self.units = max(min([draws, *(spread.units for spread in spreads)]) - 1, 1)
-        sampling *= kept(unbiased(self.units + 1) / max(draws - 1, 1))
-        self.sampling = np.maximum(sampling, 0, out=sampling)
+        between, interaction, freedom = np.array([(s.between, s.interaction, s.freedom) for s in spreads]).T
+        between, self.freedom = moderated(between, freedom)
+        self.seeds = np.maximum(between - interaction, 0).astype(kept)
+        centred = replicates - replicates.mean(axis=1, keepdims=True)
+        centred *= math.sqrt(2 * unbiased(self.units + 1) / max(draws - 1, 1))
+        centred = centred.astype(kept, copy=False)
+        together = centred @ centred.T
+        own = np.diag(together) / 2
+        for rows in blocks(count):
+            part = together[rows]
+            np.subtract(own, part, out=part)
+            part += own[rows, None]
+            np.maximum(part, 0, out=part)
+        self.sampling = together
         """Of the differences' variances (entries, entries), what other samples would bring."""
-        self.seeds = np.array([spread.seeds for spread in spreads], dtype=kept)
-        self.freedom = np.array([spread.freedom for spread in spreads])
-        self.deviation = self.sampling + self.seeds
-        self.deviation += self.seeds[:, None]
-        np.sqrt(self.deviation, out=self.deviation)
-        """The standard errors of all differences (entries, entries)."""
 
     def least(self, level: float, first: Any, second: Any) -> Any:
         """The least difference between an entry and another that is significant at this level. Elementwise, uncorrected."""
-        parts = self.parts(level)
-        reach = self.sampling[first, second] * quantile(self.units, level) + parts[first] + parts[second]
-        return divided(reach, self.deviation[first, second])
+        sampling, parts = self.sampling[first, second], self.parts(level)
+        reach = sampling * quantile(self.units, level) + parts[first] + parts[second]
+        return divided(reach, np.sqrt(sampling + self.seeds[first] + self.seeds[second]))
+
+    def significant(self, level: float, first: Array, second: Array) -> Array:
+        """Which of these pairs differ at this level, each taken alone (pairs,)."""
+        return np.asarray(np.abs(self.scores[first] - self.scores[second]) > self.least(level, first, second))
 
     def parts(self, level: float) -> Array:
         """What each entry's seeds (entries,) add to that, before it is divided by the standard error."""
-        found = np.empty_like(self.seeds)
-        for freedom in np.unique(self.freedom):
-            found[self.freedom == freedom] = quantile(freedom, level)
-        return found * self.seeds
+        quantiles = each(lambda freedom: quantile(freedom, level), self.freedom)
+        return np.asarray(quantiles.astype(self.seeds.dtype) * self.seeds)
 
     def p_value(self, a: int, b: int) -> float:
         """Two-sided: the lowest level at which two entries differ, the pair taken alone."""
@@ -200,30 +211,38 @@ class Pairs:
         Each pair is tested, with Holm's correction (1979).
         """
         count = len(self.scores)
-        scores = (self.scores - self.scores.mean()).astype(
-            self.sampling.dtype
-        )  # their differences are what must be kept
-        difference = np.abs(scores[:, None] - scores)
-        tests = count * (count - 1) // 2
-        level = (1 - LEVEL) / max(tests, 1)
-        parts = self.parts(level)
-        reach = self.sampling * self.sampling.dtype.type(quantile(self.units, level))
-        reach += parts
-        reach += parts[:, None]
-        certain = (self.deviation == 0) & (difference > 0)
-        found = np.triu((difference * self.deviation > reach) | certain, 1)
-        first, second = np.nonzero(np.triu(difference > CANDIDATE * self.deviation, 1) & ~found)
-        # What these rejections allow is tried on those that are left, until they allow no other.
-        away = difference[first, second] * self.deviation[first, second]
-        sampling = self.sampling[first, second]
-        rejected, before = int(found.sum()), 0
-        while before < rejected < tests and len(first):
-            level = (1 - LEVEL) / (tests - rejected)
-            parts = self.parts(level)
-            reached = away > sampling * quantile(self.units, level) + parts[first] + parts[second]
+        kept = self.sampling.dtype.type
+        scores = (self.scores - self.scores.mean()).astype(kept)  # their differences are what must be kept
+
+        def level(rejected: int) -> float:
+            return (1 - LEVEL) / max(count * (count - 1) // 2 - rejected, 1)
+
+        parts, of_samples = self.parts(level(0)), kept(quantile(self.units, level(0)))
+        found, near = np.zeros((2, count, count), dtype=bool)
+        for rows in blocks(count):
+            rest = slice(rows.start, None)  # each pair once
+            difference = np.abs(scores[rows, None] - scores[rest])
+            sampling = self.sampling[rows, rest]
+            variance = sampling + self.seeds[rows, None]
+            variance += self.seeds[rest]
+            away = np.sqrt(variance)
+            away *= difference
+            reach = sampling * of_samples
+            reach += parts[rows, None]
+            reach += parts[rest]
+            # Where there is no chance at all, the least difference counts.
+            apart = np.triu(np.where(variance > 0, away > reach, difference > 0), 1)
+            variance *= kept(CANDIDATE)
+            found[rows, rest], near[rows, rest] = apart, np.triu(away > variance, 1) & ~apart
+        first, second = np.divmod(np.flatnonzero(near), count)
+        rejected = int(found.sum())
+        # Left are those that would be significant if all others were; what rejections allow is tried until they allow no other.
+        hopeful = self.significant(level(rejected + len(first)), first, second)
+        first, second = first[hopeful], second[hopeful]
+        while (reached := self.significant(level(rejected), first, second)).any():
             found[first[reached], second[reached]] = True
-            before, rejected = rejected, rejected + int(reached.sum())
-            first, second, away, sampling = (one[~reached] for one in (first, second, away, sampling))
+            rejected += int(reached.sum())
+            first, second = first[~reached], second[~reached]
         return np.asarray(found | found.T)
 
     def resolution(self, among: int) -> float | None:

@@ -97,8 +97,9 @@ def rank_sets(differ: Array | list[list[bool]]) -> list[tuple[int, int]]:
         return [(1 + sum(row[:place]), len(row) - sum(row[place + 1 :])) for place, row in enumerate(differ)]
     import numpy as np
 
-    better, worse = np.tril(differ).sum(axis=1), np.triu(differ).sum(axis=1)
-    return list(zip((1 + better).tolist(), (len(differ) - worse).tolist(), strict=True))
+    below = np.triu(differ).view(np.uint8)
+    better, worse = (below.sum(axis=axis, dtype=np.uint32).tolist() for axis in (0, 1))
+    return [(1 + above, len(differ) - under) for above, under in zip(better, worse, strict=True)]
 
 
 def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from leaderboard import Result, StoreError, rank, render, student
 from leaderboard.compare import compare
-from leaderboard.inference import Pairs, interval, inverse_trigamma, pooled, seed_variances
+from leaderboard.inference import Pairs, interval, inverse_trigamma, moderated, seed_variances
 from leaderboard.spread import Spread, quantile
 
 DRAWS = 1000
@@ -142,17 +142,18 @@ def test_neighbours_that_overlap_are_counted_once():
 
 def test_a_board_lends_its_entries_what_it_knows_of_seeds():
     rng = np.random.default_rng(0)
-    same = [Spread(1.0, 100, float(rng.chisquare(2) / 2), 0.0, 2) for _ in range(200)]
-    drawn = pooled(same)
-    assert np.std([one.between for one in drawn]) < 0.2 * np.std([one.between for one in same])
-    assert np.mean([one.between for one in drawn]) == pytest.approx(1, abs=0.15)
-    mixed = [one._replace(between=one.between * 10.0 ** rng.uniform(-4, 4)) for one in same]
-    apart = pooled(mixed)
-    assert max(one.freedom for one in apart) < 3, "entries that have little in common lend little"
-    assert np.corrcoef(*np.log([[one.between for one in row] for row in (mixed, apart)]))[0, 1] > 0.95
-    assert pooled(same[:3]) == same[:3], "too few to tell"
-    still = Spread(1.0, 100)
-    assert pooled([*same, still])[-1] == still, "seeds make no difference to it"
+    same, freedom = rng.chisquare(2, 200) / 2, np.full(200, 2.0)
+    drawn, _ = moderated(same, freedom)
+    assert np.std(drawn) < 0.2 * np.std(same)
+    assert np.mean(drawn) == pytest.approx(1, abs=0.15)
+    mixed = same * 10.0 ** rng.uniform(-4, 4, 200)
+    apart, known = moderated(mixed, freedom)
+    assert known.max() < 3, "entries that have little in common lend little"
+    assert np.corrcoef(np.log(mixed), np.log(apart))[0, 1] > 0.95
+    few = moderated(same[:3], freedom[:3])
+    assert (few[0] == same[:3]).all() and (few[1] == 2).all(), "too few to tell"
+    still, own = moderated(np.append(same, 0.0), np.append(freedom, 1.0))
+    assert (still[-1], own[-1]) == (0, 1), "seeds make no difference to it"
 
 
 @given(st.floats(1e-3, 1e3))
