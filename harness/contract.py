@@ -307,6 +307,10 @@ class Task:
         return self.kind.metric(self.metric)
 
 
+LATER = "it would have taken long to fit all at once"
+"""Why a configuration that could have been fitted with others was not."""
+
+
 class Submission(ABC):
     """A model that answers tasks of some kinds. One object is one model: it is made, fitted once, then asked.
 
@@ -351,11 +355,13 @@ class Submission(ABC):
         train: Split,
         valid: Split,
         report: Callable[[Mapping[int, float]], set[int]],
+        few: int,
     ) -> tuple[Mapping[int, Submission], Mapping[int, str]]:
         """Fit several configurations as one, each as `fit` would alone: the fitted models, and why others were not, by place.
 
         Each of ``makers`` seeds all generators and makes a model. ``report`` takes the losses of an epoch by place and returns the
-        places that are to end there, which are then in neither answer.
+        places that are to end there, which are then in neither answer. Where all of them would take long, the first ``few`` are
+        fitted, and why others were not is `LATER`: they are asked again when there is something to learn from.
         """
         raise NotImplementedError(f"{cls.__name__} has one configuration fitted at a time")
 

@@ -3,6 +3,9 @@
 A rung is a step, counted in reports of a trial, at which its lowest loss so far is held against those of all trials that came there
 with it or before it; a share of them goes on. (The lowest, not the last: its weights are the ones that are kept, and it is less
 noisy.) Trials that arrive together are judged together, so that their order is of no matter.
+
+Early losses need not tell how a trial ends: under a learning rate that rises first, those that are to end worst may lead. So the
+first trials go to their ends, and at a rung where they did not stand as they ended no other is ended.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 FACTOR = 3
 """Each rung is so many times as far as the one before it."""
@@ -29,16 +33,25 @@ ALONE = Pace(2, (1 / 3,))
 """Where every trial costs what it costs."""
 STACKED = Pace(3, (2 / 3, 1 / 3))
 """Where one more in a stack costs little, and early losses say little of trials that are all good."""
+PROVEN = 0.7
+"""A rung is heeded where in this share of pairs the trial that ended better was ahead there."""
+ENOUGH = 5
+"""Trials that have come to their end from which that can be told."""
 PARTS = Pace(1, (1 / 3,))
 """For parts of the training split, counted in ninths."""
 
 
 class Rungs:
-    """The losses that trials brought to each rung. Not thread-safe."""
+    """The losses that trials brought to each rung. Not thread-safe.
 
-    def __init__(self, pace: Pace = ALONE) -> None:
-        self.pace = pace
+    Trials of numbers below ``whole`` go to their ends, and the rungs have to prove themselves on them; at 0 none needs to.
+    """
+
+    def __init__(self, pace: Pace = ALONE, whole: int = 0) -> None:
+        self.pace, self.whole = pace, whole
         self.losses: dict[int, dict[int, float]] = {}
+        self.ends: dict[int, float] = {}
+        """What the first trials came to, by number; less is better."""
         self.full = math.inf
         """The steps of the longest trial that was finished."""
 
@@ -59,20 +72,36 @@ class Rungs:
             return set()
         known = self.losses.setdefault(step, {})
         known |= losses
+        if self.whole and not self.proven(step):
+            return set()
         share = self.pace.shares[min(place, len(self.pace.shares) - 1)]
         enough = sorted(known.values())[max(int(len(known) * share + 1e-9), 1) - 1]
-        return {number for number in losses if known[number] > enough}
+        return {number for number in losses if known[number] > enough and number >= self.whole}
 
-    def restore(self, number: int, losses: Sequence[float | None], *, finished: bool) -> None:
-        """Take up what a trial on record has reported."""
+    def proven(self, step: int) -> bool:
+        """Whether the first trials stood at this step as they ended."""
+        known = self.losses.get(step, {})
+        ended = [(known[number], end) for number, end in self.ends.items() if number in known]
+        pairs = [
+            (first, second)
+            for first, second in combinations(ended, 2)
+            if first[1] != second[1] and first[0] != second[0]
+        ]
+        told = sum((first[0] < second[0]) == (first[1] < second[1]) for first, second in pairs)
+        return len(ended) >= ENOUGH and told >= PROVEN * len(pairs)
+
+    def restore(self, number: int, losses: Sequence[float | None], value: float | None) -> None:
+        """Take up what a trial on record has reported, and the value that it came to, where it did."""
         for step in range(1, len(losses) + 1):
             if self.is_rung(step):
                 self.losses.setdefault(step, {})[number] = lowest(losses[:step])
-        if finished:
-            self.finished(len(losses))
+        if value is not None:
+            self.finished(number, len(losses), value)
 
-    def finished(self, steps: int) -> None:
-        """A trial came to its end after so many steps."""
+    def finished(self, number: int, steps: int, value: float) -> None:
+        """A trial came to its end after so many steps, and to this value; less is better."""
+        if number < self.whole:
+            self.ends[number] = value
         if steps:
             self.full = max(steps, 0 if math.isinf(self.full) else self.full)
 

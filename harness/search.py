@@ -8,6 +8,7 @@ their rungs on parts of the training split instead of epochs.
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from harness.contract import LATER
 from harness.execution.given import FitData
 from harness.execution.pool import Description
 from harness.execution.remote import RemoteTrial
@@ -42,8 +44,18 @@ LONG = 0.2
 COHORT = 10
 """Trials that climb the parts of the training split together: at first the sampler draws as many blindly anyway."""
 
-BLOCK = 64
-"""Configurations that are asked for at once where they can be fitted together."""
+BLOCK, FIRST, FEW = 64, 32, 16
+"""Configurations that are asked for at once where they can be fitted together; at first, where later ones may be ended early for
+what these come to; and at first where a fit turns out to take long."""
+
+CHUNK = 8
+"""Of those that take long, a slot asks for so many at a time."""
+
+SLOW = 2.0
+"""Seconds of a fit from which it is worth while to think longer about what to try, and to ask for fewer at once."""
+
+UNTIL = {True: 16, False: 6}
+"""Trials that go to their ends, in stacks and alone: on them the rungs prove themselves."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +109,12 @@ class Search:
         self.lock = threading.Lock()
         self.ends = time.monotonic() + timeout if timeout else math.inf
         self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
-        self.rungs = Rungs(STACKED if self.together else ALONE)
+        self.rungs = self.new_rungs()
         self.fits: dict[int, Fit] = {}
         self.best: float | None = None
         self.told: set[int] = set()
+        self.at_once = not self.together
+        """Whether an answer is told as soon as it is there, not with its block."""
         self.leases = bench.store.leases(bench.study, "search")
         self.looked, self.waited, self.said_thinned = 0.0, False, False
         self.passed_over = 0
@@ -132,8 +146,12 @@ class Search:
                     self.in_parts = True
                     self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
 
+    def new_rungs(self) -> Rungs:
+        return Rungs(STACKED if self.together else ALONE, UNTIL[self.together])
+
     def climbed(self, fit: Fit) -> None:
-        self.rungs.restore(fit.number, fit.facts.get("losses", []), finished=fit.status == "complete")
+        value = self.study.sign * fit.value if fit.status == "complete" and fit.value is not None else None
+        self.rungs.restore(fit.number, fit.facts.get("losses", []), value)
 
     def claim(self, numbers: Sequence[int]) -> list[int]:
         """Those of these numbers that are ours to run: nobody else is at it, and nobody has done it."""
@@ -158,11 +176,14 @@ class Search:
         self.show()
         number = 0
         while self.together and number < self.n_trials and not self.over():
-            block = range(number, min(number + BLOCK, self.n_trials))
-            self.block(block)
-            number = block.stop
+            block = range(number, min(number + self.size(number), self.n_trials))
+            number = self.block(block)
+            if self.slow:
+                break
         for number in sorted(self.fits):
             self.tell(number)
+        if self.together:
+            self.in_chunks()
         if self.manner.halving and len(self.bench.scorer.data.train) >= ENOUGH and self.n_trials > 1:
             self.in_cohorts()
         while True:
@@ -171,6 +192,40 @@ class Search:
                 break
             self.wait()
         return outcome([self.fits[number] for number in sorted(self.fits)], self.study.sign)
+
+    def size(self, number: int) -> int:
+        """How many questions are asked at once, from this one on."""
+        return FIRST if number == 0 and self.manner.halving else BLOCK
+
+    def in_chunks(self) -> None:
+        """Trials that take long: each slot asks for a few at a time, with all that is known by then, and waits for no other."""
+        self.at_once = True
+        left = [number for number in range(self.n_trials) if number not in self.fits]
+
+        def chunk(numbers: Sequence[int], device: str) -> None:
+            if self.over():
+                return
+            asked = self.claim(numbers)
+            with self.lock:
+                self.look_around()
+                self.ask([number for number in asked if number not in self.begun])
+            found = self.stacked(asked, device, len(asked))
+            for number in sorted(found):
+                self.alone(number, device)
+
+        in_parallel([left[start : start + CHUNK] for start in range(0, len(left), CHUNK)], chunk, self.bench)
+
+    @property
+    def slow(self) -> bool:
+        """Whether a whole fit takes long, its share of a stack's time where it was in one."""
+        took = [fit.facts["seconds"] for fit in self.fits.values() if fit.status == "complete"]
+        return bool(took) and statistics.median(took) >= SLOW
+
+    def ask(self, numbers: Sequence[int]) -> None:
+        """Begin these trials, each with all that is known, and in knowledge of those that are under way."""
+        for number in numbers:
+            beside = [begun.params for begun in self.begun.values()]
+            self.begun[number] = Begun(self.study.ask(number, beside if self.slow else None))
 
     def wait(self) -> None:
         """Others are at what is left: until they have recorded it, or have gone."""
@@ -183,15 +238,19 @@ class Search:
             self.adopt()
             self.show()
 
-    def block(self, numbers: Sequence[int]) -> None:
-        """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same.
+    def block(self, numbers: range) -> int:
+        """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same. The number
+        that comes after them.
 
-        What a chunk could not or had better not train as one is run alone by whichever slots have nothing better to do.
+        What a chunk could not or had better not train as one is run alone by whichever slots have nothing better to do. Where a
+        chunk would take long, a few of it are run, and the others are asked again in the next block.
         """
         asked = self.claim(numbers)
-        self.begun |= {number: Begun(self.study.ask(number)) for number in asked}
-        size = -(-len(asked) // len(self.bench.slots.devices)) or 1
-        chunks = [asked[start : start + size] for start in range(0, len(asked), size)]
+        self.ask(asked)
+        slots = len(self.bench.slots.devices)
+        few = max(FEW // slots, 2)
+        chunks = [chunk for start in range(slots) if (chunk := asked[start::slots])]
+        later: list[int] = []
         at_work = {chunk[0] for chunk in chunks if len(chunk) > 1}
         apart = [chunk[0] for chunk in chunks if len(chunk) == 1]
         refused = len(apart)
@@ -199,16 +258,12 @@ class Search:
         def together(chunk: Sequence[int], device: str) -> None:
             nonlocal refused
             if chunk[0] in at_work:
-                # Run again after its slot was lost, it has members on record.
-                left = [number for number in chunk if number not in self.fits]
-                try:
-                    found = self.as_one(left, device) if left else {}
-                except SlotLost as error:
-                    self.lost[tuple(chunk)] += 1
-                    if self.lost[tuple(chunk)] < MOST_LOST:
-                        raise
-                    found = dict.fromkeys(left, str(error))
+                found = self.stacked(chunk, device, few)
                 with self.lock:
+                    for number in chunk[few:]:  # never all of them: each block gets on
+                        if found.get(number) == LATER:
+                            del found[number], self.begun[number]
+                            later.append(number)
                     apart.extend(sorted(found))
                     refused += len(found)
                     at_work.remove(chunk[0])
@@ -227,14 +282,16 @@ class Search:
 
         in_parallel([chunk for chunk in chunks if len(chunk) > 1], together, self.bench)
         if not self.together:
+            self.at_once = True
             self.begun.clear()  # asked again one by one, each with all that is known by then
-            self.rungs = Rungs(ALONE)
+            self.rungs = self.new_rungs()
             for fit in self.fits.values():
                 self.climbed(fit)
-            return
+            return numbers.stop
         in_parallel(sorted(apart), self.alone, self.bench)
         for number in numbers:
             self.tell(number)
+        return min(later, default=numbers.stop)
 
     def tell(self, number: int) -> None:
         if number in self.fits and number not in self.told:
@@ -272,7 +329,7 @@ class Search:
                 if self.in_parts is False or self.over():
                     break
                 if asked := self.claim(range(start, min(start + COHORT, self.n_trials))):
-                    self.begun |= {number: Begun(self.study.ask(number)) for number in asked}
+                    self.ask(asked)
                     self.climb(asked, lambda number: whole.append(beside.submit(self.whole, number)))
             for running in whole:
                 running.result()
@@ -312,7 +369,7 @@ class Search:
                 return
             with self.lock:
                 self.look_around()
-                self.begun[number] = Begun(self.study.ask(number))
+                self.ask([number])
         begun = self.begun[number]
         if (self.over() and begun is not self.last) or (on_part and self.in_parts is False):
             return
@@ -386,7 +443,20 @@ class Search:
                 self.parts[ninths] = FitData.of(part(scorer.data, ninths, rows), scorer.task.kind)
             return self.parts[ninths]
 
-    def as_one(self, numbers: Sequence[int], device: str) -> dict[int, str]:
+    def stacked(self, chunk: Sequence[int], device: str, few: int) -> dict[int, str]:
+        """A chunk as one, unless it has lost too many slots. Those that are to be run alone, or later, with the reason."""
+        left = [
+            number for number in chunk if number not in self.fits
+        ]  # run again after its slot was lost, some are on record
+        try:
+            return self.as_one(left, device, few) if len(left) > 1 else dict.fromkeys(left, "there is no other")
+        except SlotLost as error:
+            self.lost[tuple(chunk)] += 1
+            if self.lost[tuple(chunk)] < MOST_LOST:
+                raise
+            return dict.fromkeys(left, str(error))
+
+    def as_one(self, numbers: Sequence[int], device: str, few: int) -> dict[int, str]:
         """Trials in one fork, trained as one where that pays. Those that were not, with the reason."""
         with self.lock:
             if self.over():
@@ -426,6 +496,7 @@ class Search:
             with bench.crew.first.together(
                 [one.params for one in begun],
                 bench.data,
+                few=few,
                 seed=SEARCH_SEED,
                 device=device,
                 time_limit=bench.time_limit,
@@ -471,12 +542,13 @@ class Search:
                 {**begun.facts, "seconds": begun.seconds, "losses": kept},
             )
             if status == "complete":
-                self.rungs.finished(len(kept))
+                assert begun.value is not None, "complete trials have a value"
+                self.rungs.finished(number, len(kept), self.study.sign * begun.value)
             if not bench.store.add_fit(fit, self.leases[number]):
                 return  # others took it over while this machine slept, and will have recorded it
             self.keep(fit)
             del self.begun[number]
-            if not self.together:
+            if self.at_once:
                 self.tell(number)
             self.show()
 

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
-from harness import Split
+from harness import Split, search
+from harness.contract import LATER
 from harness.frameworks import fused, seeds
 from harness.frameworks.recurrent import RecurrentSubmission
 from harness.frameworks.stacked import RULES, Optimizer, schedule
@@ -97,6 +98,21 @@ class Groups(Dense):
         return optim.AdamW([decays, {"params": biases, "weight_decay": 0.0}], lr=self.params["learning_rate"])
 
 
+class Columns(TorchSubmission):
+    """A linear layer on three dimensions that do not lie in memory as they are numbered."""
+
+    kind = "sequence-classification"
+    epochs, batch_size = 4, 32
+
+    def build(self, train: Split) -> nn.Module:
+        return nn.Sequential(Turned(), nn.Linear(12, 5, bias=False), nn.Linear(5, 4), nn.Flatten(), nn.Linear(12, 4))
+
+
+class Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
 class Recurrent(RecurrentSubmission):
     kind = "sequence-classification"
     cell: Any = nn.LSTM
@@ -134,6 +150,7 @@ def together(
     members: Sequence[Mapping[str, Any]],
     kind: SimpleNamespace = IMAGES,
     ended: Callable[[int, int], bool] = lambda number, epoch: False,
+    few: int = 99,
 ) -> tuple[Mapping[int, TorchSubmission], Mapping[int, str], list[list[float]]]:
     """What `fit_together` comes to, and the losses that each member reported. ``ended`` of a number and its reports so far."""
     losses: list[list[float]] = [[] for _ in members]
@@ -143,7 +160,7 @@ def together(
             losses[number].append(loss)
         return {number for number in found if ended(number, len(losses[number]))}
 
-    fitted, apart = submission.fit_together(makers(submission, members, kind), *splits(kind), report)
+    fitted, apart = submission.fit_together(makers(submission, members, kind), *splits(kind), report, few)
     return fitted, apart, losses
 
 
@@ -164,6 +181,7 @@ def alone(
         (Convolutions, DROPOUT, IMAGES),
         (Momentum, MOMENTA, IMAGES),
         (Groups, DECAYS, IMAGES),
+        (Columns, DECAYS, ROWS),
         (Recurrent, DROPOUT, ROWS),
         (GRU, DROPOUT, ROWS),
         (RNN, DROPOUT, ROWS),
@@ -289,6 +307,20 @@ def test_a_stack_that_does_not_pay_is_dissolved(monkeypatch: pytest.MonkeyPatch)
     assert all("together takes" in why for why in apart.values())
 
 
+def test_of_many_that_take_long_a_few_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever stacks they are in, and those as if there had never been others."""
+    monkeypatch.setattr(fused, "LONG", 0.0)
+    members = [{"width": (8, 16)[number % 2], "learning_rate": 10**-2 / (number + 1)} for number in range(9)]
+    fitted, apart, losses = together(Dense, members, few=4)
+    assert set(fitted) == {0, 1, 2, 3} and apart == dict.fromkeys(range(4, 9), LATER)
+    for number, params in enumerate(members):
+        assert losses[number] == pytest.approx(alone(Dense, params)[1] if number in fitted else [], rel=1e-5)
+    fitted, apart, _ = together(Dense, members, few=3)
+    assert set(fitted) == {0, 2} and apart == dict.fromkeys(range(3, 9), LATER) | {1: "no other has its architecture"}
+    monkeypatch.setattr(fused, "LONG", 1e9)
+    assert len(together(Dense, members, few=4)[0]) == 9
+
+
 def test_a_loop_of_ones_own_is_never_stacked() -> None:
     class Own(Dense):
         def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -399,6 +431,28 @@ def test_a_block_in_pieces_asks_the_same(tiny: Path) -> None:
     assert [fit.params for fit in fits_of(tiny / "pieces")] == [fit.params for fit in fits_of(tiny / "whole")]
 
 
+def test_slow_trials_are_asked_for_a_few_at_a_time(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first block each slot asks for its own; every trial is there once, and more is learned from them."""
+    monkeypatch.setattr(search, "SLOW", 0.0)
+    write(tiny, "small.py", PLUGIN)
+    tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=51, workers=2, home=tiny / "home")
+    fits = fits_of(tiny / "home")
+    assert [fit.number for fit in fits] == list(range(51)) and {fit.status for fit in fits} == {"complete"}
+    sizes = [fit.facts.get("together") for fit in fits]
+    assert sizes == [16] * 32 + [8] * 16 + [3] * 3
+    rates = [fit.params["learning_rate"] for fit in fits]
+    assert np.median(rates[32:]) > np.median(rates[:32]), "it does not learn"
+
+
+def test_a_stack_that_puts_off_everything_gets_nowhere_by_it(tiny: Path) -> None:
+    """What is put off is asked for again, and what was asked first is run at once, as one or alone."""
+    text = (tiny / "nearest.py").read_text()
+    write(tiny, "idle.py", text + LIE.format("pass").replace("it did not want to", LATER))
+    tune(str(tiny / "tiny.py"), str(tiny / "idle.py"), trials=20, workers=1, home=tiny / "idle")
+    fits = fits_of(tiny / "idle")
+    assert [fit.number for fit in fits] == list(range(20)) and {fit.status for fit in fits} == {"complete"}
+
+
 CRASHES = """
         if self.params["dropout"] > 0.3:
             raise ValueError("too much")
@@ -433,7 +487,7 @@ LIE = """
         return True
 
     @classmethod
-    def fit_together(cls, makers, train, valid, report):
+    def fit_together(cls, makers, train, valid, report, few):
         {}
         return {{}}, dict.fromkeys(range(len(makers)), "it did not want to")
 """

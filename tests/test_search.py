@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,7 +22,7 @@ from harness.contract import Data
 from harness.execution.pool import Description
 from harness.parts import part
 from harness.rungs import ALONE, FACTOR, STACKED, Pace, Rungs
-from harness.study import MOST, Study
+from harness.study import MOST, Study, expected
 from harness.tuning import Tuned, history, tune
 from leaderboard import Store
 from leaderboard.store import Fit
@@ -50,7 +54,7 @@ def test_rungs_are_at_powers_and_the_second_half_is_let_be() -> None:
     rungs = Rungs()
     assert [step for step in range(100) if rungs.is_rung(step)] == [2, 6, 18, 54]
     assert [step for step in range(100) if Rungs(STACKED).is_rung(step)] == [3, 9, 27, 81]
-    rungs.finished(36)
+    rungs.finished(0, 36, 0.1)
     rungs.arrive(18, {0: 0.1})
     assert rungs.arrive(18, {1: 0.9}) == set()
     assert rungs.arrive(6, {0: 0.1}) == set() and rungs.arrive(6, {1: 0.9}) == {1}
@@ -62,8 +66,20 @@ def test_rungs_are_the_same_after_a_restart(trials: list[list[float | None]]) ->
     for number, reports in enumerate(trials):
         for step in range(1, len(reports) + 1):
             lived.arrive(step, {number: search.lowest(reports[:step])})
-        restored.restore(number, reports, finished=False)
+        restored.restore(number, reports, None)
     assert lived.losses == restored.losses
+
+
+@given(st.permutations(range(6)))
+def test_a_rung_ends_nobody_before_it_has_proved_itself(order: list[int]) -> None:
+    """The first six go to their ends; heeded is a rung where they stood as they ended, in seven of ten pairs."""
+    rungs = Rungs(ALONE, whole=6)
+    for number, place in enumerate(order):
+        assert rungs.arrive(2, {number: float(place)}) == set()
+        rungs.finished(number, 36, float(number))
+    agree = sum(order[a] < order[b] for a in range(6) for b in range(a + 1, 6))
+    assert rungs.arrive(2, {6: 99.0, 7: -1.0}) == ({6} if agree >= 0.7 * 15 else set())
+    assert rungs.arrive(6, {6: 99.0, 7: -1.0}) == set(), "nobody has been there"
 
 
 @given(st.lists(st.integers(0, 3), min_size=90, max_size=400), st.integers(0, 9))
@@ -191,6 +207,43 @@ def test_a_question_knows_all_that_was_told() -> None:
     assert asked() < 0.4
     tell(60, 0.9)
     assert asked() > 0.8
+
+
+def smooth(params: Mapping[str, Any]) -> float:
+    return (math.log10(params["rate"]) + 2.3) ** 2 + 0.1 * (params["b"] == "x") + 0.01 * params["decay"]
+
+
+def test_where_fits_take_long_the_best_of_a_smooth_function_is_found_sooner() -> None:
+    """Beside the estimator that quick ones are asked by, on the same number of trials, some of which were ended early."""
+    space = {"rate": Float(1e-5, 1.0, log=True), "decay": Float(0, 1), "b": Categorical(("x", "y"))}
+    best: dict[bool, list[float]] = {True: [], False: []}
+    for slow in (True, False):
+        for seed in range(3):
+            study = Study(Description(("k",), space, {}), higher_is_better=False, seed=seed)
+            for start in range(0, 32, 4):
+                beside: list[dict[str, Any]] = []
+                for number in range(start, start + 4):
+                    beside.append(study.ask(number, beside if slow else None))
+                for number, params in enumerate(beside, start):
+                    value = smooth(params)
+                    pruned = number > 8 and value > 3
+                    fit = Fit(
+                        "s", "search", number, params, 0, "pruned" if pruned else "complete", None if pruned else value
+                    )
+                    study.tell(replace(fit, facts={"losses": [value + 1] * (1 if pruned else 3)}))
+            best[slow].append(min(fit.value for fit in study.ended if fit.value is not None))
+            asked = [study.ask(33, []), study.ask(33, [])]
+            assert asked[0] == asked[1] != study.ask(33, [asked[0]]), "it asks what is under way already"
+    assert np.median(best[True]) < np.median(best[False])
+
+
+def test_a_trial_that_was_ended_is_likened_to_those_that_stood_where_it_did() -> None:
+    whole = [Fit("s", "search", n, {"a": n}, 0, "complete", 0.9 - n / 10, {"losses": [n, n / 2]}) for n in range(5)]
+    ended = Fit("s", "search", 5, {"a": 5}, 0, "pruned", None, {"losses": [3.1]})
+    unlike = Fit("s", "search", 6, {"a": 6}, 0, "pruned", None, {"losses": [1, 1, 1]})
+    found = expected([*whole, ended, unlike], -1.0)
+    assert [value for _, value in found[:5]] == [-fit.value for fit in whole if fit.value is not None]
+    assert found[5:] == [({"a": 5}, pytest.approx(-np.mean([0.7, 0.6, 0.5])))]
 
 
 def test_history_is_the_best_so_far() -> None:

@@ -214,11 +214,21 @@ class Worker(Closes):
         )
 
     def together(
-        self, members: Sequence[Mapping[str, Any]], data: FitData, *, seed: int, device: str, time_limit: float
+        self,
+        members: Sequence[Mapping[str, Any]],
+        data: FitData,
+        *,
+        few: int,
+        seed: int,
+        device: str,
+        time_limit: float,
     ) -> Together:
-        """Fork: several configurations that are to be fitted as one, in the time of all of them; ``time_limit`` is that of one."""
+        """Fork: several configurations that are to be fitted as one, in the time of all of them; ``time_limit`` is that of one.
+
+        Where they would take long, a ``few`` of them.
+        """
         told = [dict(params) for params in members]
-        message = {"op": "fit-together", "members": told, "seed": seed, "device": device, "kind": data.kind}
+        message = {"op": "fit-together", "members": told, "few": few, "seed": seed, "device": device, "kind": data.kind}
         trial = Together(self, message, data.arrays, time_limit=time_limit * len(told), scratch=self.on_disk)
         trial.members, trial.each = len(told), time_limit
         return trial

@@ -180,10 +180,17 @@ class RemoteWorker(Closes):
         return RemoteTrial(*self._fit(dict(params), data, device, options), time_limit)
 
     def together(
-        self, members: Sequence[Mapping[str, Any]], data: FitData, *, seed: int, device: str, time_limit: float
+        self,
+        members: Sequence[Mapping[str, Any]],
+        data: FitData,
+        *,
+        few: int,
+        seed: int,
+        device: str,
+        time_limit: float,
     ) -> RemoteTogether:
         told = [dict(params) for params in members]
-        options = {"seed": seed, "time_limit": time_limit}
+        options = {"few": few, "seed": seed, "time_limit": time_limit}
         return RemoteTogether(*self._fit(told, data, device, options), time_limit * len(told))
 
     def _fit(self, params: Any, data: FitData, device: str, options: Mapping[str, Any]) -> tuple[Place, int]:

@@ -343,7 +343,7 @@ def fit_together(
         return set(channel.receive()[0]["ended"])
 
     fitted, apart = submission.fit_together(
-        [partial(made, params) for params in message["members"]], train, valid, report
+        [partial(made, params) for params in message["members"]], train, valid, report, int(message["few"])
     )
     synchronise(message["device"])
     reasons = [[why, [place for place in apart if apart[place] == why]] for why in dict.fromkeys(apart.values())]

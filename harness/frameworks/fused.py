@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from harness.contract import Split
+from harness.contract import LATER, Split
 from harness.frameworks import seeds
 from harness.frameworks.alike import Common, Member, Varies, alike
 from harness.frameworks.recorded import Changed, Replayed
@@ -43,19 +43,24 @@ GAIN = 0.9
 """A stack goes on where a step takes less than this share of what its members take one after the other."""
 AS_ALONE = 1e-3
 """How far the first losses of a stack may be from those of a member alone: rounding, and no other random numbers."""
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 4096
 """Rows of the validation split that go through all members at once, counted once a member."""
+LONG = 30.0
+"""Seconds: where all would take longer, a few are fitted, and what they show decides what the others shall be."""
+
+ONLY = "no other has its architecture"
 
 Report = Callable[[Mapping[int, float]], set[int]]
 """Takes the validation losses of an epoch by number; returns the numbers that are to end here."""
 
 
 def fit_together(
-    makers: Sequence[Callable[[], TorchSubmission]], train: Split, valid: Split, report: Report
+    makers: Sequence[Callable[[], TorchSubmission]], train: Split, valid: Split, report: Report, few: int
 ) -> tuple[dict[int, TorchSubmission], dict[int, str]]:
     """Fit as many as can be fitted together. The fitted models by number, and the others with the reason why not.
 
-    A maker seeds everything and makes an unfitted model. Numbers are places in ``makers``. What ``report`` ended is in neither.
+    A maker seeds everything and makes an unfitted model. Numbers are places in ``makers``. What ``report`` ended is in neither. Of
+    those that would take long all together, the first ``few`` are fitted.
     """
     fitted: dict[int, TorchSubmission] = {}
     apart: dict[int, str] = {}
@@ -93,12 +98,22 @@ def fit_together(
             return True
         return False
 
+    def run(stack: Stack) -> None:
+        def postponed(each: float) -> set[int]:
+            """Who is not to be fitted now, where each would take so many seconds in its stack."""
+            left = [member.number for group in [stack.members, *ready] for member in group]
+            if each * len(left) > LONG:
+                apart.update(dict.fromkeys((number for number in left if number >= few), LATER))
+            return {number for number, why in apart.items() if why == LATER}
+
+        stack.run(report, fitted, postponed)
+
     while waiting or ready:
         while waiting:
             group = waiting.pop(0)
             most = max(STACK_BYTES // (COPIES * 4 * max(group[0].model.n_parameters(), 1)), 1)
             if len(group) == 1:
-                apart[group[0].number] = "no other has its architecture"
+                apart[group[0].number] = ONLY
             elif len(group) > most:
                 waiting[:0] = [group[start : start + most] for start in range(0, len(group), most)]
             elif len(group) == len(members) or attempt(group, Stack.probe):  # one of all shows soon enough what it is
@@ -108,7 +123,11 @@ def fit_together(
             return fitted, apart | dict.fromkeys(rest, "most of those that were asked with it cannot be stacked")
         begun = True
         if ready:
-            attempt(ready.pop(0), lambda stack: stack.run(report, fitted))
+            group = [member for member in ready.pop(0) if member.number not in apart]
+            if len(group) > 1:
+                attempt(group, run)
+            else:
+                apart.update(dict.fromkeys((member.number for member in group), ONLY))
     return fitted, apart
 
 
@@ -179,10 +198,22 @@ class Stack:
         """The first steps alone. Raises Unsuited where stacking does not pay."""
         self.train_epoch(compare=True, steps=WARM_STEPS + TIMED_STEPS)
 
-    def run(self, report: Report, fitted: dict[int, TorchSubmission]) -> None:
-        """Train all members to their end, and put those into ``fitted`` that come to it."""
+    @property
+    def seconds(self) -> float:
+        """What training all members to their end should take, from what their first steps took; 0 where there were too few."""
+        return min((at_once for _, at_once in self.twin.seconds), default=0.0) * self.steps * self.epochs
+
+    def run(self, report: Report, fitted: dict[int, TorchSubmission], postponed: Callable[[float], set[int]]) -> None:
+        """Train all members to their end, and put those into ``fitted`` that come to it.
+
+        ``postponed`` is asked once who leaves before that, from the seconds that each member is going to take.
+        """
         for epoch in range(self.epochs):
             self.train_epoch(compare=epoch == 0)
+            if epoch == 0 and (gone := postponed(self.seconds / len(self.members))):
+                self.narrow([place for place, member in enumerate(self.members) if member.number not in gone])
+                if not self.members:
+                    return
             losses = self.validation_losses()
             self.keep_best(losses, epoch)
             ended = report({member.number: float(loss) for member, loss in zip(self.members, losses)})

@@ -71,11 +71,11 @@ class TorchSubmission(Submission):
         return known
 
     @classmethod
-    def fit_together(cls, makers: Any, train: Split, valid: Split, report: Any) -> Any:
+    def fit_together(cls, makers: Any, train: Split, valid: Split, report: Any, few: int) -> Any:
         """Several configurations in one vectorised loop, see `harness.frameworks.fused`."""
         from harness.frameworks import fused
 
-        return fused.fit_together(makers, train, valid, report)
+        return fused.fit_together(makers, train, valid, report, few)
 
     @abstractmethod
     def build(self, train: Split) -> nn.Module:

@@ -32,7 +32,18 @@ def replacement(layer: nn.Module) -> nn.Module | None:
         return Dropouts(layer.p)
     if type(layer) in (nn.RNN, nn.LSTM, nn.GRU):
         return Unrolled(layer)  # type: ignore[arg-type]
+    if type(layer) is nn.Linear:
+        layer.__class__ = OfRows
     return None
+
+
+class OfRows(nn.Linear):
+    """A linear layer that takes all but the last dimension as one: with stacked weights, and none of them asking for a gradient,
+    torch would copy the weights once for each index of the first dimension."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.matmul(self.weight, x.reshape(-1, x.shape[-1]).T).T
+        return (rows if self.bias is None else rows + self.bias).reshape(*x.shape[:-1], -1)
 
 
 class Dropout(nn.Dropout):
