@@ -48,8 +48,8 @@ BLOCK, FIRST, FEW = 64, 32, 16
 """Configurations that are asked for at once where they can be fitted together; at first, where later ones may be ended early for
 what these come to; and at first where a fit turns out to take long."""
 
-CHUNK = 8
-"""Of those that take long, a slot asks for so many at a time."""
+SMALLEST, LARGEST, WORTH = 8, 32, 60.0
+"""Of those that take long a slot asks for so many at a time, at least and at most: about so many seconds' worth."""
 
 SLOW = 2.0
 """Seconds of a fit from which it is worth while to think longer about what to try, and to ask for fewer at once."""
@@ -213,13 +213,18 @@ class Search:
             for number in sorted(found):
                 self.alone(number, device)
 
-        in_parallel([left[start : start + CHUNK] for start in range(0, len(left), CHUNK)], chunk, self.bench)
+        size = min(max(int(WORTH / max(self.seconds, 1e-3)), SMALLEST), LARGEST)
+        in_parallel([left[start : start + size] for start in range(0, len(left), size)], chunk, self.bench)
+
+    @property
+    def seconds(self) -> float:
+        """What a whole fit takes, its share of a stack's time where it was in one; 0 where none has been finished."""
+        took = [fit.facts["seconds"] for fit in self.fits.values() if fit.status == "complete"]
+        return statistics.median(took) if took else 0.0
 
     @property
     def slow(self) -> bool:
-        """Whether a whole fit takes long, its share of a stack's time where it was in one."""
-        took = [fit.facts["seconds"] for fit in self.fits.values() if fit.status == "complete"]
-        return bool(took) and statistics.median(took) >= SLOW
+        return bool(self.fits) and self.seconds >= SLOW
 
     def ask(self, numbers: Sequence[int]) -> None:
         """Begin these trials, each with all that is known, and in knowledge of those that are under way."""
