@@ -24,10 +24,11 @@ from harness.execution.trial import TrialFailed
 from harness.finals import Finals
 from harness.found import Found, same
 from harness.jobs import LOOK, Bench, in_parallel
+from harness.ledger import Manner
 from harness.plugins import Bundle, Source, bundle
 from harness.provenance import commit, versions
 from harness.scoring import Scorer
-from harness.search import Manner, Search
+from harness.search import Search
 from harness.study import ENOUGH, first_guess, importance
 from leaderboard import Result, Store, StoreError
 from leaderboard.inference import seed_variances

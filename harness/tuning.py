@@ -18,8 +18,8 @@ from harness.entry import Entry, Ground, Progress, Settings, crew_for
 from harness.evaluate import check_limit, hands, plan
 from harness.execution.pool import Description
 from harness.found import Found
+from harness.ledger import Manner
 from harness.plugins import Source, bundle
-from harness.search import Manner
 from harness.study import importance, taught
 from leaderboard import Store
 from leaderboard.store import Fit

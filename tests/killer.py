@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from harness import cli, scoring, search
+from harness import cli, ledger, scoring
 from harness.execution import pool
 from leaderboard import store
 
@@ -24,7 +24,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
     "read": [(pool.Trial, "predict")],
     "score": [(scoring.Scorer, "valid"), (scoring.Scorer, "test")],
     "commit": [(store.Store, "add_fit"), (store.Store, "add")],
-    "tell": [(search.Study, "tell")],
+    "tell": [(ledger.Study, "tell")],
 }
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
-from harness import Split, search
+from harness import Split, ledger, search
 from harness.contract import LATER
 from harness.frameworks import fused, seeds
 from harness.frameworks.recurrent import RecurrentSubmission
@@ -433,7 +433,7 @@ def test_a_block_in_pieces_asks_the_same(tiny: Path) -> None:
 
 def test_slow_trials_are_asked_for_a_few_at_a_time(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first block each slot asks for its own; every trial is there once, and more is learned from them."""
-    monkeypatch.setattr(search, "SLOW", 0.0)
+    monkeypatch.setattr(ledger, "SLOW", 0.0)
     monkeypatch.setattr(search, "LARGEST", 8)
     write(tiny, "small.py", PLUGIN)
     tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=51, workers=2, home=tiny / "home")

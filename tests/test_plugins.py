@@ -355,6 +355,7 @@ ROOMS = [
     ["harness.finals"],
     ["harness.search"],
     ["harness.found"],
+    ["harness.ledger"],
     ["harness.study", "harness.rungs", "harness.parts"],
     ["harness.jobs"],
     ["harness.scoring"],

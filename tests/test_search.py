@@ -21,7 +21,7 @@ from harness import Categorical, Float, Split, search
 from harness.contract import Data
 from harness.execution.pool import Description
 from harness.parts import part
-from harness.rungs import ALONE, FACTOR, STACKED, Pace, Rungs
+from harness.rungs import ALONE, FACTOR, STACKED, Pace, Rungs, lowest
 from harness.study import MOST, Study, expected
 from harness.tuning import Tuned, history, tune
 from leaderboard import Store
@@ -65,7 +65,7 @@ def test_rungs_are_the_same_after_a_restart(trials: list[list[float | None]]) ->
     lived, restored = Rungs(), Rungs()
     for number, reports in enumerate(trials):
         for step in range(1, len(reports) + 1):
-            lived.arrive(step, {number: search.lowest(reports[:step])})
+            lived.arrive(step, {number: lowest(reports[:step])})
         restored.restore(number, reports, None)
     assert lived.losses == restored.losses
 

@@ -1,0 +1,202 @@
+"""What a search knows of its trials: those on record, those begun, what the study and the rungs were told of them, and the leases
+by which several commands share them.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.execution.pool import Description
+from harness.jobs import LOOK, Bench
+from harness.rungs import ALONE, PARTS, STACKED, Rungs, lowest
+from harness.study import BEST, MOST, SPREAD, Study
+from leaderboard.store import Fit
+
+GIVE_UP_AFTER = 3
+"""Failed trials without a single good one, after which the rest are not tried."""
+
+SLOW = 2.0
+"""Seconds of a fit from which it is worth while to think longer about what to try, and to ask for fewer at once."""
+
+UNTIL = {True: 16, False: 6}
+"""Trials that go to their ends, in stacks and alone: on them the rungs prove themselves."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a search goes about it: another manner is another search, with trials of its own.
+
+    ``first`` are configurations to try right after the plug-in's own guess; ``seed`` moves the sampler, not the fits; without
+    ``halving`` every trial goes to its end.
+    """
+
+    first: Sequence[Mapping[str, Any]] = ()
+    seed: int = 0
+    halving: bool = True
+
+
+@dataclass
+class Begun:
+    """A trial that has been asked, and what it has come to: ``parts`` by ninths of the training split, ``losses`` by report."""
+
+    params: Mapping[str, Any]
+    parts: dict[int, float] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    value: float | None = None
+    seconds: float = 0.0
+
+
+class Ledger:
+    """Trials 0..n_trials-1 of one entry. Its lock is for whoever works on them from several threads."""
+
+    def __init__(
+        self, bench: Bench, description: Description, n_trials: int, timeout: float | None, manner: Manner
+    ) -> None:
+        self.bench, self.n_trials, self.manner = bench, n_trials, manner
+        higher = bench.scorer.task.ranking.higher_is_better
+        self.study = Study(description, higher_is_better=higher, first=manner.first, seed=manner.seed)
+        self.rungs_of_parts = Rungs(PARTS)
+        self.in_parts: bool | None = None
+        """Whether trials meet their rungs on parts of the training split; None until a trial has shown it."""
+        self.begun: dict[int, Begun] = {}
+        self.lock = threading.Lock()
+        self.ends = time.monotonic() + timeout if timeout else math.inf
+        self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
+        self.rungs = self.new_rungs()
+        self.fits: dict[int, Fit] = {}
+        self.best: float | None = None
+        self.took: list[float] = []
+        """Seconds of whole fits, sorted."""
+        self.told: set[int] = set()
+        self.at_once = not self.together
+        """Whether an answer is told as soon as it is there, not with its block."""
+        self.leases = bench.store.leases(bench.study, "search")
+        self.looked, self.said_thinned = 0.0, False
+        self.passed_over = 0
+        """Fits on record that are none of this search's: failures of earlier attempts, and numbers beyond its last."""
+        self.adopt()
+
+    def adopt(self, numbers: Sequence[int] | None = None) -> None:
+        """Take up what is on record of these numbers, or of all: from an earlier command, or from another that shares the store."""
+        for fit in self.bench.store.fits(self.bench.study, "search", numbers):
+            if fit.number in self.fits or fit.number >= self.n_trials:
+                continue
+            if fit.status in ("complete", "pruned") or fit.attempt == self.bench.attempt:
+                self.keep(fit)
+                self.climbed(fit)
+                if fit.facts.get("losses"):
+                    self.in_parts = False
+                for ninths, loss in fit.facts.get("parts", {}).items():
+                    self.in_parts = True
+                    self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
+
+    def new_rungs(self) -> Rungs:
+        return Rungs(STACKED if self.together else ALONE, UNTIL[self.together])
+
+    def climbed(self, fit: Fit) -> None:
+        value = self.study.sign * fit.value if fit.status == "complete" and fit.value is not None else None
+        self.rungs.restore(fit.number, fit.facts.get("losses", []), value)
+
+    def claim(self, numbers: Sequence[int]) -> list[int]:
+        """Those of these numbers that are ours to run: nobody else is at it, and nobody has done it."""
+        ours = self.leases.claim(number for number in numbers if number not in self.fits)
+        with self.lock:
+            self.adopt(sorted(ours))
+            return sorted(number for number in ours if number not in self.fits)
+
+    def look_around(self) -> None:
+        """Take up, now and then, what others have recorded meanwhile. Under the lock."""
+        if time.monotonic() - self.looked < LOOK:
+            return
+        self.looked = time.monotonic()
+        count = self.bench.store.count_fits(self.bench.study, "search")
+        if count - len(self.fits) > self.passed_over:
+            self.adopt()
+            self.passed_over = count - len(self.fits)
+            for number in sorted(set(self.fits) - self.told):
+                self.tell(number)
+
+    def ask(self, numbers: Sequence[int]) -> None:
+        """Begin these trials, each with all that is known, and in knowledge of those that are under way."""
+        for number in numbers:
+            beside = [begun.params for begun in self.begun.values()]
+            self.begun[number] = Begun(self.study.ask(number, beside if self.slow else None))
+
+    def tell(self, number: int) -> None:
+        if number in self.fits and number not in self.told:
+            self.told.add(number)
+            self.study.tell(self.fits[number])
+        if self.study.thinned and not self.said_thinned:
+            self.said_thinned = True
+            self.bench.watcher.note(
+                f"more than {MOST} trials: from here on the sampler goes by the best {BEST} and a spread of {SPREAD} others, so "
+                "that a question does not cost more and more; all stay on record"
+            )
+
+    def keep(self, fit: Fit) -> None:
+        """Take up a trial that has ended."""
+        self.fits[fit.number] = fit
+        if fit.status == "complete" and fit.value is not None:
+            sign = self.study.sign
+            self.best = fit.value if self.best is None or sign * fit.value < sign * self.best else self.best
+            insort(self.took, float(fit.facts["seconds"]))
+
+    def ended_at(self, step: int, reported: Mapping[int, Sequence[float]]) -> set[int]:
+        """The numbers that end at this step with what they have reported. Between rungs it costs nothing: reports may be many."""
+        if not self.manner.halving or not self.rungs.is_rung(step):
+            return set()
+        return self.rungs.arrive(step, {number: lowest(losses) for number, losses in reported.items()})
+
+    @property
+    def seconds(self) -> float:
+        """What a whole fit takes, its share of a stack's time where it was in one; 0 where none has been finished."""
+        return self.took[len(self.took) // 2] if self.took else 0.0
+
+    @property
+    def slow(self) -> bool:
+        return bool(self.took) and self.seconds >= SLOW
+
+    def over(self) -> bool:
+        """Whether nothing more is to be begun: the time is up, or nothing but failures has come."""
+        fits = self.fits.values()
+        hopeless = len(fits) >= GIVE_UP_AFTER and all(fit.status not in ("complete", "pruned") for fit in fits)
+        return hopeless or time.monotonic() > self.ends
+
+    def record(self, number: int, status: str) -> None:
+        bench, begun = self.bench, self.begun[number]
+        if bench.crew.closed:
+            return  # ended from here, not by itself: not a result
+        kept = [loss if math.isfinite(loss) else None for loss in begun.losses]
+        if self.in_parts and begun.parts:
+            begun.facts["parts"] = begun.parts
+        with self.lock:
+            fit = Fit(
+                bench.study,
+                "search",
+                number,
+                dict(begun.params),
+                bench.attempt,
+                status,
+                begun.value,
+                {**begun.facts, "seconds": begun.seconds, "losses": kept},
+            )
+            if status == "complete":
+                assert begun.value is not None, "complete trials have a value"
+                self.rungs.finished(number, len(kept), self.study.sign * begun.value)
+            if not bench.store.add_fit(fit, self.leases[number]):
+                return  # others took it over while this machine slept, and will have recorded it
+            self.keep(fit)
+            del self.begun[number]
+            if self.at_once:
+                self.tell(number)
+            self.show()
+
+    def show(self) -> None:
+        self.bench.watcher.trial(len(self.fits), self.n_trials, self.best)
