@@ -1,8 +1,8 @@
 """The search of one submission's hyperparameters: a study asked and told, trials run in forks, every result recorded.
 
 Submissions that can be fitted together are: a block of configurations is asked for at once, shared out over the slots, and what a
-slot's process could not or had better not train as one is run alone. Submissions that report no losses, and take their time, meet
-their rungs on parts of the training split instead of epochs.
+slot's process could not or had better not train as one is run alone. Where that takes long, each slot asks for a few at a time.
+Submissions that report no losses, and take their time, meet their rungs on parts of the training split instead of epochs.
 """
 
 from __future__ import annotations
@@ -306,9 +306,8 @@ class Search(Ledger):
 
     def stacked(self, chunk: Sequence[int], device: str, few: int) -> dict[int, str]:
         """A chunk as one, unless it has lost too many slots. Those that are to be run alone, or later, with the reason."""
-        left = [
-            number for number in chunk if number not in self.fits
-        ]  # run again after its slot was lost, some are on record
+        # Run again after its slot was lost, it has members on record.
+        left = [number for number in chunk if number not in self.fits]
         try:
             return self.as_one(left, device, few) if len(left) > 1 else dict.fromkeys(left, "there is no other")
         except SlotLost as error:
