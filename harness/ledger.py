@@ -24,8 +24,8 @@ GIVE_UP_AFTER = 3
 SLOW = 2.0
 """Seconds of a fit from which it is worth while to think longer about what to try, and to ask for fewer at once."""
 
-UNTIL = {True: 16, False: 6}
-"""Trials that go to their ends, in stacks and alone: on them the rungs prove themselves."""
+FEW, LEAST = 16, 6
+"""Trials that go to their ends in a long search, and at least: on them the rungs prove themselves."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,16 @@ class Ledger:
                     self.in_parts = True
                     self.rungs_of_parts.arrive(int(ninths), {fit.number: loss})
 
+    @property
+    def few(self) -> int:
+        """A quarter of the trials, within bounds: what is run before there is anything to go by."""
+        return max(min(self.n_trials // 4, FEW), LEAST)
+
     def new_rungs(self) -> Rungs:
-        return Rungs(STACKED if self.together else ALONE, UNTIL[self.together])
+        if not self.together:
+            return Rungs(ALONE, LEAST)
+        # Proof would be most of a short search. The pace of stacks is mild enough to go without.
+        return Rungs(STACKED, self.few if self.n_trials >= 4 * LEAST else 0)
 
     def climbed(self, fit: Fit) -> None:
         value = self.study.sign * fit.value if fit.status == "complete" and fit.value is not None else None

@@ -37,9 +37,9 @@ LONG = 0.2
 COHORT = 10
 """Trials that climb the parts of the training split together: at first the sampler draws as many blindly anyway."""
 
-BLOCK, FIRST, FEW = 64, 32, 16
-"""Configurations that are asked for at once where they can be fitted together; at first, where later ones may be ended early for
-what these come to; and at first where a fit turns out to take long."""
+BLOCK, FIRST = 64, 32
+"""Configurations that are asked for at once where they can be fitted together; and at first, where later ones may be ended early
+for what these come to."""
 
 SMALLEST, LARGEST, WORTH = 8, 32, 60.0
 """Of those that take long a slot asks for so many at a time, at least and at most: about so many seconds' worth."""
@@ -139,7 +139,7 @@ class Search(Ledger):
         asked = self.claim(numbers)
         self.ask(asked)
         slots = len(self.bench.slots.devices)
-        few = max(FEW // slots, 2)
+        few = max(self.few // slots, 2)
         chunks = [chunk for start in range(slots) if (chunk := asked[start::slots])]
         later: list[int] = []
         at_work = {chunk[0] for chunk in chunks if len(chunk) > 1}
