@@ -154,7 +154,7 @@ class Ledger:
         if fit.status == "complete" and fit.value is not None:
             sign = self.study.sign
             self.best = fit.value if self.best is None or sign * fit.value < sign * self.best else self.best
-            insort(self.took, float(fit.facts["seconds"]))
+            insort(self.took, float(fit.facts.get("seconds", 0.0)))
 
     def ended_at(self, step: int, reported: Mapping[int, Sequence[float]]) -> set[int]:
         """The numbers that end at this step with what they have reported. Between rungs it costs nothing: reports may be many."""

@@ -77,6 +77,10 @@ def fit_together(
     waiting, begun = alike(members), False
     ready: list[list[Member]] = []
 
+    def wanted(group: list[Member]) -> list[Member]:
+        """Those that have not been put off, or put apart."""
+        return [member for member in group if member.number not in apart]
+
     def attempt(group: list[Member], work: Callable[[Stack], None]) -> bool:
         """Whether it went well; who cannot be stacked, or in smaller stacks alone, is put where it belongs."""
         stack = None
@@ -85,11 +89,11 @@ def fit_together(
             work(stack)
         except Varies as key:
             by_value: dict[Any, list[Member]] = {}
-            for member in group:
+            for member in wanted(group):
                 by_value.setdefault(member.model.params[str(key)], []).append(member)
             waiting[:0] = by_value.values()
         except Unsuited as reason:
-            apart.update(dict.fromkeys((member.number for member in group), str(reason)))
+            apart.update(dict.fromkeys((member.number for member in wanted(group)), str(reason)))
         except Exception as error:  # what vectorising does not support says so in many ways
             left = stack.members if stack else group
             said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -123,7 +127,7 @@ def fit_together(
             return fitted, apart | dict.fromkeys(rest, "most of those that were asked with it cannot be stacked")
         begun = True
         if ready:
-            group = [member for member in ready.pop(0) if member.number not in apart]
+            group = wanted(ready.pop(0))
             if len(group) > 1:
                 attempt(group, run)
             else:
