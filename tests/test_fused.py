@@ -321,6 +321,21 @@ def test_of_many_that_take_long_a_few_are_fitted(monkeypatch: pytest.MonkeyPatch
     assert len(together(Dense, members, few=4)[0]) == 9
 
 
+class Judged(Dense):
+    def loss(self, answer: Tensor, y: Tensor) -> Tensor:
+        found = super().loss(answer, y)
+        return found if self.module.training else found * (1 + self.params["weight_decay"])
+
+
+def test_who_was_put_off_stays_so_where_a_stack_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "LONG", 0.0)
+    members = [{"weight_decay": (0.0, 0.5)[number % 2], "learning_rate": 10**-2 / (number + 1)} for number in range(6)]
+    fitted, apart, losses = together(Judged, members, few=4)
+    assert set(fitted) == {0, 1, 2, 3} and apart == dict.fromkeys((4, 5), LATER)
+    for number in fitted:
+        assert losses[number] == pytest.approx(alone(Judged, members[number])[1], rel=1e-5)
+
+
 def test_a_loop_of_ones_own_is_never_stacked() -> None:
     class Own(Dense):
         def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
