@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export KERAS_BACKEND := torch
 
-.PHONY: demo field bench test test-long torture check clean
+.PHONY: demo field bench test test-slow test-long torture check clean
 
 demo: .venv/ready
 	$(BIN)/bakeoff demo --out site
@@ -19,6 +19,10 @@ bench: .venv/ready
 
 test: .venv/ready
 	$(BIN)/pytest
+
+# What takes ten seconds and more each, beside what `make test` has.
+test-slow: .venv/ready
+	$(BIN)/pytest -m "slow and not long"
 
 test-long: .venv/ready
 	$(BIN)/pytest -m "long or not long"

@@ -80,6 +80,7 @@ def test_show_compare_and_replay(board: Path, bakeoff: Command) -> None:
     )
 
 
+@pytest.mark.slow
 def test_replay_gives_the_same_score(bakeoff: Command, tmp_path: Path) -> None:
     bakeoff("new", "submission", "forest")
     (row,) = json.loads(bakeoff("run", "digits", "-s", "forest.py", "--trials", 0, "--seeds", 2, "--json").stdout)[
@@ -202,6 +203,7 @@ def test_new_plugins_pass_their_check(tmp_path: Path, bakeoff: Command) -> None:
     assert "✓ stripes loads" in bakeoff("check", "stripes.py").stdout
 
 
+@pytest.mark.slow
 def test_check_finds_what_is_wrong(tiny: Path, bakeoff: Command) -> None:
     text = (tiny / "nearest.py").read_text()
     write(

@@ -355,6 +355,7 @@ def test_a_competition_of_twenty_teams_from_start_to_end(store: Store, clock: Cl
     assert len(replay(cup.history.events()).entries) == 15 * 10 + 5 * 20
 
 
+@pytest.mark.slow
 def test_the_command_from_rules_to_boards(tmp_path: Path, bakeoff: Command) -> None:
     times = {"opens": datetime.now(UTC) - timedelta(hours=1), "closes": datetime.now(UTC) + timedelta(hours=1)}
     text = "\n".join(

@@ -193,6 +193,7 @@ def both(check: Callable[[Any], float], cases: Sequence[Any]) -> float:
         return max(threads.map(check, cases))
 
 
+@pytest.mark.slow
 def test_killed_at_each_step(tmp_path: Path, undisturbed: object) -> None:
     """One run, killed five times, at another step each time, and then left alone: before the steps in one tier of isolation,
     after them in another."""
@@ -224,6 +225,7 @@ def test_killed_around_the_last_rows(tmp_path: Path, undisturbed: object) -> Non
     assert scene.table() == undisturbed
 
 
+@pytest.mark.slow
 def test_killed_at_any_time(tmp_path: Path, undisturbed: object) -> None:
     """At moments that nobody chose; with two trials at once the questions depend on who is first, and the rest does not."""
 

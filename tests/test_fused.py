@@ -520,7 +520,11 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "lie", [pytest.param(lie, marks=pytest.mark.long if lie == "too many reports" else ()) for lie in LIARS]
+    "lie",
+    [
+        pytest.param(lie, marks={"too many reports": pytest.mark.long, "silence": pytest.mark.slow}.get(lie, ()))
+        for lie in LIARS
+    ],
 )
 def test_a_stack_that_lies_gains_nothing(lie: str, honest: list[Any], tiny: Path) -> None:
     """Whatever a process says of its members, each is tried alone in the end."""

@@ -37,6 +37,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {Path(row["submission"]).stem.partition(":")[0]: row for row in rows}
 
 
+@pytest.mark.slow
 def test_the_copier_is_flagged_and_honest_entries_are_not(board: dict[str, Any]) -> None:
     """Copies have the best distance of all, so nothing but memorisation can tell."""
     memorisation = {name: row["metrics"]["memorisation"] for name, row in board.items()}

@@ -210,6 +210,7 @@ class Model(Submission):
 }
 
 
+@pytest.mark.slow
 def test_frameworks_run_in_the_sandbox(tiny: Path) -> None:
     pytest.importorskip("sklearnex")
     had("sandbox-a")
@@ -254,6 +255,7 @@ def attacks(tiny: Path) -> Path:
     return tiny
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tier", ["sandbox-a", *(pytest.param(tier, marks=pytest.mark.long) for tier in ("sandbox-b", "process"))]
 )

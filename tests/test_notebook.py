@@ -12,6 +12,7 @@ nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: pi
 pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install 'bakeoff[dev]'")
 
 
+@pytest.mark.slow
 def test_the_example_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     notebook = nbformat.read(REPOSITORY / "docs" / "example.ipynb", as_version=4)

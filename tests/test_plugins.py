@@ -129,7 +129,11 @@ def test_strangers_need_few_lines() -> None:
 
 @pytest.mark.parametrize(
     ("code", "least"),
-    [(SKLEARN, 0.95), pytest.param(KERAS, 0.93, marks=pytest.mark.long), (TORCH, 0.93)],
+    [
+        (SKLEARN, 0.95),
+        pytest.param(KERAS, 0.93, marks=pytest.mark.long),
+        pytest.param(TORCH, 0.93, marks=pytest.mark.slow),
+    ],
     ids=["sklearn", "keras", "torch"],
 )
 def test_a_strangers_model_runs_by_path(code: str, least: float, tmp_path: Path, bakeoff: Command) -> None:
@@ -167,6 +171,7 @@ def test_a_grader_that_fails_is_no_score(tmp_path: Path, bakeoff: Command) -> No
     assert "no results" in bakeoff("leaderboard", code=2).stderr
 
 
+@pytest.mark.slow
 def test_plugins_of_an_installed_package(tmp_path: Path, bakeoff: Command) -> None:
     """A real package with entry points, built and installed: listing imports none of it, running imports it in the child."""
     source = tmp_path / "source"

@@ -54,6 +54,7 @@ def test_fashion_mnist(submission: str, least: float, bakeoff: Command) -> None:
     assert row["score"] >= least
 
 
+@pytest.mark.slow
 def test_digits_svm_is_as_good_as_it_should_be(bakeoff: Command) -> None:
     (row,) = json.loads(bakeoff("run", "digits", "-s", "svm", "--trials", 5, "--json").stdout)["rows"]
     assert row["score"] >= 0.98

@@ -166,10 +166,10 @@ def test_training_imports_no_compiler() -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        "import torch._dynamo.config",
-        "torch._dynamo.reset()",
+        pytest.param("import torch._dynamo.config", marks=pytest.mark.slow),
+        pytest.param("torch._dynamo.reset()", marks=pytest.mark.slow),
         "torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1))",
-        "assert torch.compiler.disable()(lambda x: x + 1)(1) == 2",
+        pytest.param("assert torch.compiler.disable()(lambda x: x + 1)(1) == 2", marks=pytest.mark.slow),
     ],
 )
 def test_who_compiles_gets_the_compiler(asked: str) -> None:

@@ -252,6 +252,7 @@ def test_history_is_the_best_so_far() -> None:
     assert history(fits, 4, False) == [None, 0.5, 0.3, 0.3]
 
 
+@pytest.mark.slow
 def test_tune_tells_what_mattered_and_exports(tiny: Path, bakeoff: Command) -> None:
     """Two tasks, the second started warm; both studies readable by Optuna, and complete after a second export."""
     text = (tiny / "nearest.py").read_text().replace("space = {", "space = {'idle': Float(0, 1), ")

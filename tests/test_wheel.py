@@ -57,6 +57,7 @@ def use(python: Path, folder: Path) -> None:
     assert {row["task"]: row["submission"] for row in rows} == scores
 
 
+@pytest.mark.slow
 def test_the_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
     """In an environment that has the libraries, borrowed from this one, and no trace of the checkout. Needs no network."""
     environment = tmp_path / "env"
