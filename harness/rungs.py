@@ -33,8 +33,9 @@ ALONE = Pace(2, (1 / 3,))
 """Where every trial costs what it costs."""
 STACKED = Pace(3, (2 / 3, 1 / 3))
 """Where one more in a stack costs little, and early losses say little of trials that are all good."""
-PROVEN = 0.7
-"""A rung is heeded where in this share of pairs the trial that ended better was ahead there."""
+PROVEN, SURE = 0.7, 0.85
+"""A rung is heeded where in so many of all pairs the trial that ended better was ahead there; in so many as the second says, only
+the last share of its pace goes on from it, as from later ones."""
 ENOUGH = 5
 """Trials that have come to their end from which that can be told."""
 PARTS = Pace(1, (1 / 3,))
@@ -72,23 +73,21 @@ class Rungs:
             return set()
         known = self.losses.setdefault(step, {})
         known |= losses
-        if self.whole and not self.proven(step):
+        agreement = self.agreement(step)
+        if self.whole and agreement < PROVEN:
             return set()
-        share = self.pace.shares[min(place, len(self.pace.shares) - 1)]
+        share = self.pace.shares[-1 if self.whole and agreement >= SURE else min(place, len(self.pace.shares) - 1)]
         enough = sorted(known.values())[max(int(len(known) * share + 1e-9), 1) - 1]
         return {number for number in losses if known[number] > enough and number >= self.whole}
 
-    def proven(self, step: int) -> bool:
-        """Whether the first trials stood at this step as they ended."""
+    def agreement(self, step: int) -> float:
+        """In which share of pairs the first trials stood at this step as they ended; 0 where there are too few to tell."""
         known = self.losses.get(step, {})
         ended = [(known[number], end) for number, end in self.ends.items() if number in known]
-        pairs = [
-            (first, second)
-            for first, second in combinations(ended, 2)
-            if first[1] != second[1] and first[0] != second[0]
-        ]
-        told = sum((first[0] < second[0]) == (first[1] < second[1]) for first, second in pairs)
-        return len(ended) >= ENOUGH and told >= PROVEN * len(pairs)
+        pairs = [(a, b) for a, b in combinations(ended, 2) if a[0] != b[0] and a[1] != b[1]]
+        if len(ended) < ENOUGH or not pairs:
+            return 0.0
+        return sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in pairs) / len(pairs)
 
     def restore(self, number: int, losses: Sequence[float | None], value: float | None) -> None:
         """Take up what a trial on record has reported, and the value that it came to, where it did."""

@@ -37,9 +37,8 @@ LONG = 0.2
 COHORT = 10
 """Trials that climb the parts of the training split together: at first the sampler draws as many blindly anyway."""
 
-BLOCK, FIRST = 64, 32
-"""Configurations that are asked for at once where they can be fitted together; and at first, where later ones may be ended early
-for what these come to."""
+BLOCK = 64
+"""Configurations that are asked for at once where they can be fitted together."""
 
 SMALLEST, LARGEST, WORTH = 8, 32, 60.0
 """Of those that take long a slot asks for so many at a time, at least and at most: about so many seconds' worth."""
@@ -107,8 +106,8 @@ class Search(Ledger):
             self.show()
 
     def size(self, number: int) -> int:
-        """How many questions are asked at once, from this one on."""
-        return FIRST if number == 0 and self.manner.halving else BLOCK
+        """How many questions are asked at once, from this one on: at first those that the rungs are to prove themselves on."""
+        return self.rungs.whole if number == 0 and self.manner.halving and self.rungs.whole else BLOCK
 
     def in_chunks(self) -> None:
         """Trials that take long: each slot asks for a few at a time, with all that is known by then, and waits for no other."""

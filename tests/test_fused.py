@@ -455,9 +455,9 @@ def test_slow_trials_are_asked_for_a_few_at_a_time(tiny: Path, monkeypatch: pyte
     fits = fits_of(tiny / "home")
     assert [fit.number for fit in fits] == list(range(51)) and {fit.status for fit in fits} == {"complete"}
     sizes = [fit.facts.get("together") for fit in fits]
-    assert sizes == [16] * 32 + [8] * 16 + [3] * 3
+    assert sizes == [6] * 12 + [8] * 32 + [7] * 7
     rates = [fit.params["learning_rate"] for fit in fits]
-    assert np.median(rates[32:]) > np.median(rates[:32]), "it does not learn"
+    assert np.median(rates[32:]) > np.median(rates[:12]), "it does not learn"
 
 
 def test_a_stack_that_puts_off_everything_gets_nowhere_by_it(tiny: Path) -> None:

@@ -82,6 +82,19 @@ def test_a_rung_ends_nobody_before_it_has_proved_itself(order: list[int]) -> Non
     assert rungs.arrive(6, {6: 99.0, 7: -1.0}) == set(), "nobody has been there"
 
 
+@pytest.mark.parametrize(
+    ("order", "left"), [((0, 1, 2, 3, 5, 4), 10), ((2, 1, 0, 3, 4, 5), 20), ((5, 4, 3, 2, 1, 0), 24)]
+)
+def test_the_surer_a_rung_the_fewer_go_on(order: tuple[int, ...], left: int) -> None:
+    """Of 24 that come to the first rung of a stack, after six that went to their ends and were worse there than all of them."""
+    rungs = Rungs(STACKED, whole=6)
+    for number, place in enumerate(order):
+        rungs.arrive(3, {number: 100.0 + place})
+        rungs.finished(number, 36, float(number))
+    arriving = {number: float(number) for number in range(6, 30)}
+    assert len(arriving) - len(rungs.arrive(3, arriving)) == left
+
+
 @given(st.lists(st.integers(0, 3), min_size=90, max_size=400), st.integers(0, 9))
 def test_a_part_is_a_fair_sample(labels: list[int], seed: int) -> None:
     """Every class in proportion, each row once, and smaller parts within larger ones."""
