@@ -81,13 +81,14 @@ class Rungs:
         return {number for number in losses if known[number] > enough and number >= self.whole}
 
     def agreement(self, step: int) -> float:
-        """In which share of pairs the first trials stood at this step as they ended; 0 where there are too few to tell."""
+        """In which share of pairs the first trials stood at this step as they ended; 0 where there are too few to tell, 1 where all
+        ended alike: then nothing is lost with any."""
         known = self.losses.get(step, {})
         ended = [(known[number], end) for number, end in self.ends.items() if number in known]
         pairs = [(a, b) for a, b in combinations(ended, 2) if a[0] != b[0] and a[1] != b[1]]
-        if len(ended) < ENOUGH or not pairs:
+        if len(ended) < ENOUGH:
             return 0.0
-        return sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in pairs) / len(pairs)
+        return sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in pairs) / len(pairs) if pairs else 1.0
 
     def restore(self, number: int, losses: Sequence[float | None], value: float | None) -> None:
         """Take up what a trial on record has reported, and the value that it came to, where it did."""
