@@ -48,6 +48,7 @@ def test_the_copier_is_flagged_and_honest_entries_are_not(board: dict[str, Any])
     assert board["copier"]["score"] == min(row["score"] for row in board.values())
 
 
+@pytest.mark.slow
 def test_mode_collapse_shows_as_recall(board: dict[str, Any]) -> None:
     collapsed, gan = (board[name]["metrics"] for name in ("collapsed", "gan"))
     assert collapsed["recall"] < gan["recall"] / 4
