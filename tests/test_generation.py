@@ -55,6 +55,7 @@ def test_mode_collapse_shows_as_recall(board: dict[str, Any]) -> None:
     assert collapsed["precision"] > gan["precision"] - 0.05
 
 
+@pytest.mark.slow
 def test_noise_is_worst(board: dict[str, Any]) -> None:
     """By a wide margin in the distance that ranks; and nothing of it is near a real image."""
     ranked = sorted(board.values(), key=lambda row: row["rank"])
