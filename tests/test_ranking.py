@@ -104,7 +104,7 @@ def test_one_seed_each_is_the_paired_t_test():
     assert pairs.separated()[first, second].tolist() == multipletests(ours, method="holm")[0].tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
 def test_separation_is_holms(seed):
     """On boards of entries with seeds, of every strength of difference."""
