@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import optuna
@@ -85,7 +86,9 @@ class Study:
         if number < len(self.first):
             return dict(self.first[number])
         if beside is not None and number % 2 and STARTED <= len(self.ended) <= FORGOTTEN:
-            return self.considered(number, beside)
+            known = expected(self.ended, self.sign)
+            if len(known) >= STARTED:
+                return self.considered(number, known, beside)
         sampler = optuna.samplers.TPESampler(
             seed=1_000_000 * self.seed + number, multivariate=True, constant_liar=False
         )
@@ -98,7 +101,9 @@ class Study:
             for name, space in self.space.items()
         }
 
-    def considered(self, number: int, beside: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def considered(
+        self, number: int, known: Sequence[tuple[dict[str, Any], float]], beside: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """What a Gaussian process expects most of, beside what is under way (log expected improvement, Ament et al. 2023)."""
         import torch  # here, not above: it takes seconds
 
@@ -109,7 +114,7 @@ class Study:
                 seed=1_000_000 * self.seed + number, n_startup_trials=0, warn_independent_sampling=False
             )
             study = optuna.create_study(direction="minimize", sampler=sampler)
-            for params, value in expected(self.ended, self.sign):
+            for params, value in known:
                 study.add_trial(optuna.trial.create_trial(params=params, distributions=self.space, value=value))
             for asked in map(dict, beside):
                 running = optuna.trial.create_trial(params=asked, distributions=self.space, state=TrialState.RUNNING)
@@ -154,22 +159,25 @@ def taught(fit: Fit) -> dict[int, float]:
 
 def expected(fits: Sequence[Fit], sign: float) -> list[tuple[dict[str, Any], float]]:
     """Parameters and values, less is better; of a pruned trial what those came to that were nearest to it where it ended."""
-    finished = [(taught(fit), sign * fit.value) for fit in fits if fit.status == "complete" and fit.value is not None]
+    climbed = [(fit, lows(fit), None if fit.value is None else sign * fit.value) for fit in fits]
     found = []
-    for fit in fits:
-        if fit.status == "complete" and fit.value is not None:
-            found.append((fit.params, sign * fit.value))
-        elif steps := taught(fit):
-            last = max(steps)
-            here = least(steps, last)
-            near = sorted((abs(least(others, last) - here), value) for others, value in finished if last in others)
+    for fit, own, value in climbed:
+        if value is not None:
+            found.append((fit.params, value))
+        elif own:
+            last = max(own)
+            near = sorted(
+                (abs(low[last] - own[last]), end) for _, low, end in climbed if end is not None and last in low
+            )
             if near:
-                found.append((fit.params, sum(value for _, value in near[:NEAREST]) / len(near[:NEAREST])))
+                found.append((fit.params, sum(end for _, end in near[:NEAREST]) / len(near[:NEAREST])))
     return found
 
 
-def least(steps: Mapping[int, float], last: int) -> float:
-    return min(loss for step, loss in steps.items() if step <= last)
+def lows(fit: Fit) -> dict[int, float]:
+    """The lowest of what a trial's steps came to so far, by step."""
+    steps = sorted(taught(fit).items())
+    return dict(zip((step for step, _ in steps), accumulate((loss for _, loss in steps), min)))
 
 
 def standing(trial: FrozenTrial) -> tuple[float, float]:

@@ -259,6 +259,14 @@ def test_a_trial_that_was_ended_is_likened_to_those_that_stood_where_it_did() ->
     assert found[5:] == [({"a": 5}, pytest.approx(-np.mean([0.7, 0.6, 0.5])))]
 
 
+def test_where_none_has_been_finished_nothing_is_expected() -> None:
+    """Nor may a question fail for it."""
+    study = Study(Description(("k",), {"a": Float(0, 1)}, {}), higher_is_better=True)
+    for number in range(12):
+        study.tell(Fit("s", "search", number, {"a": number / 12}, 0, "pruned", None, {"losses": [1.0]}))
+    assert expected(study.ended, -1.0) == [] and 0 <= study.ask(13, [])["a"] <= 1
+
+
 def test_history_is_the_best_so_far() -> None:
     fits = [Fit("s", "search", n, {}, 0, "complete" if v else "pruned", v) for n, v in enumerate((None, 0.5, 0.3, 0.7))]
     assert history(fits, 4, True) == [None, 0.5, 0.5, 0.7]
