@@ -137,7 +137,7 @@ def divided(reach: Array, deviation: Array) -> Array:
 
 def blocks(count: int) -> Iterator[slice]:
     """Rows of a square array, few enough at a time for what is made of them to stay in the processor's cache: new arrays of
-    megabytes take ten times as long as the arithmetic in them."""
+    megabytes take over ten times as long as the arithmetic in them."""
     height = max(LINES // max(count, 1), 1)
     for start in range(0, count, height):
         yield slice(start, min(start + height, count))
