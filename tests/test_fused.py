@@ -362,14 +362,15 @@ def test_every_stacked_optimizer_is_tested() -> None:
 
 @pytest.mark.parametrize("kind", list(OPTIMIZERS), ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_stacked_optimizer_moves_as_torchs_own(kind: type[optim.Optimizer], data: st.DataObject) -> None:
     """Five steps of three members, rates, decays and the rest drawn for each, clipped or not, half-way one member fewer."""
     rates = {"lr": st.floats(1e-4, 0.1), "weight_decay": st.sampled_from([0.0, 1e-3, 0.1])}
     told = [data.draw(st.fixed_dictionaries({**rates, **OPTIMIZERS[kind]})) for _ in range(3)]
     clip = data.draw(st.sampled_from([None, 0.5]))
+    width = data.draw(st.sampled_from([8, 70]), label="width")  # small parameters, or a large one and a small one
     torch.manual_seed(0)
-    modules = [nn.Linear(70, 70) for _ in told]  # a large parameter and a small one
+    modules = [nn.Linear(width, width) for _ in told]
     own = [kind(module.parameters(), **numbers) for module, numbers in zip(modules, told)]  # type: ignore[call-arg]
     stacked = Optimizer(
         [kind(module.parameters(), **numbers) for module, numbers in zip(modules, told)],

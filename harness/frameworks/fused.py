@@ -26,7 +26,7 @@ from harness.frameworks import seeds
 from harness.frameworks.alike import Common, Member, Varies, alike
 from harness.frameworks.recorded import Changed, Replayed
 from harness.frameworks.stacked import Optimizer, Unsuited, schedule
-from harness.frameworks.vectorised import Dropout, Dropouts, masks, stand_in
+from harness.frameworks.vectorised import Dropout, Dropouts, Form, masks, stand_in
 
 if TYPE_CHECKING:
     from harness.frameworks.torch import TorchSubmission
@@ -179,13 +179,13 @@ class Stack:
         self.optimizer.follow([self.schedule(member) for member in (first, members[-1])])
         self.twin = Twin(members[-1].model, self.epochs, self.steps)
         seeds.restore(held, self.device)
-        self.met: list[tuple[str, torch.Size]] = []
+        self.met: list[tuple[str, Form]] = []
         for name, layer in self.model.module.named_modules():
             if isinstance(layer, Dropouts):
                 layer.name, layer.met = name, self.met
         self.masks: dict[str, Tensor] = {}
         self.derivatives = Replayed(self.differentiated)
-        self.shapes: tuple[torch.Size, dict[str, torch.Size]] | None = None
+        self.forms: tuple[torch.Size, dict[str, Form]] | None = None
         """Of a batch, and of what each dropout layer is given then, in the order in which they meet it."""
         self.best = torch.full((len(members),), math.inf, dtype=torch.float64)
         self.best_epoch = torch.zeros(len(members), dtype=torch.int64)
@@ -298,10 +298,10 @@ class Stack:
 
     def draw_masks(self, batch: Tensor) -> None:
         """Draw this step's dropout masks, where the first step has shown which layers meet what, in which order."""
-        if self.shapes is None and self.met and len(dict(self.met)) == len(self.met):
-            self.shapes = batch.shape, dict(self.met)
+        if self.forms is None and self.met and len(dict(self.met)) == len(self.met):
+            self.forms = batch.shape, dict(self.met)
         self.met.clear()
-        self.masks = masks(self.shapes[1], self.others) if self.shapes and batch.shape == self.shapes[0] else {}
+        self.masks = masks(self.forms[1], self.others) if self.forms and batch.shape == self.forms[0] else {}
 
     def losses(self, weights: Sequence[Tensor], others: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
         """The loss of every member on a batch that all share (members,). ``others`` are buffers and masks."""

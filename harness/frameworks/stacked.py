@@ -21,8 +21,10 @@ Numbers = Mapping[str, np.ndarray]
 """What an optimiser is told: float64, one a member."""
 Columns = Mapping[str, Tensor]
 """What a step multiplies with: float32 (members, 1)."""
+Arrays = tuple[Tensor, Tensor, Sequence[Tensor]]
+"""Weights, gradients and the optimiser's state of a pack, (members, numbers) each."""
 SMALL = 4096
-"""Parameters of fewer numbers share an array: an operation on one costs its launch and little more."""
+"""Parameters of fewer numbers share an array: an operation on one costs its launch and little more. So do members of fewer."""
 IN_CACHE = 1 << 16
 """Numbers that a CPU updates at a time: few enough to stay in its cache from one operation to the next."""
 REFUSED = ("amsgrad", "maximize", "differentiable", "centered", "dampening")
@@ -61,6 +63,24 @@ class Adam:
         square.mul_(c["beta2"]).addcmul_(g, g * c["of square"])
         scale = square.sqrt().add_(c["eps"])
         w.addcmul_(torch.div(mean, scale, out=scale), c["rate"], value=-1)
+
+    def update_each(self, arrays: Sequence[Arrays], h: Numbers, step: int, cut: Tensor | None) -> None:
+        """`update` member by member, in the step that torch has as one: each number is fetched and written once."""
+        fused = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
+        names = ("lr", "beta1", "beta2", "weight_decay", "eps")
+        told = [dict(zip(names, numbers)) for numbers in zip(*(h[name].tolist() for name in names))]
+        scales: Sequence[Tensor | None] = [None] * len(told) if cut is None else (1 / cut[:, 0]).unbind()  # it divides
+        kinds = zip(*([w, g, *state] for w, g, state in arrays))  # weights of all arrays, gradients of all arrays, ...
+        rows = zip(*(zip(*(array.unbind() for array in kind)) for kind in kinds))
+        steps = [torch.tensor(float(step))] * len(arrays)
+        for (weights, gradients, means, squares), numbers, scale in zip(rows, told, scales):
+            fused(
+                *(weights, gradients, means, squares, [], steps),
+                **numbers,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=scale,
+            )
 
 
 class SGD:
@@ -118,7 +138,9 @@ class Adagrad:
         w.sub_(g / total.sqrt().add_(c["eps"]) * c["rate"])
 
 
-RULES: Mapping[type[optim.Optimizer], type[Adam] | type[SGD] | type[RMSprop] | type[Adagrad]] = {
+Rule = Adam | SGD | RMSprop | Adagrad
+
+RULES: Mapping[type[optim.Optimizer], type[Rule]] = {
     optim.AdamW: Adam,
     optim.Adam: Adam,
     optim.SGD: SGD,
@@ -202,22 +224,29 @@ class Optimizer:
         if clip is not None:
             norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients])
             cut = (clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)[:, None]
-        columns = []
-        for rule, told, move in zip(self.rules, self.told, moves):
+        given = list(zip(weights, gradients, self.state))
+        for group, (rule, told, move) in enumerate(zip(self.rules, self.told, moves)):
             now = dict(told)
             for name, value in move.items():
                 now[name] = told["lr"] * value if name == "lr" else np.full_like(told[name], value)
-            prepared = rule.prepare(now, self.done)
-            table = torch.from_numpy(np.stack(list(prepared.values())).astype(np.float32)).to(self.device)
-            columns.append(dict(zip(prepared, table[:, :, None].unbind())))
-        for pack, array, gradient, state in zip(self.packs, weights, gradients, self.state):
-            rule = self.rules[pack.group]
-            rows = len(array) if array.is_cuda else max(IN_CACHE // array.shape[1], 1)
-            for start in range(0, len(array), rows):
+            arrays = [of for pack, of in zip(self.packs, given) if pack.group == group]
+            large = sum(array.shape[1] for array, _, _ in arrays) >= SMALL
+            if isinstance(rule, Adam) and large and self.device.type == "cpu":
+                rule.update_each(arrays, now, self.done, cut)
+            else:
+                self.in_columns(rule, arrays, rule.prepare(now, self.done), cut)
+
+    def in_columns(self, rule: Rule, arrays: Sequence[Arrays], told: Numbers, cut: Tensor | None) -> None:
+        """Many members at a time, what they are told in columns."""
+        table = torch.from_numpy(np.stack(list(told.values())).astype(np.float32)).to(self.device)
+        columns = dict(zip(told, table[:, :, None].unbind()))
+        for weights, gradients, state in arrays:
+            rows = len(weights) if weights.is_cuda else max(IN_CACHE // weights.shape[1], 1)
+            for start in range(0, len(weights), rows):
                 part = slice(start, start + rows)
-                mine = {name: column[part] for name, column in columns[pack.group].items()}
-                g = gradient[part] if cut is None else gradient[part].mul_(cut[part])
-                rule.update(array[part], g, [kept[part] for kept in state], mine)
+                mine = {name: column[part] for name, column in columns.items()}
+                g = gradients[part] if cut is None else gradients[part].mul_(cut[part])
+                rule.update(weights[part], g, [kept[part] for kept in state], mine)
 
     def gather(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients (members, *shape), one for each of ``names``, as arrays like the weights'."""

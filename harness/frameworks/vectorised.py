@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,14 @@ def dropped(x: Tensor, drawn: Tensor, share: Tensor | float) -> Tensor:
     return x * kept * (1 / rest.clamp(min=1e-12) if isinstance(rest, Tensor) else 1 / max(rest, 1e-12))
 
 
+class Form(NamedTuple):
+    """The shape of one member's input, and its axes from the slowest in memory to the fastest: what is multiplied with it had
+    better lie as it does."""
+
+    shape: torch.Size
+    order: list[int]
+
+
 class Dropouts(nn.Module):
     """Dropout with a share ``p`` for each member.
 
@@ -84,7 +92,7 @@ class Dropouts(nn.Module):
         super().__init__()
         self.register_buffer("p", torch.tensor(p))
         self.register_buffer("mask", torch.empty(0))
-        self.name, self.met = "", list[tuple[str, torch.Size]]()
+        self.name, self.met = "", list[tuple[str, Form]]()
         """Where it stands, and a list for all layers: who was given what where no mask was there."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,17 +101,20 @@ class Dropouts(nn.Module):
         mask: Tensor = self.mask  # type: ignore[assignment]
         if mask.shape == x.shape:
             return x * mask
-        self.met.append((self.name, x.shape))
+        self.met.append((self.name, Form(x.shape, sorted(range(x.dim()), key=lambda axis: -x.stride()[axis]))))
         return Masked.apply(x, self.p)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def masks(shapes: Mapping[str, torch.Size], shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For each dropout layer, in their order, what its input of this shape is multiplied with, (members, *shape)."""
+def masks(forms: Mapping[str, Form], shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For each dropout layer, in their order, what its input of this form is multiplied with, (members, *shape)."""
     found = {}
-    for name, shape in shapes.items():
+    for name, (shape, order) in forms.items():
         share = shares[f"{name}.p"].float().view(-1, *[1] * len(shape))
-        kept = (torch.rand(shape, device=share.device) >= share).to(share.dtype)
-        found[f"{name}.mask"] = kept.mul_(1 / (1 - share).clamp(min=1e-12))
+        drawn = torch.rand(shape, device=share.device).permute(order).contiguous()
+        kept = torch.empty(len(share), *drawn.shape, device=share.device)
+        torch.ge(drawn, share, out=kept)  # as numbers at once: to convert them takes longer than to compare
+        kept.mul_(1 / (1 - share).clamp(min=1e-12))
+        found[f"{name}.mask"] = kept.permute(0, *(1 + order.index(axis) for axis in range(len(order))))
     return found
 
 
