@@ -1,8 +1,9 @@
 """How long until the best validation score that plain Optuna finds in 64 full trials is reached: `bakeoff tune` against it.
 
-``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64]``. Each seed is a pair: plain Optuna's
-TPE runs its trials to their ends, then Bakeoff, as it comes, searches until it meets that score. Both train with the same loop, one
-thread a process, and the clock counts imports. Two times are told for Optuna: all of its trials, and until its own best.
+``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64] [--beside 1]``. Each seed is a pair: plain
+Optuna's TPE runs its trials to their ends, and Bakeoff, as it comes, alone on the machine, searches until it meets that score. Both
+train with the same loop, one thread a process, and the clock counts imports. Two times are told for Optuna: all of its trials, and
+until its own best. ``--beside`` runs the studies of so many seeds beside each other, where there are more cores than one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import json
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import versus
 
@@ -96,6 +99,7 @@ def main() -> None:
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--beside", type=int, default=1)
     parser.add_argument("--side", choices=("optuna", "bakeoff"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", type=float)
@@ -110,11 +114,19 @@ def main() -> None:
     print(
         "| seed | its best score | Optuna, all trials | until its best | `bakeoff` until there |\n|---|---|---|---|---|"
     )
+
+    def told(seed: int) -> tuple[str, ...]:
+        return (options.case, "--seed", str(seed), "--trials", str(options.trials))
+
+    def plain_of(seed: int) -> dict[str, Any]:
+        return versus.one(__file__, "optuna", *told(seed), label=f"seed {seed}, ")
+
+    with ThreadPoolExecutor(options.beside) as pool:
+        studies = list(pool.map(plain_of, range(options.seeds)))
     shares = []
-    for seed in range(options.seeds):
-        common = (options.case, "--seed", str(seed), "--trials", str(options.trials))
-        (plain,) = versus.take_turns(__file__, ["optuna"], 1, *common)["optuna"]
-        (mine,) = versus.take_turns(__file__, ["bakeoff"], 1, *common, "--target", repr(plain["best"]))["bakeoff"]
+    for seed, plain in enumerate(studies):
+        target = ("--target", repr(plain["best"]))
+        mine = versus.one(__file__, "bakeoff", *told(seed), *target, label=f"seed {seed}, ")
         reached = "not reached" if mine["reached"] is None else f"{mine['reached']:.1f} s"
         row = (seed, f"{plain['best']:.5g}", f"{plain['seconds']:.1f} s", f"{plain['until_best']:.1f} s", reached)
         print(f"| {' | '.join(map(str, row))} |", flush=True)
@@ -122,6 +134,8 @@ def main() -> None:
     print(
         f"\n`bakeoff` is there in {versus.median(shares)} of the time of Optuna's trials (median and range over seeds)."
     )
+    if options.beside > 1:
+        print(f"{options.beside} of Optuna's studies ran at a time, each on a core of its own.")
 
 
 if __name__ == "__main__":

@@ -37,28 +37,33 @@ def machine() -> str:
     return f"{slots.cores()} cores ({name}), {memory:.0f} GiB, {gpus}, {system}"
 
 
-def take_turns(file: str, sides: Sequence[str], rounds: int, *arguments: str) -> dict[str, list[dict[str, Any]]]:
-    """Run each side ``rounds`` times, in turns: ``python FILE --side SIDE ARGUMENTS`` prints one JSON object on its last line.
+def one(file: str, side: str, *arguments: str, label: str = "") -> dict[str, Any]:
+    """One side, once: ``python FILE --side SIDE ARGUMENTS`` prints one JSON object on its last line.
 
-    ``seconds`` of each is the whole command's, imports included.
+    ``seconds`` is the whole command's, imports included.
     """
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, file, "--side", side, *arguments],
+        env={**os.environ, **ONE_THREAD},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        print(f"{side}: exit {done.returncode}\n{done.stderr[-2000:]}", file=sys.stderr)
+        raise SystemExit(1)
+    print(f"  {label}{side}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return {"seconds": seconds, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def take_turns(file: str, sides: Sequence[str], rounds: int, *arguments: str) -> dict[str, list[dict[str, Any]]]:
+    """Run each side ``rounds`` times, in turns; what `one` gives, by side."""
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides:
-            started = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, file, "--side", side, *arguments],
-                env={**os.environ, **ONE_THREAD},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            seconds = time.perf_counter() - started
-            if done.returncode:
-                print(f"{side}: exit {done.returncode}\n{done.stderr[-2000:]}", file=sys.stderr)
-                raise SystemExit(1)
-            found[side].append({"seconds": seconds, **json.loads(done.stdout.strip().splitlines()[-1])})
-            print(f"  round {number + 1}, {side}: {seconds:.1f} s", file=sys.stderr, flush=True)
+            found[side].append(one(file, side, *arguments, label=f"round {number + 1}, "))
     return found
 
 

@@ -21,7 +21,7 @@ from leaderboard.store import Fit
 GIVE_UP_AFTER = 3
 """Failed trials without a single good one, after which the rest are not tried."""
 
-SLOW = 2.0
+SLOW = 1.0
 """Seconds of a fit from which it is worth while to think longer about what to try, and to ask for fewer at once."""
 
 FEW, LEAST = 16, 6
