@@ -21,6 +21,7 @@ ALL = (
     ("time_to_best.py", "digits"),
     ("time_to_best.py", "fashion-10k"),
     ("time_to_best.py", "etth1-96"),
+    ("halving.py",),
     ("classic.py", "svm"),
     ("classic.py", "random-forest"),
     ("isolation.py", "--torch"),

@@ -1,0 +1,78 @@
+"""What ending trials early saves, and what it costs: 64 trials of a search with halving and without, on the embedded tasks.
+
+``python benchmarks/halving.py [--trials 64] [--seeds 3]``. Work is counted in epochs: those that the trials of a search trained,
+of those that they would have trained to their ends. Both searches ask one sampler, told of what they have seen each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import optuna
+import versus
+
+from harness import plugins
+from harness.tuning import tune
+
+MODELS = Path(__file__).parent / "models"
+CASES = (
+    ("digits", str(MODELS / "mlp.py")),
+    ("digits", str(MODELS / "cnn.py")),
+    ("digit-rows", str(MODELS / "lstm.py")),
+    ("digits", "dense"),
+    ("sunspots", "dlinear"),
+    ("brackets", "gru"),
+)
+SIDES = ("whole", "halving")
+
+
+def search(task: str, submission: str, trials: int, seed: int, *, halving: bool) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as home:
+        kept = f"sqlite:///{home}/study.db"
+        found = tune(task, submission, trials=trials, seed=seed, halving=halving, home=home, export=kept)
+        (name,) = optuna.get_all_study_names(kept)
+        epochs = [len(trial.intermediate_values) for trial in optuna.load_study(study_name=name, storage=kept).trials]
+    assert found.valid is not None, "a search that ends has found something"
+    return {"best": found.valid, "work": sum(epochs) / (trials * max(epochs))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cases", type=int, nargs="+", default=range(len(CASES)), help="these alone, counted from 0")
+    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--case", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.side:
+        case = CASES[options.case]
+        print(json.dumps(search(*case, options.trials, options.seed, halving=options.side == "halving")))
+        return
+    print(f"## {options.trials} trials with and without halving\n\n{versus.machine()}\n")
+    print("| task | submission | epochs trained | best score, whole | best score, halving | seconds, whole | halving |")
+    print("|---|---|---|---|---|---|---|")
+    for number in options.cases:
+        task, submission = CASES[number]
+        pairs = []
+        for seed in range(options.seeds):
+            told = ("--case", str(number), "--trials", str(options.trials), "--seed", str(seed))
+            pairs.append([versus.one(__file__, side, *told, label=f"case {number}, seed {seed}, ") for side in SIDES])
+        whole, halving = zip(*pairs)
+        higher = plugins.find_task(task).task.ranking.higher_is_better
+        cells = (
+            f"{task} ({'more' if higher else 'less'} is better)",
+            Path(submission).stem,
+            versus.median([one["work"] / other["work"] for one, other in zip(halving, whole)]),
+            *(versus.median([one["best"] for one in side]) for side in (whole, halving)),
+            *(versus.median([one["seconds"] for one in side]) for side in (whole, halving)),
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Searches whose trials are trained as one: they come to what they come to alone, and a process that lies gains nothing by it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY_MODEL, TINY_TASK, table, write
+
+from harness import ledger, search
+from harness.contract import LATER
+from harness.tuning import tune
+from leaderboard import Store
+
+PLUGIN = """
+from torch import nn
+from harness import Float
+from harness.frameworks.torch import TorchSubmission
+
+class Small(TorchSubmission):
+    kind = "image-classification"
+    space = {"learning_rate": Float(1e-4, 0.1, log=True), "dropout": Float(0, 0.5)}
+    epochs = 1
+
+    def build(self, train):
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Dropout(self.params["dropout"]), nn.Linear(8, 3))
+"""
+ALONE = "\n    @classmethod\n    def together(cls):\n        return False\n"
+
+
+def fits_of(home: Path) -> list[Any]:
+    with_store = Store(home)
+    fits = with_store.fits(str(table(home, "study")[0][0]), "search")
+    with_store.close()
+    return fits
+
+
+def test_a_search_together_equals_the_search_alone(tiny: Path) -> None:
+    """The same questions and the same answers, whatever the slots; together that many are recorded as such."""
+    write(tiny, "small.py", PLUGIN)
+    write(tiny, "apart.py", PLUGIN + ALONE)
+    found = {}
+    for name, plugin, workers in (("one", "small", 1), ("two", "small", 2), ("apart", "apart", 1)):
+        tune(str(tiny / "tiny.py"), str(tiny / f"{plugin}.py"), trials=10, workers=workers, home=tiny / name)
+        found[name] = fits_of(tiny / name)
+    for fits in found.values():
+        assert [fit.params for fit in fits] == [fit.params for fit in found["apart"]]
+        np.testing.assert_allclose(
+            [fit.facts["losses"] for fit in fits], [fit.facts["losses"] for fit in found["apart"]], rtol=1e-5
+        )
+        assert [fit.value for fit in fits] == [fit.value for fit in found["apart"]]
+
+
+def test_a_block_in_pieces_asks_the_same(tiny: Path) -> None:
+    write(tiny, "small.py", PLUGIN)
+    for home, budgets in (("pieces", (4, 9)), ("whole", (9,))):
+        for trials in budgets:
+            tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=trials, workers=1, home=tiny / home)
+    assert [fit.params for fit in fits_of(tiny / "pieces")] == [fit.params for fit in fits_of(tiny / "whole")]
+
+
+def test_slow_trials_are_asked_for_a_few_at_a_time(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first block each slot asks for its own; every trial is there once, and more is learned from them."""
+    monkeypatch.setattr(ledger, "SLOW", 0.0)
+    monkeypatch.setattr(search, "LARGEST", 8)
+    write(tiny, "small.py", PLUGIN)
+    tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=51, workers=2, home=tiny / "home")
+    fits = fits_of(tiny / "home")
+    assert [fit.number for fit in fits] == list(range(51)) and {fit.status for fit in fits} == {"complete"}
+    sizes = [fit.facts.get("together") for fit in fits]
+    assert sizes == [6] * 12 + [8] * 32 + [7] * 7
+    rates = [fit.params["learning_rate"] for fit in fits]
+    assert np.median(rates[32:]) > np.median(rates[:12]), "it does not learn"
+
+
+def test_a_stack_that_puts_off_everything_gets_nowhere_by_it(tiny: Path) -> None:
+    """What is put off is asked for again, and what was asked first is run at once, as one or alone."""
+    text = (tiny / "nearest.py").read_text()
+    write(tiny, "idle.py", text + LIE.format("pass").replace("it did not want to", LATER))
+    tune(str(tiny / "tiny.py"), str(tiny / "idle.py"), trials=20, workers=1, home=tiny / "idle")
+    fits = fits_of(tiny / "idle")
+    assert [fit.number for fit in fits] == list(range(20)) and {fit.status for fit in fits} == {"complete"}
+
+
+CRASHES = """
+        if self.params["dropout"] > 0.3:
+            raise ValueError("too much")
+"""
+
+
+def test_one_that_fails_takes_no_other_with_it(tiny: Path) -> None:
+    """A failure while a stack is built is one member's: all are then fitted alone, and it fails alone."""
+    write(tiny, "small.py", PLUGIN.replace("    def build(self, train):\n", "    def build(self, train):" + CRASHES))
+    tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=8, workers=1, home=tiny / "home")
+    fits = fits_of(tiny / "home")
+    assert {fit.status for fit in fits} == {"complete", "failed"}
+    for fit in fits:
+        assert (fit.status == "failed") == (fit.params["dropout"] > 0.3)
+        assert fit.status == "complete" or "too much (small.py line" in fit.facts["error"]
+
+
+LIARS = {
+    "reports of a stranger": "report({99: 0.5})",
+    "reports that are no numbers": "report({0: float('nan')}); report({True: 0.1})",
+    "fits that it does not have": "return {}, {}",
+    "fits that nobody asked for": "return {number: makers[0]() for number in range(99)}, {}",
+    "too many reports": "[report({0: 0.5}) for _ in range(11_000)]",
+    "an end without a word": "import os; os._exit(0)",
+    "an error": "raise KeyError('together')",
+    "silence": "import time; time.sleep(9999)",
+    "a signal": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+}
+LIE = """
+    @classmethod
+    def together(cls):
+        return True
+
+    @classmethod
+    def fit_together(cls, makers, train, valid, report, few):
+        {}
+        return {{}}, dict.fromkeys(range(len(makers)), "it did not want to")
+"""
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What three trials of the submission come to that does not lie."""
+    folder = tmp_path_factory.mktemp("honest")
+    for name, text in (("tiny.py", TINY_TASK), ("nearest.py", TINY_MODEL)):
+        write(folder, name, text)
+    tune(str(folder / "tiny.py"), str(folder / "nearest.py"), trials=3, workers=1, home=folder / "home")
+    return [(fit.params["shrink"], fit.status, fit.value) for fit in fits_of(folder / "home")]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param(lie, marks={"too many reports": pytest.mark.long, "silence": pytest.mark.slow}.get(lie, ()))
+        for lie in LIARS
+    ],
+)
+def test_a_stack_that_lies_gains_nothing(lie: str, honest: list[Any], tiny: Path) -> None:
+    """Whatever a process says of its members, each is tried alone in the end."""
+    text = (tiny / "nearest.py").read_text()
+    write(tiny, "liar.py", text + LIE.format(LIARS[lie]))
+    tune(
+        str(tiny / "tiny.py"),
+        str(tiny / "liar.py"),
+        trials=3,
+        workers=1,
+        home=tiny / "liar",
+        isolation_tier="process",
+        time_limit=6,
+    )
+    assert [(fit.params["shrink"], fit.status, fit.value) for fit in fits_of(tiny / "liar")] == honest
+
+
+def test_the_plugin_of_this_test_is_what_an_author_would_write() -> None:
+    assert "together" not in PLUGIN and len(inspect.cleandoc(PLUGIN).splitlines()) < 15
