@@ -40,7 +40,7 @@ COHORT = 10
 BLOCK = 64
 """Configurations that are asked for at once where they can be fitted together."""
 
-SMALLEST, LARGEST, WORTH = 8, 32, 60.0
+SMALLEST, LARGEST, WORTH = 8, 32, 20.0
 """Of those that take long a slot asks for so many at a time, at least and at most: about so many seconds' worth."""
 
 

@@ -371,6 +371,7 @@ ROOMS = [
     ["harness.execution.together"],
     ["harness.execution.trial"],
     ["harness.execution.worker", "harness.execution.watch"],
+    ["harness.execution.fork"],
     ["harness.execution.isolation", "harness.execution.cgroups", "harness.execution.given"],
     [
         "harness.execution.memory",

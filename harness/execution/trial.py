@@ -25,11 +25,11 @@ import psutil
 from harness.contract import Array, Form, InvalidPrediction, Kind, Limits
 from harness.execution import cgroups
 from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
+from harness.execution.fork import TEXT_LIMIT
 from harness.execution.given import FitData
 from harness.execution.memory import Parcel, Shared
 from harness.execution.processes import kill_tree
 from harness.execution.watch import Excess, Watch, advice, excess_of, size, too_loud
-from harness.execution.worker import TEXT_LIMIT
 
 EXIT_LIMIT = 5.0
 """Seconds that a killed trial may take to be reported as gone before its whole worker is given up."""
