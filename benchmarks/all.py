@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other; what they print becomes docs/benchmarks.md. `make bench`.
+"""Every benchmark, one after the other; what they print becomes docs/benchmarks.md, and a picture beside it. `make bench`.
 
 A machine that does other work beside them measures that work. Benchmarks whose data are not here are left out, and named.
 """
@@ -11,6 +11,8 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+
+import picture
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -53,6 +55,8 @@ def main() -> int:
         order = [*(key(" ".join(one)) for one in ALL), *known]  # what is not in the list comes last, and is not lost
         text = [known[name] for name in dict.fromkeys(order) if name in known]
         options.out.write_text("\n\n".join(["# Benchmarks", *text]) + "\n")
+    if options.out == DOCS / "benchmarks.md" and options.out.exists():
+        picture.draw(picture.panels(options.out.read_text()), DOCS / "pictures" / "speed.svg")
     if left_out:
         print(f"not run: {', '.join(left_out)}", file=sys.stderr)
     return 1 if left_out else 0
