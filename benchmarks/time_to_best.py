@@ -1,9 +1,11 @@
 """How long until the best validation score that plain Optuna finds in 64 full trials is reached: `bakeoff tune` against it.
 
-``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64] [--beside 1]``. Each seed is a pair: plain
-Optuna's TPE runs its trials to their ends, and Bakeoff, as it comes, alone on the machine, searches until it meets that score. Both
-train with the same loop, one thread a process, and the clock counts imports. Two times are told for Optuna: all of its trials, and
-until its own best. ``--beside`` runs the studies of so many seeds beside each other, where there are more cores than one.
+``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64] [--beside 1] [--keep FILE]``.
+
+Each seed is a pair: plain Optuna's TPE runs its trials to their ends, and Bakeoff, as it comes, alone on the machine, searches until
+it meets that score. Both train with the same loop, one thread a process, and the clock counts imports. Two times are told for
+Optuna: all of its trials, and until its own best. ``--beside`` runs the studies of so many seeds beside each other, where there are
+more cores than one; with ``--keep`` a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--beside", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="a file of Optuna's studies: those in it are not run again")
     parser.add_argument("--side", choices=("optuna", "bakeoff"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", type=float)
@@ -119,8 +122,14 @@ def main() -> None:
         return (options.case, "--seed", str(seed), "--trials", str(options.trials))
 
     def plain_of(seed: int) -> dict[str, Any]:
-        return versus.one(__file__, "optuna", *told(seed), label=f"seed {seed}, ")
+        if told(seed) not in kept:
+            kept[told(seed)] = versus.one(__file__, "optuna", *told(seed), label=f"seed {seed}, ")
+            if options.keep:
+                options.keep.write_text(json.dumps(list(kept.items())))
+        return kept[told(seed)]
 
+    known = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else []
+    kept = {tuple(about): study for about, study in known}
     with ThreadPoolExecutor(options.beside) as pool:
         studies = list(pool.map(plain_of, range(options.seeds)))
     shares = []

@@ -132,10 +132,17 @@ class Ledger:
                 self.tell(number)
 
     def ask(self, numbers: Sequence[int]) -> None:
-        """Begin these trials, each with all that is known, and in knowledge of those that are under way."""
+        """Begin these trials, each with all that is known, and in knowledge of those that are under way.
+
+        Not under the lock: an answer may take a tenth of a second, and who trains reports meanwhile.
+        """
         for number in numbers:
-            beside = [begun.params for begun in self.begun.values()]
-            self.begun[number] = Begun(self.study.ask(number, beside if self.slow else None))
+            with self.lock:
+                beside = [begun.params for begun in self.begun.values()]
+                answer = self.study.question(number, beside if self.slow else None)
+            params = answer()
+            with self.lock:
+                self.begun[number] = Begun(params)
 
     def tell(self, number: int) -> None:
         if number in self.fits and number not in self.told:

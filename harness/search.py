@@ -120,7 +120,7 @@ class Search(Ledger):
             asked = self.claim(numbers)
             with self.lock:
                 self.look_around()
-                self.ask([number for number in asked if number not in self.begun])
+            self.ask([number for number in asked if number not in self.begun])
             found = self.stacked(asked, device, len(asked))
             for number in sorted(found):
                 self.alone(number, device)
@@ -235,7 +235,7 @@ class Search(Ledger):
                 return
             with self.lock:
                 self.look_around()
-                self.ask([number])
+            self.ask([number])
         begun = self.begun[number]
         if (self.over() and begun is not self.last) or (on_part and self.in_parts is False):
             return

@@ -8,8 +8,11 @@ on how many processes it took to get there.
 from __future__ import annotations
 
 import math
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -51,6 +54,9 @@ def first_guess(description: Description) -> dict[str, Any]:
     return {name: description.defaults.get(name, middle(space)) for name, space in description.space.items()}
 
 
+ONE = threading.Lock()
+
+
 class Study:
     """Questions by number, answers by `Fit`. Not thread-safe.
 
@@ -83,12 +89,20 @@ class Study:
 
         ``beside`` are those of trials that are under way, where a fit takes long; None where it does not.
         """
+        return self.question(number, beside)()
+
+    def question(self, number: int, beside: Sequence[Mapping[str, Any]] | None = None) -> Callable[[], dict[str, Any]]:
+        """`ask` in two: now what it takes of what is known, and, when it is called, by whatever thread, what takes its time."""
         if number < len(self.first):
-            return dict(self.first[number])
+            return partial(dict, self.first[number])
         if beside is not None and number % 2 and STARTED <= len(self.ended) <= FORGOTTEN:
             known = expected(self.ended, self.sign)
             if len(known) >= STARTED:
-                return self.considered(number, known, beside)
+                return partial(self.considered, number, known, beside)
+        return partial(dict, self.estimated(number))
+
+    def estimated(self, number: int) -> dict[str, Any]:
+        """What a Parzen estimator expects most of."""
         sampler = optuna.samplers.TPESampler(
             seed=1_000_000 * self.seed + number, multivariate=True, constant_liar=False
         )
@@ -105,11 +119,7 @@ class Study:
         self, number: int, known: Sequence[tuple[dict[str, Any], float]], beside: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
         """What a Gaussian process expects most of, beside what is under way (log expected improvement, Ament et al. 2023)."""
-        import torch  # here, not above: it takes seconds
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the others are the fits'
-        try:
+        with one_thread():
             sampler = optuna.samplers.GPSampler(
                 seed=1_000_000 * self.seed + number, n_startup_trials=0, warn_independent_sampling=False
             )
@@ -120,8 +130,6 @@ class Study:
                 running = optuna.trial.create_trial(params=asked, distributions=self.space, state=TrialState.RUNNING)
                 study.add_trial(running)
             return dict(study.ask(self.space).params)
-        finally:
-            torch.set_num_threads(threads)
 
     def tell(self, fit: Fit) -> None:
         """Take up a trial that has ended. Failed ones teach nothing."""
@@ -149,6 +157,20 @@ class Study:
         self.study = optuna.create_study(direction="minimize", storage=self.storage)
         self.study.add_trials([trials[place] for place in kept])
         self.thinned = True
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch, and one of us at a time: the other cores are the fits'."""
+    import torch  # here, not above: it takes seconds
+
+    with ONE:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def taught(fit: Fit) -> dict[int, float]:

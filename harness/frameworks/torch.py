@@ -102,7 +102,12 @@ class TorchSubmission(Submission):
         if self.task_kind.name == "forecasting":
             return F.mse_loss(answer, y)
         smoothing = self.setting("smoothing") if self.module.training else 0.0
-        return F.cross_entropy(answer.flatten(0, -2), y.flatten(), label_smoothing=smoothing)
+        rows, y = answer.flatten(0, -2), y.flatten()
+        if (
+            rows.stride(0) == 1
+        ):  # it lies in columns, as in a stack, and a softmax of a few classes is quick over columns
+            return F.cross_entropy(rows.T[None], y[None], label_smoothing=smoothing)
+        return F.cross_entropy(rows, y, label_smoothing=smoothing)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """What takes the steps; it is handed a closure, so that L-BFGS may stand here too."""
@@ -132,7 +137,7 @@ class TorchSubmission(Submission):
         order = torch.randperm(len(x), device=x.device)
         for start in range(0, max(len(x) - size + 1, 1), size):
             index = order[start : start + size]
-            yield x[index], y[index]
+            yield x.index_select(0, index), y.index_select(0, index)
 
     def precision(self) -> torch.autocast:
         """A ``with`` block in which the forward pass may compute in bfloat16."""
