@@ -2,8 +2,8 @@
 
 ``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64] [--beside 1] [--keep FILE]``.
 
-Each seed is a pair: plain Optuna's TPE runs its trials to their ends, and Bakeoff, as it comes, alone on the machine, searches until
-it meets that score. Both train with the same loop, one thread a process, and the clock counts imports. Two times are told for
+Each seed is a pair: plain Optuna's TPE runs its trials to their ends, and Bakeoff, as it comes, alone on the machine, searches
+until it meets that score. Both train with the same loop, one thread a process, and the clock counts imports. Two times are told for
 Optuna: all of its trials, and until its own best. ``--beside`` runs the studies of so many seeds beside each other, where there are
 more cores than one; with ``--keep`` a run that was cut off goes on.
 """
