@@ -7,7 +7,7 @@ formulas (`torch.optim`, the single-tensor ones), row by row.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ Columns = Mapping[str, Tensor]
 """What a step multiplies with: float32 (members, 1)."""
 Arrays = tuple[Tensor, Tensor, Sequence[Tensor]]
 """Weights, gradients and the optimiser's state of a pack, (members, numbers) each."""
+Rows = Sequence[tuple[Tensor, ...]]
+"""Of one member: its weights, and each kind of its state, over the packs of a parameter group."""
 SMALL = 4096
 """Parameters of fewer numbers share an array: an operation on one costs its launch and little more. So do members of fewer."""
 IN_CACHE = 1 << 16
@@ -64,23 +66,18 @@ class Adam:
         scale = square.sqrt().add_(c["eps"])
         w.addcmul_(torch.div(mean, scale, out=scale), c["rate"], value=-1)
 
-    def update_each(self, arrays: Sequence[Arrays], h: Numbers, step: int, cut: Tensor | None) -> None:
+    def update_each(
+        self, rows: Sequence[Rows], gradients: Sequence[Tensor], h: Numbers, step: int, cut: Tensor | None
+    ) -> None:
         """`update` member by member, in the step that torch has as one: each number is fetched and written once."""
         fused = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
         names = ("lr", "beta1", "beta2", "weight_decay", "eps")
         told = [dict(zip(names, numbers)) for numbers in zip(*(h[name].tolist() for name in names))]
         scales: Sequence[Tensor | None] = [None] * len(told) if cut is None else (1 / cut[:, 0]).unbind()  # it divides
-        kinds = zip(*([w, g, *state] for w, g, state in arrays))  # weights of all arrays, gradients of all arrays, ...
-        rows = zip(*(zip(*(array.unbind() for array in kind)) for kind in kinds))
-        steps = [torch.tensor(float(step))] * len(arrays)
-        for (weights, gradients, means, squares), numbers, scale in zip(rows, told, scales):
-            fused(
-                *(weights, gradients, means, squares, [], steps),
-                **numbers,
-                amsgrad=False,
-                maximize=False,
-                grad_scale=scale,
-            )
+        steps = [torch.tensor(float(step))] * len(gradients)
+        given: Iterable[tuple[Tensor, ...]] = zip(*(gradient.unbind() for gradient in gradients))
+        for (weights, means, squares), its, numbers, scale in zip(rows, given, told, scales):
+            fused(weights, its, means, squares, [], steps, **numbers, amsgrad=False, maximize=False, grad_scale=scale)
 
 
 class SGD:
@@ -193,6 +190,8 @@ class Optimizer:
         ]
         self.moves: list[list[dict[str, float]]] = []
         self.done = 0
+        self.cut_from: Sequence[Tensor] | None = None
+        self.cut: dict[int, list[Rows]] = {}
 
     def stacked(self, members: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
         """The parameters of all members, copied."""
@@ -232,9 +231,19 @@ class Optimizer:
             arrays = [of for pack, of in zip(self.packs, given) if pack.group == group]
             large = sum(array.shape[1] for array, _, _ in arrays) >= SMALL
             if isinstance(rule, Adam) and large and self.device.type == "cpu":
-                rule.update_each(arrays, now, self.done, cut)
+                rule.update_each(self.rows(group, weights), [of for _, of, _ in arrays], now, self.done, cut)
             else:
                 self.in_columns(rule, arrays, rule.prepare(now, self.done), cut)
+
+    def rows(self, group: int, weights: Sequence[Tensor]) -> list[Rows]:
+        """Weights and state of each member, cut apart once for as long as these are its arrays: it takes as long as to use them."""
+        if self.cut_from is not weights:
+            self.cut_from, self.cut = weights, {}
+        if group not in self.cut:
+            mine = [place for place, pack in enumerate(self.packs) if pack.group == group]
+            kinds = zip(*([weights[place], *self.state[place]] for place in mine))
+            self.cut[group] = list(zip(*(zip(*(array.unbind() for array in kind)) for kind in kinds)))
+        return self.cut[group]
 
     def in_columns(self, rule: Rule, arrays: Sequence[Arrays], told: Numbers, cut: Tensor | None) -> None:
         """Many members at a time, what they are told in columns."""
@@ -260,6 +269,7 @@ class Optimizer:
     def keep(self, index: Tensor) -> None:
         """Go on with these members alone, int64 places."""
         self.state = [[kept[index] for kept in state] for state in self.state]
+        self.cut_from = None
         at = index.cpu().numpy()
         self.told = [{name: values[at] for name, values in told.items()} for told in self.told]
 
