@@ -35,7 +35,7 @@ def tuners(found: re.Match[str], rows: Table) -> tuple[str, Bars]:
 def time_to_best(found: re.Match[str], rows: Table) -> tuple[str, Bars]:
     reached = [float("inf") if row[4] == "not reached" else number(row[4]) for row in rows]
     bars = {"optuna-1": statistics.median(number(row[2]) for row in rows), "bakeoff": statistics.median(reached)}
-    return f"until the best of {found[1]} is met, {found[2]}", bars
+    return f"best of {found[1]} met, {found[2]}", bars
 
 
 def classic(found: re.Match[str], rows: Table) -> tuple[str, Bars]:
