@@ -84,15 +84,12 @@ class Study:
         self.ended: list[Fit] = []
         """What it was told, but for failures."""
 
-    def ask(self, number: int, beside: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-        """The parameters of a trial. To ask again is to get the same, unless more is known by then.
+    def question(self, number: int, beside: Sequence[Mapping[str, Any]] | None = None) -> Callable[[], dict[str, Any]]:
+        """What gives the parameters of a trial. It holds what it takes of what is known now, and may be called by any thread, also
+        while this study is told more: an answer may take its time. To ask again is to get the same, unless more is known by then.
 
         ``beside`` are those of trials that are under way, where a fit takes long; None where it does not.
         """
-        return self.question(number, beside)()
-
-    def question(self, number: int, beside: Sequence[Mapping[str, Any]] | None = None) -> Callable[[], dict[str, Any]]:
-        """`ask` in two: now what it takes of what is known, and, when it is called, by whatever thread, what takes its time."""
         if number < len(self.first):
             return partial(dict, self.first[number])
         if beside is not None and number % 2 and STARTED <= len(self.ended) <= FORGOTTEN:

@@ -197,8 +197,8 @@ def test_the_study_remembers_the_best_however_long_it_gets() -> None:
     kept = study.study.get_trials(deepcopy=False)
     assert study.thinned and len(kept) <= MOST
     assert max(trial.params["a"] for trial in kept if trial.value is not None) > 0.999
-    asked = [study.ask(MOST + 200 + number) for number in range(8)]
-    assert asked == [study.ask(MOST + 200 + number) for number in range(8)]
+    asked = [study.question(MOST + 200 + number)() for number in range(8)]
+    assert asked == [study.question(MOST + 200 + number)() for number in range(8)]
     assert np.mean([params["a"] for params in asked]) > 0.8, "it asks where the good ones were"
 
 
@@ -214,7 +214,7 @@ def test_a_question_knows_all_that_was_told() -> None:
             study.tell(Fit("s", "search", next(told), {"a": a}, 0, "complete", a))
 
     def asked() -> float:
-        return float(np.median([study.ask(500 + number)["a"] for number in range(9)]))
+        return float(np.median([study.question(500 + number)()["a"] for number in range(9)]))
 
     tell(30, 0.1)
     assert asked() < 0.4
@@ -236,7 +236,7 @@ def test_where_fits_take_long_the_best_of_a_smooth_function_is_found_sooner() ->
             for start in range(0, 32, 4):
                 beside: list[dict[str, Any]] = []
                 for number in range(start, start + 4):
-                    beside.append(study.ask(number, beside if slow else None))
+                    beside.append(study.question(number, beside if slow else None)())
                 for number, params in enumerate(beside, start):
                     value = smooth(params)
                     pruned = number > 8 and value > 3
@@ -245,8 +245,8 @@ def test_where_fits_take_long_the_best_of_a_smooth_function_is_found_sooner() ->
                     )
                     study.tell(replace(fit, facts={"losses": [value + 1] * (1 if pruned else 3)}))
             best[slow].append(min(fit.value for fit in study.ended if fit.value is not None))
-            asked = [study.ask(33, []), study.ask(33, [])]
-            assert asked[0] == asked[1] != study.ask(33, [asked[0]]), "it asks what is under way already"
+            asked = [study.question(33, [])(), study.question(33, [])()]
+            assert asked[0] == asked[1] != study.question(33, [asked[0]])(), "it asks what is under way already"
     assert np.median(best[True]) < np.median(best[False])
 
 
@@ -264,7 +264,7 @@ def test_where_none_has_been_finished_nothing_is_expected() -> None:
     study = Study(Description(("k",), {"a": Float(0, 1)}, {}), higher_is_better=True)
     for number in range(12):
         study.tell(Fit("s", "search", number, {"a": number / 12}, 0, "pruned", None, {"losses": [1.0]}))
-    assert expected(study.ended, -1.0) == [] and 0 <= study.ask(13, [])["a"] <= 1
+    assert expected(study.ended, -1.0) == [] and 0 <= study.question(13, [])()["a"] <= 1
 
 
 def test_history_is_the_best_so_far() -> None:

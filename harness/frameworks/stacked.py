@@ -26,7 +26,8 @@ Arrays = tuple[Tensor, Tensor, Sequence[Tensor]]
 Rows = Sequence[tuple[Tensor, ...]]
 """Of one member: its weights, and each kind of its state, over the packs of a parameter group."""
 SMALL = 4096
-"""Parameters of fewer numbers share an array: an operation on one costs its launch and little more. So do members of fewer."""
+"""Parameters of fewer numbers share an array, and members of fewer are moved many at a time: an operation on one costs its launch
+and little more."""
 IN_CACHE = 1 << 16
 """Numbers that a CPU updates at a time: few enough to stay in its cache from one operation to the next."""
 REFUSED = ("amsgrad", "maximize", "differentiable", "centered", "dampening")
@@ -190,8 +191,9 @@ class Optimizer:
         ]
         self.moves: list[list[dict[str, float]]] = []
         self.done = 0
-        self.cut_from: Sequence[Tensor] | None = None
-        self.cut: dict[int, list[Rows]] = {}
+        self.split_from: Sequence[Tensor] | None = None
+        self.split: dict[int, list[Rows]] = {}
+        """By parameter group, see `rows`."""
 
     def stacked(self, members: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
         """The parameters of all members, copied."""
@@ -236,14 +238,14 @@ class Optimizer:
                 self.in_columns(rule, arrays, rule.prepare(now, self.done), cut)
 
     def rows(self, group: int, weights: Sequence[Tensor]) -> list[Rows]:
-        """Weights and state of each member, cut apart once for as long as these are its arrays: it takes as long as to use them."""
-        if self.cut_from is not weights:
-            self.cut_from, self.cut = weights, {}
-        if group not in self.cut:
+        """Weights and state of each member, split once for as long as these are its arrays: it takes as long as to use them."""
+        if self.split_from is not weights:
+            self.split_from, self.split = weights, {}
+        if group not in self.split:
             mine = [place for place, pack in enumerate(self.packs) if pack.group == group]
             kinds = zip(*([weights[place], *self.state[place]] for place in mine))
-            self.cut[group] = list(zip(*(zip(*(array.unbind() for array in kind)) for kind in kinds)))
-        return self.cut[group]
+            self.split[group] = list(zip(*(zip(*(array.unbind() for array in kind)) for kind in kinds)))
+        return self.split[group]
 
     def in_columns(self, rule: Rule, arrays: Sequence[Arrays], told: Numbers, cut: Tensor | None) -> None:
         """Many members at a time, what they are told in columns."""
@@ -269,7 +271,7 @@ class Optimizer:
     def keep(self, index: Tensor) -> None:
         """Go on with these members alone, int64 places."""
         self.state = [[kept[index] for kept in state] for state in self.state]
-        self.cut_from = None
+        self.split_from = None
         at = index.cpu().numpy()
         self.told = [{name: values[at] for name, values in told.items()} for told in self.told]
 

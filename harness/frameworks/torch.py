@@ -103,9 +103,8 @@ class TorchSubmission(Submission):
             return F.mse_loss(answer, y)
         smoothing = self.setting("smoothing") if self.module.training else 0.0
         rows, y = answer.flatten(0, -2), y.flatten()
-        if (
-            rows.stride(0) == 1
-        ):  # it lies in columns, as in a stack, and a softmax of a few classes is quick over columns
+        # Answers lie in columns in a stack, and a softmax of a few classes is quick over columns.
+        if rows.stride(0) == 1:
             return F.cross_entropy(rows.T[None], y[None], label_smoothing=smoothing)
         return F.cross_entropy(rows, y, label_smoothing=smoothing)
 
