@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -73,10 +74,12 @@ def draw(shown: Sequence[tuple[str, Bars]], place: Path) -> None:
     for order, (axes, (title, bars)) in enumerate(zip(grid, shown, strict=False)):
         names = [NAMES[side] for side in bars]
         colors = [MINE if name.startswith("Bakeoff") else PEER for name in names]
-        drawn = axes.barh(names, list(bars.values()), color=colors, height=0.72)
-        axes.bar_label(drawn, [f"{seconds:.3g} s" for seconds in bars.values()], padding=3)
+        lengths = [seconds if math.isfinite(seconds) else 0.0 for seconds in bars.values()]
+        drawn = axes.barh(names, lengths, color=colors, height=0.72)
+        said = [f"{seconds:.3g} s" if math.isfinite(seconds) else "not reached" for seconds in bars.values()]
+        axes.bar_label(drawn, said, padding=3)
         axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
-        axes.set_xlim(0, 1.25 * max(bars.values()))
+        axes.set_xlim(0, 1.25 * max(lengths))
         axes.set_ylim(most[order // columns] - 0.5, -0.5)  # bars of a row are as thick as each other
         axes.xaxis.set_visible(False)
         axes.tick_params(axis="y", length=0)

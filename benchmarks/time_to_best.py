@@ -122,18 +122,18 @@ def main() -> None:
         return (options.case, "--seed", str(seed), "--trials", str(options.trials))
 
     def plain_of(seed: int) -> dict[str, Any]:
-        if told(seed) not in kept:
-            kept[told(seed)] = versus.one(__file__, "optuna", *told(seed), label=f"seed {seed}, ")
-            if options.keep:
-                options.keep.write_text(json.dumps(list(kept.items())))
-        return kept[told(seed)]
+        return kept.get(told(seed)) or versus.one(__file__, "optuna", *told(seed), label=f"seed {seed}, ")
 
     known = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else []
     kept = {tuple(about): study for about, study in known}
     with ThreadPoolExecutor(options.beside) as pool:
-        studies = list(pool.map(plain_of, range(options.seeds)))
+        for seed, study in enumerate(pool.map(plain_of, range(options.seeds))):
+            kept[told(seed)] = study
+            if options.keep:
+                options.keep.write_text(json.dumps(list(kept.items())))
     shares = []
-    for seed, plain in enumerate(studies):
+    for seed in range(options.seeds):
+        plain = kept[told(seed)]
         target = ("--target", repr(plain["best"]))
         mine = versus.one(__file__, "bakeoff", *told(seed), *target, label=f"seed {seed}, ")
         reached = "not reached" if mine["reached"] is None else f"{mine['reached']:.1f} s"
@@ -144,7 +144,7 @@ def main() -> None:
         f"\n`bakeoff` is there in {versus.median(shares)} of the time of Optuna's trials (median and range over seeds)."
     )
     if options.beside > 1:
-        print(f"{options.beside} of Optuna's studies ran at a time, each on a core of its own.")
+        print(f"{options.beside} of Optuna's studies ran at a time.")
 
 
 if __name__ == "__main__":
