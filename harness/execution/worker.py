@@ -39,12 +39,13 @@ def main(fd: int) -> None:
     hello, fds = channel.receive()
     try:
         path = unpack(hello["source"]["files"], fds[0], Path(hello["folder"]))
+        gc.disable()  # an import makes much and drops little: collections would look through all of it again and again
         submission = load_submission(path, hello["source"]["object"], hello["source"]["module"])
         warm_up()
         described = describe(submission)
         # What is there now is there for good: a collection in a fork that looked at it would copy every page of it.
-        gc.collect()
         gc.freeze()
+        gc.enable()
         channel.send({"event": "ready", **described})
     except BaseException as error:  # a plug-in may raise anything, also SystemExit
         traceback.print_exc()

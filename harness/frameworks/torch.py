@@ -67,7 +67,6 @@ class TorchSubmission(Submission):
         known = all(getattr(cls, name) is getattr(TorchSubmission, name) for name in LOOP)
         if known:  # asked while the process warms up: what a stack needs is imported before its trials are forked
             importlib.import_module("harness.frameworks.fused")
-            importlib.import_module("torch.fx.experimental.symbolic_shapes")
         return known
 
     @classmethod
