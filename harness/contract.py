@@ -324,6 +324,9 @@ class Submission(ABC):
     files: ClassVar[str | tuple[str, ...]] = ()
     """Files beside the plug-in that it reads (``Path(__file__).parent / name``), a literal. Modules come by themselves."""
     task_kind: SimpleNamespace
+    budget: float = 1.0
+    """The share of a full fit's epochs that ``fit`` is to take, where it `heeds_budget`: a search tries configurations on a tenth.
+    The learning rate should run its whole course in that share."""
     snapshots: Sequence[Array] = ()
     """Pictures kept during training, oldest first, each of `Kind.snapshots` shape without its first axis."""
 
@@ -342,6 +345,11 @@ class Submission(ABC):
     @abstractmethod
     def predict(self, x: Array) -> Array:
         """Answer ``x`` in one of the forms of the task's kind. May be called several times, with any number of rows."""
+
+    @classmethod
+    def heeds_budget(cls) -> bool:
+        """Whether ``fit`` goes by ``budget``. Bases of frameworks do, unless a plug-in has a ``fit`` of its own."""
+        return False
 
     @classmethod
     def together(cls) -> bool:

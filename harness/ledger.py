@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.drafts import DRAFT, FEWEST, Drafts, Foreseen
 from harness.execution.pool import Description
 from harness.jobs import LOOK, Bench
-from harness.rungs import ALONE, PARTS, STACKED, Rungs, lowest
+from harness.rungs import FIRST, Rungs, lowest
 from harness.study import BEST, MOST, SPREAD, Study
 from leaderboard.store import Fit
 
@@ -25,7 +26,7 @@ SLOW = 1.0
 """Seconds of a fit from which it is worth while to think longer about what to try, and to ask for fewer at once."""
 
 FEW, LEAST = 16, 6
-"""Trials that go to their ends in a long search, and at least: on them the rungs prove themselves."""
+"""Trials that are run in a long search, and at least, before there is anything to go by."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,14 @@ class Manner:
 
 @dataclass
 class Begun:
-    """A trial that has been asked, and what it has come to: ``parts`` by ninths of the training split, ``losses`` by report."""
+    """A trial that has been asked, and what it has come to: ``parts`` by ninths of the training split or by tenths of its budget,
+    after ``tried`` reports; ``losses`` by report of a whole fit."""
 
     params: Mapping[str, Any]
+    sure: bool = False
+    """Whether it is fitted whole without a draft."""
     parts: dict[int, float] = field(default_factory=dict)
+    tried: dict[int, int] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     value: float | None = None
@@ -62,18 +67,23 @@ class Ledger:
         self.bench, self.n_trials, self.manner = bench, n_trials, manner
         higher = bench.scorer.task.ranking.higher_is_better
         self.study = Study(description, higher_is_better=higher, first=manner.first, seed=manner.seed)
-        self.rungs_of_parts = Rungs(PARTS)
-        self.in_parts: bool | None = None
+        self.drafts: Drafts | None = None
+        if description.budget and manner.halving and n_trials >= 3 * FEWEST:
+            self.drafts = Drafts(n_trials, description.space)
+        self.rungs_of_parts = Rungs(1)
+        self.in_parts: bool | None = None if self.drafts is None else False
         """Whether trials meet their rungs on parts of the training split; None until a trial has shown it."""
         self.begun: dict[int, Begun] = {}
         self.lock = threading.Lock()
         self.ends = time.monotonic() + timeout if timeout else math.inf
         self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
-        self.rungs = self.new_rungs()
+        self.rungs = Rungs(FIRST, LEAST)
         self.fits: dict[int, Fit] = {}
         self.best: float | None = None
         self.took: list[float] = []
         """Seconds of whole fits, sorted."""
+        self.took_drafts: list[float] = []
+        """Seconds of drafts, sorted."""
         self.told: set[int] = set()
         self.at_once = not self.together
         """Whether an answer is told as soon as it is there, not with its block."""
@@ -90,7 +100,13 @@ class Ledger:
                 continue
             if fit.status in ("complete", "pruned") or fit.attempt == self.bench.attempt:
                 self.keep(fit)
-                self.climbed(fit)
+                value = self.study.sign * fit.value if fit.status == "complete" and fit.value is not None else None
+                self.rungs.restore(fit.number, fit.facts.get("losses", []), value)
+                if self.drafts is not None:
+                    for budget, loss in fit.facts.get("drafts", {}).items():
+                        self.drafts.take(fit.number, int(budget), loss, fit.facts["tried"][budget], fit.params)
+                    if value is not None:
+                        self.drafts.end(fit.number, value, len(fit.facts.get("losses", [])))
                 if fit.facts.get("losses"):
                     self.in_parts = False
                 for ninths, loss in fit.facts.get("parts", {}).items():
@@ -102,15 +118,10 @@ class Ledger:
         """A quarter of the trials, within bounds: what is run before there is anything to go by."""
         return max(min(self.n_trials // 4, FEW), LEAST)
 
-    def new_rungs(self) -> Rungs:
-        if not self.together:
-            return Rungs(ALONE, LEAST)
-        # Proof would be most of a short search. The pace of stacks is mild enough to go without.
-        return Rungs(STACKED, self.few if self.n_trials >= 4 * LEAST else 0)
-
-    def climbed(self, fit: Fit) -> None:
-        value = self.study.sign * fit.value if fit.status == "complete" and fit.value is not None else None
-        self.rungs.restore(fit.number, fit.facts.get("losses", []), value)
+    @property
+    def drafting(self) -> bool:
+        """Whether trials are drafted before they are fitted whole."""
+        return self.drafts is not None and self.drafts.proven is not False
 
     def claim(self, numbers: Sequence[int]) -> list[int]:
         """Those of these numbers that are ours to run: nobody else is at it, and nobody has done it."""
@@ -136,13 +147,30 @@ class Ledger:
 
         Not under the lock: an answer may take a tenth of a second, and who trains reports meanwhile.
         """
+        with self.lock:
+            self.study.assume(self.foreseen())
         for number in numbers:
             with self.lock:
                 beside = [begun.params for begun in self.begun.values()]
-                answer = self.study.question(number, beside if self.slow else None)
+                answer, sure = self.study.question(number, beside if self.seconds >= SLOW else None)
             params = answer()
             with self.lock:
-                self.begun[number] = Begun(params)
+                self.begun[number] = Begun(params, sure)
+
+    def foreseen(self) -> list[Foreseen] | None:
+        """What trials should come to; nothing before enough have. None where they are not drafted."""
+        if self.drafts is None or not self.drafting:
+            return None
+        if not self.drafts.known:
+            return []
+        params: dict[int, Mapping[str, Any]] = {number: fit.params for number, fit in self.fits.items()}
+        params |= {number: begun.params for number, begun in self.begun.items()}
+        foreseen = self.drafts.foreseen()
+        return [
+            Foreseen(params[number], value, number in self.drafts.ends)
+            for number, value in foreseen.items()
+            if number in params
+        ]
 
     def tell(self, number: int) -> None:
         if number in self.fits and number not in self.told:
@@ -165,18 +193,26 @@ class Ledger:
 
     def ended_at(self, step: int, reported: Mapping[int, Sequence[float]]) -> set[int]:
         """The numbers that end at this step with what they have reported. Between rungs it costs nothing: reports may be many."""
-        if not self.manner.halving or not self.rungs.is_rung(step):
+        if not self.manner.halving or self.drafts is not None or not self.rungs.is_rung(step):
             return set()
         return self.rungs.arrive(step, {number: lowest(losses) for number, losses in reported.items()})
 
     @property
     def seconds(self) -> float:
-        """What a whole fit takes, its share of a stack's time where it was in one; 0 where none has been finished."""
-        return self.took[len(self.took) // 2] if self.took else 0.0
+        """What a whole fit takes, its share of a stack's time where it was in one, or should take by what drafts took; 0 where
+        nothing is known."""
+        if self.took:
+            return self.took[len(self.took) // 2]
+        return self.took_drafts[len(self.took_drafts) // 2] / DRAFT if self.took_drafts else 0.0
+
+    @property
+    def cost(self) -> float:
+        """Seconds that a trial takes, whether it is fitted whole or not: a mean."""
+        return self.seconds * (DRAFT + self.drafts.share if self.drafts is not None and self.drafting else 1.0)
 
     @property
     def slow(self) -> bool:
-        return bool(self.took) and self.seconds >= SLOW
+        return self.cost >= SLOW
 
     def over(self) -> bool:
         """Whether nothing more is to be begun: the time is up, or nothing but failures has come."""
@@ -189,7 +225,10 @@ class Ledger:
         if bench.crew.closed:
             return  # ended from here, not by itself: not a result
         kept = [loss if math.isfinite(loss) else None for loss in begun.losses]
-        if self.in_parts and begun.parts:
+        if begun.parts and self.drafts is not None:
+            begun.facts["drafts"] = {str(budget): value for budget, value in begun.parts.items()}
+            begun.facts["tried"] = {str(budget): reports for budget, reports in begun.tried.items()}
+        elif begun.parts and self.in_parts:
             begun.facts["parts"] = begun.parts
         with self.lock:
             fit = Fit(
@@ -205,6 +244,8 @@ class Ledger:
             if status == "complete":
                 assert begun.value is not None, "complete trials have a value"
                 self.rungs.finished(number, len(kept), self.study.sign * begun.value)
+                if self.drafts is not None:
+                    self.drafts.end(number, self.study.sign * begun.value, len(kept))
             if not bench.store.add_fit(fit, self.leases[number]):
                 return  # others took it over while this machine slept, and will have recorded it
             self.keep(fit)
@@ -214,4 +255,5 @@ class Ledger:
             self.show()
 
     def show(self) -> None:
-        self.bench.watcher.trial(len(self.fits), self.n_trials, self.best)
+        drafted = 0 if self.drafts is None else sum(1 in begun.parts for begun in self.begun.values())
+        self.bench.watcher.trial(len(self.fits) + drafted, self.n_trials, self.best)

@@ -2,37 +2,27 @@
 
 Submissions that can be fitted together are: a block of configurations is asked for at once, shared out over the slots, and what a
 slot's process could not or had better not train as one is run alone. Where that takes long, each slot asks for a few at a time.
-Submissions that report no losses, and take their time, meet their rungs on parts of the training split instead of epochs.
+Submissions that can take a share of their epochs are drafted first, and the best of them fitted whole; those that report no losses,
+and take their time, are tried on parts of the training split.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from harness.contract import LATER
-from harness.execution.given import FitData
+from harness.drafts import TWICE
 from harness.execution.pool import Description
-from harness.execution.remote import RemoteTrial
-from harness.execution.together import Member
-from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
+from harness.execution.trial import SlotLost
 from harness.found import Found, outcome
-from harness.jobs import LOOK, MOST_LOST, Bench, check_crowd, in_parallel
-from harness.ledger import Begun, Ledger, Manner
-from harness.parts import ENOUGH, WHOLE, part
+from harness.jobs import LOOK, Bench, in_parallel
+from harness.ledger import SLOW, Manner
+from harness.parts import ENOUGH, WHOLE
 from harness.rungs import FACTOR
-from harness.scoring import generator
-from harness.study import SEARCH_SEED
-
-MOST_REPORTS = 10_000
-"""Reports of one trial that are looked at and recorded."""
-
-LONG = 0.2
-"""Seconds of a fit on a ninth of the training split from which parts are tried before the whole."""
+from harness.runner import Runner
 
 COHORT = 10
 """Trials that climb the parts of the training split together: at first the sampler draws as many blindly anyway."""
@@ -44,7 +34,7 @@ SMALLEST, LARGEST, WORTH = 8, 32, 20.0
 """Of those that take long a slot asks for so many at a time, at least and at most: about so many seconds' worth."""
 
 
-class Search(Ledger):
+class Search(Runner):
     """Runs the trials of a ledger, those on record excepted."""
 
     def __init__(
@@ -57,12 +47,9 @@ class Search(Ledger):
         manner: Manner | None = None,
     ) -> None:
         super().__init__(bench, description, n_trials, timeout, manner or Manner())
-        self.parts: dict[int, FitData] = {}
-        self.last: Begun | None = None
-        """The one that may go on when the time is up."""
         self.waited = False
-        self.lost: Counter[object] = Counter()
-        """How many slots a trial, or a chunk of them, has lost."""
+        self.arrived: list[int] = []
+        """Trials that are worth a whole fit and wait for it."""
 
     def run(self) -> Found:
         """Run them, and name the best. Raises TrialFailed where none succeeded."""
@@ -85,7 +72,8 @@ class Search(Ledger):
             self.tell(number)
         if self.together:
             self.in_chunks()
-        if self.manner.halving and len(self.bench.scorer.data.train) >= ENOUGH and self.n_trials > 1:
+        enough = self.drafts is not None or len(self.bench.scorer.data.train) >= ENOUGH
+        if self.manner.halving and enough and self.n_trials > 1:
             self.in_cohorts()
         while True:
             in_parallel([number for number in range(self.n_trials) if number not in self.fits], self.alone, self.bench)
@@ -106,8 +94,9 @@ class Search(Ledger):
             self.show()
 
     def size(self, number: int) -> int:
-        """How many questions are asked at once, from this one on: at first those that the rungs are to prove themselves on."""
-        return self.rungs.whole if number == 0 and self.manner.halving and self.rungs.whole else BLOCK
+        """How many questions are asked at once, from this one on: at first few, on which drafts are to prove themselves, and where
+        trials are slow, so that each few learn from those before them."""
+        return self.few if self.drafting and (number == 0 or self.seconds >= SLOW) else BLOCK
 
     def in_chunks(self) -> None:
         """Trials that take long: each slot asks for a few at a time, with all that is known by then, and waits for no other."""
@@ -121,24 +110,50 @@ class Search(Ledger):
             with self.lock:
                 self.look_around()
             self.ask([number for number in asked if number not in self.begun])
-            found = self.stacked(asked, device, len(asked))
-            for number in sorted(found):
-                self.alone(number, device)
+            sure, drafted = self.parted(asked)
+            for number in sorted(self.stacked(drafted, device, len(drafted), 1)):
+                self.alone(number, device, only=1)
+            whole = sorted([*sure, *self.worthy(drafted)])
+            for number in sorted(self.stacked(whole, device, len(whole))):
+                self.alone(number, device, only=WHOLE)
 
-        size = min(max(int(WORTH / max(self.seconds, 1e-3)), SMALLEST), LARGEST)
+        size = min(max(int(WORTH / max(self.cost, 1e-3)), SMALLEST), LARGEST)
         in_parallel([left[start : start + size] for start in range(0, len(left), size)], chunk, self.bench)
 
     def block(self, numbers: range) -> int:
         """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same. The number
         that comes after them.
-
-        What a chunk could not or had better not train as one is run alone by whichever slots have nothing better to do. Where a
-        chunk would take long, a few of it are run, and the others are asked again in the next block.
         """
         asked = self.claim(numbers)
         self.ask(asked)
+        sure, drafted = self.parted(asked)
+        later = self.shared_out(drafted, 1) if self.drafting else self.shared_out(sure, WHOLE)
+        if self.together and self.drafting:
+            self.prove(drafted, self.shared_out)
+            self.arrived += sorted([*sure, *self.worthy(drafted)])
+            # Few in a stack cost what many do: the best of the first few, where they are quick, wait for those that come next.
+            if not self.drafting or numbers.start or numbers.stop == self.n_trials or self.seconds >= SLOW:
+                self.shared_out(self.arrived, WHOLE)
+                self.arrived = []
+        if not self.together:
+            self.at_once = True
+            self.begun.clear()  # asked again one by one, each with all that is known by then
+            self.arrived.clear()
+            return numbers.stop
+        for number in sorted(self.fits):
+            self.tell(number)
+        return min(later, default=numbers.stop)
+
+    def shared_out(self, asked: Sequence[int], step: int) -> list[int]:
+        """These trials on one step, or whole, on all slots. Those that have to be asked again.
+
+        What a chunk could not or had better not train as one is run alone by whichever slots have nothing better to do. Where a
+        chunk would take long, a few of it are run, and the others are asked again in the next block. Where all of a block that is
+        new are refused, nothing is stacked from then on.
+        """
         slots = len(self.bench.slots.devices)
-        few = max(self.few // slots, 2)
+        new = not any(self.begun[number].parts for number in asked)
+        few = max(self.few // slots, 2) if new else len(asked)
         chunks = [chunk for start in range(slots) if (chunk := asked[start::slots])]
         later: list[int] = []
         at_work = {chunk[0] for chunk in chunks if len(chunk) > 1}
@@ -148,7 +163,7 @@ class Search(Ledger):
         def together(chunk: Sequence[int], device: str) -> None:
             nonlocal refused
             if chunk[0] in at_work:
-                found = self.stacked(chunk, device, few)
+                found = self.stacked(chunk, device, few, step)
                 with self.lock:
                     for number in chunk[few:]:  # never all of them: each block gets on
                         if found.get(number) == LATER:
@@ -157,64 +172,106 @@ class Search(Ledger):
                     apart.extend(sorted(found))
                     refused += len(found)
                     at_work.remove(chunk[0])
-                    self.together = refused < len(asked)
+                    self.together = not new or refused < len(asked)
             while True:
                 with self.lock:
-                    if not (at_work and apart):
+                    if not apart or (new and not at_work):
                         return
                     number = apart.pop(0)
                 try:
-                    self.alone(number, device)
+                    self.alone(number, device, only=step)
                 except SlotLost:
                     with self.lock:
                         apart.append(number)
                     raise
 
-        in_parallel([chunk for chunk in chunks if len(chunk) > 1], together, self.bench)
-        if not self.together:
-            self.at_once = True
-            self.begun.clear()  # asked again one by one, each with all that is known by then
-            self.rungs = self.new_rungs()
-            for fit in self.fits.values():
-                self.climbed(fit)
-            return numbers.stop
-        in_parallel(sorted(apart), self.alone, self.bench)
-        for number in numbers:
-            self.tell(number)
-        return min(later, default=numbers.stop)
+        in_parallel(chunks, together, self.bench)
+        if self.together:
+            in_parallel(sorted(apart), partial(self.alone, only=step), self.bench)
+        return later
+
+    def parted(self, asked: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Those that are fitted whole at once, and those that are drafted first."""
+        sure = [number for number in asked if self.begun[number].sure or not self.drafting]
+        return sure, [number for number in asked if number not in sure]
+
+    def prove(self, asked: Sequence[int], run: Callable[[Sequence[int], int], object]) -> None:
+        """Draft a few of those that are drafted once more, where it is not known yet whether drafts tell anything."""
+        assert self.drafts is not None
+        if self.drafts.proven is None:
+            drafted = [number for number in asked if number in self.begun and 1 in self.begun[number].parts]
+            run(drafted[:TWICE], 2)
+            if self.drafts.proven is False:
+                self.bench.watcher.note(
+                    "which trials are better depends here on how long they learn, so that short ones tell nothing of long ones: "
+                    "from here on all are fitted whole"
+                )
+
+    def worthy(self, asked: Sequence[int]) -> list[int]:
+        """Those of the drafted that are to be fitted whole; the others end. Nobody ends where drafts are not heeded, or, for now,
+        where the time is up. The plug-in's own guess goes on in any case: no search ends with less than its author knew."""
+        if self.drafts is None:
+            return []
+        drafted = [number for number in asked if number in self.begun and 1 in self.begun[number].parts]
+        if self.over() or not self.drafts.proven:
+            return drafted
+        with self.lock:
+            chosen = self.drafts.choose(drafted) | {0}
+        for number in drafted:
+            if number not in chosen:
+                self.record(number, "pruned")
+        return [number for number in drafted if number in chosen]
 
     def in_cohorts(self) -> None:
-        """Trials that turn out to be silent and slow climb the parts of the training split ten at a time.
+        """Trials that are drafted alone, or turn out to be silent and slow, climb their steps ten at a time.
 
-        All are tried on the smallest part, the best third of them on the next. What is left is run whole while the next ten climb,
-        and so is the plug-in's own guess, whatever its parts say: no search ends with less than its author knew.
+        All are tried on the smallest, the best of them on the next. What is left is run whole while the next ten climb.
         """
         with ThreadPoolExecutor() as beside:
             whole: list[Future[None]] = []
             for start in range(0, self.n_trials, COHORT):
-                if self.in_parts is False or self.over():
+                if (self.in_parts is False and not self.drafting) or self.over():
                     break
-                if asked := self.claim(range(start, min(start + COHORT, self.n_trials))):
-                    self.ask(asked)
+                left = [
+                    number for number in range(start, min(start + COHORT, self.n_trials)) if number not in self.fits
+                ]
+                if left and (asked := self.claim(left)):
+                    self.ask([number for number in asked if number not in self.begun])
                     self.climb(asked, lambda number: whole.append(beside.submit(self.whole, number)))
             for running in whole:
                 running.result()
         if time.monotonic() > self.ends:
-            tried = [begun for begun in self.begun.values() if begun.parts]
-            self.last = min(tried, key=lambda begun: (-max(begun.parts), begun.parts[max(begun.parts)]), default=None)
+            tried = [begun for begun in self.begun.values() if 1 in begun.parts]
+            step = 1 if self.drafts is not None else max((max(begun.parts) for begun in tried), default=1)
+            furthest = [begun for begun in tried if step in begun.parts]
+            self.last = min(furthest, key=lambda begun: begun.parts[step], default=None)
 
     def climb(self, climbing: Sequence[int], arrived: Callable[[int], None]) -> None:
-        """Take trials over their rungs together; ``arrived`` is told of those that are to be run whole."""
-        for ninths in (1, FACTOR):
+        """Take trials over their steps together; ``arrived`` is told of those that are to be run whole."""
+
+        def run(numbers: Sequence[int], step: int) -> None:
+            in_parallel(numbers, partial(self.alone, only=step), self.bench)
+
+        if self.drafts is not None:
+            sure, climbing = self.parted(climbing)
+            for number in sure:
+                arrived(number)
+        for step in (1, FACTOR) if self.drafts is None else (1,):
             if len(climbing) < 2 and self.n_trials <= COHORT:
                 break  # nothing will be held against it
-            in_parallel(climbing, partial(self.alone, only=ninths), self.bench)
+            run(climbing, step)
+            if self.drafts is not None:
+                self.prove(climbing, run)
+                climbing = self.worthy(climbing)
+                if not self.drafting:
+                    return
+                continue
             if not self.in_parts:
                 return
             with self.lock:
                 parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
-                losses = {number: found[ninths] for number, found in parts.items() if ninths in found}
-                ended = self.rungs_of_parts.arrive(ninths, losses)
+                losses = {number: found[step] for number, found in parts.items() if step in found}
+                ended = self.rungs_of_parts.arrive(step, losses)
             for number in sorted(ended):
                 if number == 0:
                     arrived(number)
@@ -226,158 +283,3 @@ class Search(Ledger):
 
     def whole(self, number: int) -> None:
         in_parallel([number], partial(self.alone, only=WHOLE), self.bench)
-
-    def alone(self, number: int, device: str, *, only: int | None = None) -> None:
-        """One trial in a fork of its own; with ``only``, on so many ninths of the training split alone."""
-        on_part = only not in (None, WHOLE)
-        if number not in self.begun:
-            if not self.claim([number]):
-                return
-            with self.lock:
-                self.look_around()
-            self.ask([number])
-        begun = self.begun[number]
-        if (self.over() and begun is not self.last) or (on_part and self.in_parts is False):
-            return
-        started = time.monotonic()
-
-        def on_report(loss: float) -> bool:
-            with self.lock:
-                if len(begun.losses) >= MOST_REPORTS:
-                    return False
-                begun.losses.append(loss)
-                return bool(self.ended_at(len(begun.losses), {number: begun.losses}))
-
-        def fit(data: FitData, on_report: Callable[[float], bool]) -> float:
-            with self.bench.crew.first.trial(
-                begun.params, data, seed=SEARCH_SEED, device=device, time_limit=self.bench.time_limit
-            ) as running:
-                fitted = running.fit(on_report)
-                self.bench.slots.measured(device, fitted.gpu_memory)
-                return self.score(running, number)
-
-        try:
-            climbs = only is None and self.in_parts and begun is not self.last
-            for ninths in (1, FACTOR):
-                if ninths in begun.parts or not (climbs or only == ninths):
-                    continue
-                begun.parts[ninths] = self.study.sign * fit(
-                    self.part(ninths), self.speaks if on_part else lambda loss: False
-                )
-                if self.in_parts is None:
-                    self.in_parts = time.monotonic() - started >= LONG
-                with self.lock:
-                    if not on_part and self.rungs_of_parts.arrive(ninths, {number: begun.parts[ninths]}):
-                        raise TrialPruned
-            if on_part:
-                begun.seconds += time.monotonic() - started
-                return
-            begun.losses.clear()  # of a slot that was lost
-            begun.value = fit(self.bench.data, on_report)
-            status = "complete"
-        except TrialPruned:
-            if on_part:
-                return
-            status = "pruned"
-        except TrialFailed as error:
-            check_crowd(error, device, self.bench.slots)
-            status, begun.facts = error.status, {"error": str(error)}
-        except SlotLost as error:
-            self.lost[number] += 1
-            if self.lost[number] < MOST_LOST:
-                raise
-            status, begun.facts = "failed", {"error": f"{error}, the {MOST_LOST}th that it ran on"}
-        begun.seconds += time.monotonic() - started
-        self.record(number, status)
-
-    def speaks(self, loss: float) -> bool:
-        """A trial reports losses on a part of the training split: then there is no need of parts, and this one ends."""
-        self.in_parts = False
-        return True
-
-    def part(self, ninths: int) -> FitData:
-        with self.lock:
-            if ninths not in self.parts:
-                scorer = self.bench.scorer
-                rows = generator("parts", scorer.key)  # in each the same: a smaller part is part of a larger one
-                self.parts[ninths] = FitData.of(part(scorer.data, ninths, rows), scorer.task.kind)
-            return self.parts[ninths]
-
-    def stacked(self, chunk: Sequence[int], device: str, few: int) -> dict[int, str]:
-        """A chunk as one, unless it has lost too many slots. Those that are to be run alone, or later, with the reason."""
-        # Run again after its slot was lost, it has members on record.
-        left = [number for number in chunk if number not in self.fits]
-        try:
-            return self.as_one(left, device, few) if len(left) > 1 else dict.fromkeys(left, "there is no other")
-        except SlotLost as error:
-            self.lost[tuple(chunk)] += 1
-            if self.lost[tuple(chunk)] < MOST_LOST:
-                raise
-            return dict.fromkeys(left, str(error))
-
-    def as_one(self, numbers: Sequence[int], device: str, few: int) -> dict[int, str]:
-        """Trials in one fork, trained as one where that pays. Those that were not, with the reason."""
-        with self.lock:
-            if self.over():
-                return {}
-        bench = self.bench
-        for number in numbers:  # what they did on a slot that was lost is done again
-            self.begun[number] = Begun(self.begun[number].params)
-        begun = [self.begun[number] for number in numbers]
-        last = time.monotonic()
-
-        def share(places: Collection[int]) -> None:
-            """Time that has passed is the work of those that were there."""
-            nonlocal last
-            now = time.monotonic()
-            for place in places:
-                begun[place].seconds += (now - last) / len(places)
-            last = now
-
-        def on_reports(found: Mapping[int, float]) -> set[int]:
-            share(found)
-            if time.monotonic() > self.ends:  # the best goes on; the others are as if they had not begun
-                return set(found) - {min(found, key=lambda place: (math.isnan(found[place]), found[place]))}
-            if any(len(begun[place].losses) >= MOST_REPORTS for place in found):
-                return set()
-            with self.lock:
-                for place, loss in found.items():
-                    begun[place].losses.append(loss)
-                steps = {len(begun[place].losses) for place in found}
-                reported = {numbers[place]: begun[place].losses for place in found}
-                ended = self.ended_at(max(steps), reported) if len(steps) == 1 else set()
-            for number in ended:
-                self.begun[number].facts["together"] = len(found)
-                self.record(number, "pruned")
-            return {place for place in found if numbers[place] in ended}
-
-        try:
-            with bench.crew.first.together(
-                [one.params for one in begun],
-                bench.data,
-                few=few,
-                seed=SEARCH_SEED,
-                device=device,
-                time_limit=bench.time_limit,
-            ) as running:
-                fitted, reasons = running.fit_together(on_reports)
-                share(fitted)
-                for place in fitted:
-                    status, begun[place].facts = "complete", {"together": len(numbers)}
-                    try:
-                        begun[place].value = self.score(Member(running, place), numbers[place])
-                    except TrialFailed as error:
-                        if not running.alive:
-                            raise
-                        status, begun[place].facts = error.status, {"error": str(error)}
-                    share([place])
-                    self.record(numbers[place], status)
-        except TrialFailed as error:  # of all for the fault of one, perhaps: alone it will be seen whose it was
-            reasons = {}
-            left = [number for number in numbers if number not in self.fits]
-            return dict.fromkeys(left, str(error))
-        return {numbers[place]: why for place, why in reasons.items()}
-
-    def score(self, running: Trial | RemoteTrial | Member, number: int) -> float:
-        scorer = self.bench.scorer
-        return scorer.valid(scorer.ask(running, scorer.data.valid, f"search {number}")[0])

@@ -21,6 +21,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.contract import Distribution
+from harness.drafts import BAD, Foreseen
 from harness.execution.pool import Description
 from leaderboard.store import Fit
 
@@ -30,6 +31,9 @@ MOST, BEST, SPREAD = 1500, 150, 600
 with what it looks at, and it models no more than 25 good ones anyway."""
 STARTED, FORGOTTEN = 10, 200
 """Trials that have ended from which, and up to which, a Gaussian process is asked: its cost grows with their cube."""
+OFTEN, SELDOM, EARLY = 2, 8, 64
+"""A Gaussian process is asked for every second trial; for every eighth of the first ones where trials are drafted, since its own
+are fitted whole at once. Drafts tell much for little at first; later what is left is to try the best in earnest."""
 NEAREST = 3
 """Finished trials that a pruned one is likened to."""
 ENOUGH = 10
@@ -81,22 +85,50 @@ class Study:
         self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(direction="minimize", storage=self.storage)
         self.thinned = False
+        self.assumed: list[Foreseen] | None = None
+        """What to go by instead of what it was told, less is better."""
+        self.assuming = self.study
         self.ended: list[Fit] = []
         """What it was told, but for failures."""
 
-    def question(self, number: int, beside: Sequence[Mapping[str, Any]] | None = None) -> Callable[[], dict[str, Any]]:
-        """What gives the parameters of a trial. It holds what it takes of what is known now, and may be called by any thread, also
-        while this study is told more: an answer may take its time. To ask again is to get the same, unless more is known by then.
+    def assume(self, known: Sequence[Foreseen] | None) -> None:
+        """Go by what is foreseen of trials, and not by what was told, unless it is None."""
+        if known is None:
+            self.assumed = None
+            return
+        known = sorted(known, key=lambda one: one.value)
+        self.assumed = [*known[:BEST], *known[BEST :: max((len(known) - BEST) // SPREAD, 1)][:SPREAD]]
+        self.assuming = optuna.create_study(direction="minimize", storage=optuna.storages.InMemoryStorage())
+        self.assuming.add_trials(
+            optuna.trial.create_trial(params=dict(one.params), distributions=self.space, value=one.value)
+            for one in self.assumed
+        )
+
+    def question(
+        self, number: int, beside: Sequence[Mapping[str, Any]] | None = None
+    ) -> tuple[Callable[[], dict[str, Any]], bool]:
+        """What gives the parameters of a trial, and whether they are a Gaussian process's. It holds what it takes of what is known
+        now, and may be called by any thread, also while this study is told more: an answer may take its time. To ask again is to
+        get the same, unless more is known by then.
 
         ``beside`` are those of trials that are under way, where a fit takes long; None where it does not.
         """
         if number < len(self.first):
-            return partial(dict, self.first[number])
-        if beside is not None and number % 2 and STARTED <= len(self.ended) <= FORGOTTEN:
-            known = expected(self.ended, self.sign)
+            return partial(dict, self.first[number]), False
+        early = self.assumed is not None and number < EARLY
+        if beside is not None and number % (SELDOM if early else OFTEN) == 1:
+            known = self.regarded()
             if len(known) >= STARTED:
-                return partial(self.considered, number, known, beside)
-        return partial(dict, self.estimated(number))
+                return partial(self.considered, number, known, beside), True
+        return partial(dict, self.estimated(number)), False
+
+    def regarded(self) -> list[tuple[dict[str, Any], float]]:
+        """What a Gaussian process is told: parameters and values, less is better."""
+        if self.assumed is None:
+            return expected(self.ended, self.sign) if STARTED <= len(self.ended) <= FORGOTTEN else []
+        # Drafts tell what is bad. For the choice between good ones they are too coarse.
+        told = [(dict(one.params), one.value) for one in self.assumed if one.whole or one.value > BAD]
+        return told[: FORGOTTEN // 2] + told[FORGOTTEN // 2 :][:: max(len(told) // FORGOTTEN, 1)][: FORGOTTEN // 2]
 
     def estimated(self, number: int) -> dict[str, Any]:
         """What a Parzen estimator expects most of."""
@@ -105,7 +137,8 @@ class Study:
         )
         trial = optuna.trial.create_trial(state=TrialState.RUNNING)
         # A study object keeps the trials that it saw when it was first asked: each question needs one of its own.
-        study = optuna.load_study(study_name=self.study.study_name, storage=self.storage)
+        told = self.study if self.assumed is None else self.assuming
+        study = optuna.load_study(study_name=told.study_name, storage=told._storage)
         found = sampler.sample_relative(study, trial, self.space)
         return {
             name: found[name] if name in found else sampler.sample_independent(study, trial, name, space)
@@ -171,9 +204,16 @@ def one_thread() -> Iterator[None]:
 
 
 def taught(fit: Fit) -> dict[int, float]:
-    """What a trial's steps came to, finite ones: its reported losses, or the losses on parts of the training split by ninths."""
+    """What a trial's steps came to, finite ones: its reported losses, or the losses on parts of the training split by ninths, or
+    that of its first draft."""
     reported = {step: loss for step, loss in enumerate(fit.facts.get("losses", []), start=1) if loss is not None}
-    return reported or {int(ninths): loss for ninths, loss in fit.facts.get("parts", {}).items()}
+    parts = fit.facts.get("parts") or {step: loss for step, loss in fit.facts.get("drafts", {}).items() if step == "1"}
+    return reported or {int(ninths): loss for ninths, loss in parts.items()}
+
+
+def drafted(fits: Sequence[Fit]) -> list[tuple[dict[str, Any], float]]:
+    """Parameters, and what they came to as drafts, less is better."""
+    return [(dict(fit.params), fit.facts["drafts"]["1"]) for fit in fits if "1" in fit.facts.get("drafts", {})]
 
 
 def expected(fits: Sequence[Fit], sign: float) -> list[tuple[dict[str, Any], float]]:
@@ -208,17 +248,21 @@ def standing(trial: FrozenTrial) -> tuple[float, float]:
 
 
 def importance(space: Mapping[str, Distribution], fits: Sequence[Fit], *, higher_is_better: bool) -> dict[str, float]:
-    """Shares that add up to 1, the largest first; pruned trials count as worse than any finished one."""
+    """Shares that add up to 1, the largest first. Where trials were drafted by what they came to then; else pruned ones count as
+    worse than any finished one."""
+    fits = [fit for fit in fits if fit.status in ("complete", "pruned")]
     finished = [fit.value for fit in fits if fit.status == "complete" and fit.value is not None]
-    if len(finished) < 2 or sum(fit.status in ("complete", "pruned") for fit in fits) < ENOUGH:
+    if len(finished) < 2 or len(fits) < ENOUGH:
         return {}
     sign = -1.0 if higher_is_better else 1.0
     worst = max(sign * value for value in finished)
+    values = [
+        (fit.params, sign * fit.value if fit.status == "complete" and fit.value is not None else worst) for fit in fits
+    ]
+    drafts = drafted(fits)
     study = optuna.create_study(direction="minimize")
-    for fit in fits:
-        if fit.status in ("complete", "pruned"):
-            value = sign * fit.value if fit.status == "complete" and fit.value is not None else worst
-            study.add_trial(optuna.trial.create_trial(params=fit.params, distributions=dict(space), value=value))
+    for params, value in drafts if len(drafts) == len(fits) else values:
+        study.add_trial(optuna.trial.create_trial(params=dict(params), distributions=dict(space), value=value))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where all are equally good it says so, and that all matter alike
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()

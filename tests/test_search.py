@@ -17,11 +17,11 @@ from conftest import Command, table, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import Categorical, Float, Split, search
+from harness import Categorical, Float, Split, runner
 from harness.contract import Data
 from harness.execution.pool import Description
 from harness.parts import part
-from harness.rungs import ALONE, FACTOR, STACKED, Pace, Rungs, lowest
+from harness.rungs import FACTOR, FIRST, Rungs, lowest
 from harness.study import MOST, Study, expected
 from harness.tuning import Tuned, history, tune
 from leaderboard import Store
@@ -30,16 +30,15 @@ from leaderboard.store import Fit
 losses = st.floats(0, 10)
 
 
-@given(st.sampled_from([ALONE, STACKED]), st.integers(0, 2), st.lists(losses, min_size=1, max_size=40, unique=True))
-def test_of_trials_that_arrive_together_a_share_goes_on_whatever_their_order(
-    pace: Pace, place: int, found: list[float]
+@given(st.sampled_from([1, FIRST]), st.integers(0, 2), st.lists(losses, min_size=1, max_size=40, unique=True))
+def test_of_trials_that_arrive_together_a_third_goes_on_whatever_their_order(
+    first: int, place: int, found: list[float]
 ) -> None:
-    by_number, step = dict(enumerate(found)), pace.first * FACTOR**place
-    ended = Rungs(pace).arrive(step, by_number)
-    share = pace.shares[min(place, len(pace.shares) - 1)]
-    assert len(found) - len(ended) == max(int(len(found) * share + 1e-9), 1)
+    by_number, step = dict(enumerate(found)), first * FACTOR**place
+    ended = Rungs(first).arrive(step, by_number)
+    assert len(found) - len(ended) == max(len(found) // 3, 1)
     assert all(by_number[number] > max(set(found) - {by_number[gone] for gone in ended}) for number in ended)
-    assert Rungs(pace).arrive(step, dict(reversed(by_number.items()))) == ended
+    assert Rungs(first).arrive(step, dict(reversed(by_number.items()))) == ended
 
 
 @given(st.lists(losses, min_size=1, max_size=40))
@@ -47,13 +46,13 @@ def test_one_after_the_other_each_is_held_against_those_before_it(found: list[fl
     rungs = Rungs()
     for number, loss in enumerate(found):
         better = sum(other < loss for other in found[:number])
-        assert bool(rungs.arrive(ALONE.first, {number: loss})) == (better >= max((number + 1) // 3, 1))
+        assert bool(rungs.arrive(FIRST, {number: loss})) == (better >= max((number + 1) // 3, 1))
 
 
 def test_rungs_are_at_powers_and_the_second_half_is_let_be() -> None:
     rungs = Rungs()
     assert [step for step in range(100) if rungs.is_rung(step)] == [2, 6, 18, 54]
-    assert [step for step in range(100) if Rungs(STACKED).is_rung(step)] == [3, 9, 27, 81]
+    assert [step for step in range(100) if Rungs(1).is_rung(step)] == [1, 3, 9, 27, 81]
     rungs.finished(0, 36, 0.1)
     rungs.arrive(18, {0: 0.1})
     assert rungs.arrive(18, {1: 0.9}) == set()
@@ -73,26 +72,13 @@ def test_rungs_are_the_same_after_a_restart(trials: list[list[float | None]]) ->
 @given(st.permutations(range(6)))
 def test_a_rung_ends_nobody_before_it_has_proved_itself(order: list[int]) -> None:
     """The first six go to their ends; heeded is a rung where they stood as they ended, in seven of ten pairs."""
-    rungs = Rungs(ALONE, whole=6)
+    rungs = Rungs(whole=6)
     for number, place in enumerate(order):
         assert rungs.arrive(2, {number: float(place)}) == set()
         rungs.finished(number, 36, float(number))
     agree = sum(order[a] < order[b] for a in range(6) for b in range(a + 1, 6))
     assert rungs.arrive(2, {6: 99.0, 7: -1.0}) == ({6} if agree >= 0.7 * 15 else set())
     assert rungs.arrive(6, {6: 99.0, 7: -1.0}) == set(), "nobody has been there"
-
-
-@pytest.mark.parametrize(
-    ("order", "left"), [((0, 1, 2, 3, 5, 4), 10), ((2, 1, 0, 3, 4, 5), 20), ((5, 4, 3, 2, 1, 0), 24)]
-)
-def test_the_surer_a_rung_the_fewer_go_on(order: tuple[int, ...], left: int) -> None:
-    """Of 24 that come to the first rung of a stack, after six that went to their ends and were worse there than all of them."""
-    rungs = Rungs(STACKED, whole=6)
-    for number, place in enumerate(order):
-        rungs.arrive(3, {number: 100.0 + place})
-        rungs.finished(number, 36, float(number))
-    arriving = {number: float(number) for number in range(6, 30)}
-    assert len(arriving) - len(rungs.arrive(3, arriving)) == left
 
 
 @given(st.lists(st.integers(0, 3), min_size=90, max_size=400), st.integers(0, 9))
@@ -156,7 +142,7 @@ def searched(folder: Path, source: str, trials: int = 18, **options: object) -> 
 
 def test_long_silent_fits_try_parts_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ten the best third tries a third of the rows, the best of those all; so does the plug-in's own guess."""
-    monkeypatch.setattr(search, "LONG", 0.0)
+    monkeypatch.setattr(runner, "LONG", 0.0)
     found, fits = searched(tmp_path, SILENT)
     first = sorted(fits[:10], key=lambda fit: fit.params["wrong"])
     assert [len(fit.facts["parts"]) for fit in first] == [2] * 3 + [1] * 7
@@ -170,13 +156,13 @@ def test_long_silent_fits_try_parts_first(tmp_path: Path, monkeypatch: pytest.Mo
     "source", [SILENT, SILENT.replace("print(", "report(0.5), print(")], ids=["quick", "with reports"]
 )
 def test_what_is_quick_or_reports_is_fitted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    monkeypatch.setattr(search, "LONG", 60.0 if source is SILENT else 0.0)
+    monkeypatch.setattr(runner, "LONG", 60.0 if source is SILENT else 0.0)
     _, fits = searched(tmp_path, source, trials=4, halving=True)
     assert {fit.status for fit in fits} == {"complete"} and not any("parts" in fit.facts for fit in fits)
 
 
 def test_a_search_out_of_time_ends_with_the_best_of_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "LONG", 0.0)
+    monkeypatch.setattr(runner, "LONG", 0.0)
     slow = SILENT.replace('print("rows", len(train))', "import time; time.sleep(len(train) / 1000)")
     found, fits = searched(tmp_path, slow, timeout=1.0)
     (only,) = (fit for fit in fits if fit.status == "complete")
@@ -197,8 +183,8 @@ def test_the_study_remembers_the_best_however_long_it_gets() -> None:
     kept = study.study.get_trials(deepcopy=False)
     assert study.thinned and len(kept) <= MOST
     assert max(trial.params["a"] for trial in kept if trial.value is not None) > 0.999
-    asked = [study.question(MOST + 200 + number)() for number in range(8)]
-    assert asked == [study.question(MOST + 200 + number)() for number in range(8)]
+    asked = [study.question(MOST + 200 + number)[0]() for number in range(8)]
+    assert asked == [study.question(MOST + 200 + number)[0]() for number in range(8)]
     assert np.mean([params["a"] for params in asked]) > 0.8, "it asks where the good ones were"
 
 
@@ -214,7 +200,7 @@ def test_a_question_knows_all_that_was_told() -> None:
             study.tell(Fit("s", "search", next(told), {"a": a}, 0, "complete", a))
 
     def asked() -> float:
-        return float(np.median([study.question(500 + number)()["a"] for number in range(9)]))
+        return float(np.median([study.question(500 + number)[0]()["a"] for number in range(9)]))
 
     tell(30, 0.1)
     assert asked() < 0.4
@@ -236,7 +222,7 @@ def test_where_fits_take_long_the_best_of_a_smooth_function_is_found_sooner() ->
             for start in range(0, 32, 4):
                 beside: list[dict[str, Any]] = []
                 for number in range(start, start + 4):
-                    beside.append(study.question(number, beside if slow else None)())
+                    beside.append(study.question(number, beside if slow else None)[0]())
                 for number, params in enumerate(beside, start):
                     value = smooth(params)
                     pruned = number > 8 and value > 3
@@ -245,8 +231,8 @@ def test_where_fits_take_long_the_best_of_a_smooth_function_is_found_sooner() ->
                     )
                     study.tell(replace(fit, facts={"losses": [value + 1] * (1 if pruned else 3)}))
             best[slow].append(min(fit.value for fit in study.ended if fit.value is not None))
-            asked = [study.question(33, [])(), study.question(33, [])()]
-            assert asked[0] == asked[1] != study.question(33, [asked[0]])(), "it asks what is under way already"
+            asked = [study.question(33, [])[0](), study.question(33, [])[0]()]
+            assert asked[0] == asked[1] != study.question(33, [asked[0]])[0](), "it asks what is under way already"
     assert np.median(best[True]) < np.median(best[False])
 
 
@@ -264,7 +250,7 @@ def test_where_none_has_been_finished_nothing_is_expected() -> None:
     study = Study(Description(("k",), {"a": Float(0, 1)}, {}), higher_is_better=True)
     for number in range(12):
         study.tell(Fit("s", "search", number, {"a": number / 12}, 0, "pruned", None, {"losses": [1.0]}))
-    assert expected(study.ended, -1.0) == [] and 0 <= study.question(13, [])()["a"] <= 1
+    assert expected(study.ended, -1.0) == [] and 0 <= study.question(13, [])[0]()["a"] <= 1
 
 
 def test_history_is_the_best_so_far() -> None:

@@ -89,6 +89,7 @@ def new(submission: type[Submission], message: Mapping[str, Any], params: Mappin
     """An unfitted model."""
     model = submission(params, seed=message["seed"], device=message["device"])
     model.task_kind = SimpleNamespace(**message["kind"])
+    model.budget = float(message["budget"])
     return model
 
 

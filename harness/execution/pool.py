@@ -53,6 +53,8 @@ class Description:
     defaults: Mapping[str, Any]
     together: bool = False
     """Whether it can fit several configurations as one."""
+    budget: bool = False
+    """Whether a fit can be told to take a share of its epochs."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,9 @@ class Worker(Closes):
             json.dumps([dict(item.__dict__) for item in space.values()], allow_nan=False)  # no infinite bounds
             outside = [name for name in defaults if not allowed(space[name], defaults[name])]
             kinds = tuple(line(kind) for kind in message["kinds"])
-            description = Description(kinds, space, defaults, message.get("together") is True)
+            description = Description(
+                kinds, space, defaults, message.get("together") is True, message.get("budget") is True
+            )
         except Exception as error:
             raise PluginError(f"{name} described itself in a way that cannot be read: {error}") from error
         if outside:
@@ -200,10 +204,12 @@ class Worker(Closes):
         seed: int,
         device: str,
         time_limit: float,
+        budget: float = 1.0,
         snapshots: bool = False,
     ) -> Trial:
         """Fork: a trial that has been started and not yet fitted. Use it in a ``with`` block."""
-        message = {"op": "fit", "params": dict(params), "seed": seed, "device": device, "kind": data.kind}
+        told = {"seed": seed, "device": device, "budget": budget, "kind": data.kind}
+        message = {"op": "fit", "params": dict(params), **told}
         return Trial(
             self,
             message,
@@ -222,13 +228,22 @@ class Worker(Closes):
         seed: int,
         device: str,
         time_limit: float,
+        budget: float = 1.0,
     ) -> Together:
         """Fork: several configurations that are to be fitted as one, in the time of all of them; ``time_limit`` is that of one.
 
         Where they would take long, a ``few`` of them.
         """
         told = [dict(params) for params in members]
-        message = {"op": "fit-together", "members": told, "few": few, "seed": seed, "device": device, "kind": data.kind}
+        message = {
+            "op": "fit-together",
+            "members": told,
+            "few": few,
+            "seed": seed,
+            "device": device,
+            "budget": budget,
+            "kind": data.kind,
+        }
         trial = Together(self, message, data.arrays, time_limit=time_limit * len(told), scratch=self.on_disk)
         trial.members, trial.each = len(told), time_limit
         return trial

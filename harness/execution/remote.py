@@ -173,10 +173,11 @@ class RemoteWorker(Closes):
         seed: int,
         device: str,
         time_limit: float,
+        budget: float = 1.0,
         snapshots: bool = False,
     ) -> RemoteTrial:
         """A trial on the slot called ``device``."""
-        options = {"seed": seed, "time_limit": time_limit, "snapshots": snapshots}
+        options = {"seed": seed, "time_limit": time_limit, "budget": budget, "snapshots": snapshots}
         return RemoteTrial(*self._fit(dict(params), data, device, options), time_limit)
 
     def together(
@@ -188,9 +189,10 @@ class RemoteWorker(Closes):
         seed: int,
         device: str,
         time_limit: float,
+        budget: float = 1.0,
     ) -> RemoteTogether:
         told = [dict(params) for params in members]
-        options = {"few": few, "seed": seed, "time_limit": time_limit}
+        options = {"few": few, "seed": seed, "time_limit": time_limit, "budget": budget}
         return RemoteTogether(*self._fit(told, data, device, options), time_limit * len(told))
 
     def _fit(self, params: Any, data: FitData, device: str, options: Mapping[str, Any]) -> tuple[Place, int]:

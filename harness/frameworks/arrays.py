@@ -26,6 +26,11 @@ def default_batch(rows: int) -> int:
     return int(np.clip(2 ** (max(rows // 32, 1).bit_length() - 1), 32, 128))
 
 
+def budgeted(epochs: int, budget: float) -> int:
+    """The epochs of a fit that is to take this share of a full one's, and of twenty at least: in one hardly a rate moves."""
+    return min(round(max(epochs, 20) * budget), epochs)
+
+
 def last_values(x: Array) -> Array:
     """The last step of each window, (n, 1, variables): what forecasters subtract so that levels need not be learned."""
     return x[:, -1:, :]

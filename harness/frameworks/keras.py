@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from harness.contract import Array, Split, Submission
-from harness.frameworks.arrays import default_batch, default_epochs, last_values, smoothed_log
+from harness.frameworks.arrays import budgeted, default_batch, default_epochs, last_values, smoothed_log
 
 
 class KerasSubmission(Submission):
@@ -34,6 +34,10 @@ class KerasSubmission(Submission):
     """None: what `default_batch` gives for the size of the training split."""
     learning_rate: ClassVar[float] = 2e-3
     model: Any
+
+    @classmethod
+    def heeds_budget(cls) -> bool:
+        return cls.fit is KerasSubmission.fit
 
     @abstractmethod
     def build(self, train: Split) -> Any:
@@ -68,7 +72,7 @@ class KerasSubmission(Submission):
                 self.inputs(train.x),
                 self.targets(train),
                 batch_size=int(self.setting("batch_size") or default_batch(len(train))),
-                epochs=int(self.setting("epochs") or default_epochs(len(train))),
+                epochs=budgeted(int(self.setting("epochs") or default_epochs(len(train))), self.budget),
                 validation_data=(self.inputs(valid.x), self.targets(valid)),
                 callbacks=[best],
                 verbose=0,

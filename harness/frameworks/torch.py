@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812, the name that torch's own do
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 from harness.contract import Array, Split, Submission
-from harness.frameworks.arrays import default_batch, default_epochs
+from harness.frameworks.arrays import budgeted, default_batch, default_epochs
 from harness.frameworks.vectorised import own_dropout
 
 LOOP = ("fit", "gradients", "validation_loss", "answers")
@@ -61,6 +61,10 @@ class TorchSubmission(Submission):
     """Whether a GPU computes the forward pass in bfloat16 where that is safe (`torch.autocast`). A CPU never does."""
     predict_batch: ClassVar[int] = 512
     module: nn.Module
+
+    @classmethod
+    def heeds_budget(cls) -> bool:
+        return cls.fit is TorchSubmission.fit and cls.begin is TorchSubmission.begin
 
     @classmethod
     def together(cls) -> bool:
@@ -144,7 +148,7 @@ class TorchSubmission(Submission):
     def begin(self, train: Split) -> Loop:
         """Build the module, and say how it is to be trained."""
         self.module = own_dropout(self.build(train)).to(self.device)
-        epochs = int(self.setting("epochs") or default_epochs(len(train)))
+        epochs = budgeted(int(self.setting("epochs") or default_epochs(len(train))), self.budget)
         size = min(int(self.setting("batch_size") or default_batch(len(train))), len(train))
         return Loop(epochs, size, self.setting("clip"), self.setting("patience"))
 
