@@ -77,17 +77,15 @@ def ratios(slow: Sequence[Mapping[str, Any]], fast: Sequence[Mapping[str, Any]])
     return [a["seconds"] / b["seconds"] for a, b in zip(slow, fast, strict=True)]
 
 
-def prepared(
-    path: str, task: Task, device: str = "cpu"
-) -> tuple[type[Submission], Data, Callable[[Mapping[str, Any]], Submission]]:
+def prepared(path: str, task: Task, device: str = "cpu") -> tuple[type[Submission], Data, Callable[..., Submission]]:
     """A plug-in's class, a task's data, and a maker of seeded models: what a peer needs in order to train the very same thing."""
     from types import SimpleNamespace
 
     submission, data = plugins.load_submission(Path(path)), task.load()
 
-    def make(params: Mapping[str, Any]) -> Submission:
-        seeds.seed_everything(0)
-        model = submission(params, seed=0, device=device)
+    def make(params: Mapping[str, Any], seed: int = 0) -> Submission:
+        seeds.seed_everything(seed)
+        model = submission(params, seed=seed, device=device)
         model.task_kind = SimpleNamespace(name=task.kind.name, **task.kind.settings())
         return model
 
