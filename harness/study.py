@@ -31,9 +31,6 @@ MOST, BEST, SPREAD = 1500, 150, 600
 with what it looks at, and it models no more than 25 good ones anyway."""
 STARTED, FORGOTTEN = 10, 200
 """Trials that have ended from which, and up to which, a Gaussian process is asked: its cost grows with their cube."""
-OFTEN, SELDOM, EARLY = 2, 8, 64
-"""A Gaussian process is asked for every second trial; for every eighth of the first ones where trials are drafted, since its own
-are fitted whole at once. Drafts tell much for little at first; later what is left is to try the best in earnest."""
 NEAREST = 3
 """Finished trials that a pruned one is likened to."""
 ENOUGH = 10
@@ -115,8 +112,7 @@ class Study:
         """
         if number < len(self.first):
             return partial(dict, self.first[number]), False
-        early = self.assumed is not None and number < EARLY
-        if beside is not None and number % (SELDOM if early else OFTEN) == 1:
+        if beside is not None and number % 2:
             known = self.regarded()
             if len(known) >= STARTED:
                 return partial(self.considered, number, known, beside), True
@@ -127,8 +123,7 @@ class Study:
         if self.assumed is None:
             return expected(self.ended, self.sign) if STARTED <= len(self.ended) <= FORGOTTEN else []
         # Drafts tell what is bad. For the choice between good ones they are too coarse.
-        told = [(dict(one.params), one.value) for one in self.assumed if one.whole or one.value > BAD]
-        return told[: FORGOTTEN // 2] + told[FORGOTTEN // 2 :][:: max(len(told) // FORGOTTEN, 1)][: FORGOTTEN // 2]
+        return [(dict(one.params), one.value) for one in self.assumed if one.whole or one.value > BAD][:FORGOTTEN]
 
     def estimated(self, number: int) -> dict[str, Any]:
         """What a Parzen estimator expects most of."""
