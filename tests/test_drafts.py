@@ -15,8 +15,10 @@ from test_search import searched
 from torch import nn
 
 from harness import Categorical, Float, Int, Split
-from harness.drafts import KNOWN, TWICE, Drafts, row
+from harness.drafts import BAD, KNOWN, TWICE, Drafts, Foreseen, row
+from harness.execution.pool import Description
 from harness.frameworks.torch import TorchSubmission
+from harness.study import Study
 
 SPACE = {"rate": Float(1e-4, 1e-1, log=True), "units": Int(1, 9), "how": Categorical(("a", "b"))}
 values = st.floats(0, 10)
@@ -93,6 +95,20 @@ def test_what_was_never_drafted_counts_as_what_it_came_to() -> None:
         drafts.end(number, 0.05 if number == 99 else 0.1 * number + 0.1, 30)
     foreseen = drafts.foreseen()
     assert min(foreseen, key=lambda number: foreseen[number]) == 99 and set(foreseen) == {*range(20), 99}
+
+
+def test_of_drafts_a_gaussian_process_is_told_what_is_bad() -> None:
+    """And the other sampler all that is foreseen: it asks where that is best."""
+    study = Study(Description(("k",), {"a": Float(0, 1)}, {}), higher_is_better=True)
+    study.assume([Foreseen({"a": n / 40}, abs(n / 4 - 8), n % 10 == 0) for n in range(40)])
+    told = study.regarded()
+    assert {(params["a"], value) for params, value in told} == {
+        (n / 40, abs(n / 4 - 8)) for n in range(40) if n % 10 == 0 or abs(n / 4 - 8) > BAD
+    }
+    asked = [study.question(number)[0]()["a"] for number in range(100, 120, 2)]
+    assert 0.6 < np.median(asked) < 1
+    study.assume(None)
+    assert study.regarded() == []
 
 
 def test_hyperparameters_as_numbers() -> None:
