@@ -89,7 +89,8 @@ def new(submission: type[Submission], message: Mapping[str, Any], params: Mappin
     """An unfitted model."""
     model = submission(params, seed=message["seed"], device=message["device"])
     model.task_kind = SimpleNamespace(**message["kind"])
-    model.budget = float(message["budget"])
+    if message["budget"] != 1:  # who does not heed it may have a budget of its own
+        model.budget = float(message["budget"])
     return model
 
 
