@@ -83,6 +83,12 @@ class Drafts:
         if number:
             self.went.add(number)
 
+    def drop(self, number: int) -> None:
+        """A trial failed: it takes nobody's place."""
+        for budget in self.values:
+            self.values[budget].pop(number, None)
+        self.went.discard(number)
+
     @property
     def proven(self) -> bool | None:
         """Whether drafts are to be heeded, None where it is not known yet."""

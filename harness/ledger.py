@@ -218,6 +218,7 @@ class Ledger:
         """Whether nothing more is to be begun: the time is up, or nothing but failures has come."""
         fits = self.fits.values()
         hopeless = len(fits) >= GIVE_UP_AFTER and all(fit.status not in ("complete", "pruned") for fit in fits)
+        hopeless = hopeless and not any(begun.parts for begun in list(self.begun.values()))
         return hopeless or time.monotonic() > self.ends
 
     def record(self, number: int, status: str) -> None:
@@ -246,6 +247,8 @@ class Ledger:
                 self.rungs.finished(number, len(kept), self.study.sign * begun.value)
                 if self.drafts is not None:
                     self.drafts.end(number, self.study.sign * begun.value, len(kept))
+            elif self.drafts is not None and status != "pruned":
+                self.drafts.drop(number)
             if not bench.store.add_fit(fit, self.leases[number]):
                 return  # others took it over while this machine slept, and will have recorded it
             self.keep(fit)

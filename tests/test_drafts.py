@@ -89,6 +89,13 @@ def test_what_whole_fits_came_to_is_learned_from() -> None:
     assert whole[min(foreseen, key=lambda number: foreseen[number])] < 0.02
 
 
+def test_who_fails_takes_nobodys_place() -> None:
+    drafts = drafts_of([float(number) for number in range(12)])
+    assert drafts.choose(range(12)) == {0} and drafts.choose(range(1, 12)) == set()
+    drafts.drop(0)
+    assert drafts.choose(range(1, 12)) == {1}
+
+
 def test_what_was_never_drafted_counts_as_what_it_came_to() -> None:
     drafts = drafts_of([0.1 * number for number in range(20)])
     for number in (0, 1, 2, 99):
@@ -225,6 +232,28 @@ def test_where_short_fits_tell_nothing_all_are_fitted_whole(tmp_path: Path, unli
     heedless = BUDGETED.replace("round(20 * self.budget)", "5")
     _, fits = searched(tmp_path / "again", heedless, 16)
     assert {fit.status for fit in fits} == {"complete"}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_drafts_that_fail_end_no_search_in_which_others_do_not(tmp_path: Path, together: bool) -> None:
+    fails = """
+        if self.params["wrong"] < 0.7 or len(train) < 0:
+            raise ValueError("not so little")
+"""
+    text = BUDGETED.replace("(self, train, valid, report):\n", "(self, train, valid, report):" + fails, 1)
+    if together:
+        text += """
+    @classmethod
+    def together(cls):
+        return True
+
+    @classmethod
+    def fit_together(cls, makers, train, valid, report, few):
+        return {}, dict.fromkeys(range(len(makers)), "they are not alike")
+"""
+    _, fits = searched(tmp_path, text, 24)
+    assert {fit.status for fit in fits} == {"failed", "complete", "pruned"} and len(fits) == 24
+    assert all((fit.status == "failed") == (fit.params["wrong"] < 0.7) for fit in fits)
 
 
 def test_a_search_out_of_time_ends_with_its_best_draft(tmp_path: Path) -> None:
