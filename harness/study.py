@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -56,6 +56,7 @@ def first_guess(description: Description) -> dict[str, Any]:
 
 
 ONE = threading.Lock()
+T = TypeVar("T")
 
 
 class Study:
@@ -79,12 +80,11 @@ class Study:
         guess = first_guess(description)
         self.first = [guess, *({name: params.get(name, guess[name]) for name in guess} for params in first)]
         self.sign = -1.0 if higher_is_better else 1.0
-        self.storage = optuna.storages.InMemoryStorage()
-        self.study = optuna.create_study(direction="minimize", storage=self.storage)
+        self.study, self.storage = in_memory()
         self.thinned = False
         self.assumed: list[Foreseen] | None = None
         """What to go by instead of what it was told, less is better."""
-        self.assuming = self.study
+        self.assuming = self.study, self.storage
         self.ended: list[Fit] = []
         """What it was told, but for failures."""
 
@@ -94,9 +94,9 @@ class Study:
             self.assumed = None
             return
         known = sorted(known, key=lambda one: one.value)
-        self.assumed = [*known[:BEST], *known[BEST :: max((len(known) - BEST) // SPREAD, 1)][:SPREAD]]
-        self.assuming = optuna.create_study(direction="minimize", storage=optuna.storages.InMemoryStorage())
-        self.assuming.add_trials(
+        self.assumed = [*known[:BEST], *spread(known[BEST:])]
+        self.assuming = in_memory()
+        self.assuming[0].add_trials(
             optuna.trial.create_trial(params=dict(one.params), distributions=self.space, value=one.value)
             for one in self.assumed
         )
@@ -132,8 +132,8 @@ class Study:
         )
         trial = optuna.trial.create_trial(state=TrialState.RUNNING)
         # A study object keeps the trials that it saw when it was first asked: each question needs one of its own.
-        told = self.study if self.assumed is None else self.assuming
-        study = optuna.load_study(study_name=told.study_name, storage=told._storage)
+        told, storage = (self.study, self.storage) if self.assumed is None else self.assuming
+        study = optuna.load_study(study_name=told.study_name, storage=storage)
         found = sampler.sample_relative(study, trial, self.space)
         return {
             name: found[name] if name in found else sampler.sample_independent(study, trial, name, space)
@@ -176,12 +176,21 @@ class Study:
     def thin(self) -> None:
         trials = self.study.get_trials(deepcopy=False)
         order = sorted(range(len(trials)), key=lambda place: standing(trials[place]))
-        rest = sorted(order[BEST:])
-        kept = sorted(order[:BEST] + rest[:: max(len(rest) // SPREAD, 1)][:SPREAD])
-        self.storage = optuna.storages.InMemoryStorage()
-        self.study = optuna.create_study(direction="minimize", storage=self.storage)
+        kept = sorted([*order[:BEST], *spread(sorted(order[BEST:]))])
+        self.study, self.storage = in_memory()
         self.study.add_trials([trials[place] for place in kept])
         self.thinned = True
+
+
+def in_memory() -> tuple[optuna.Study, optuna.storages.InMemoryStorage]:
+    """A new study that minimises, and where it is kept."""
+    storage = optuna.storages.InMemoryStorage()
+    return optuna.create_study(direction="minimize", storage=storage), storage
+
+
+def spread(rest: Sequence[T]) -> Sequence[T]:
+    """At most so many of these as are remembered beside the best, evenly."""
+    return rest[:: max(len(rest) // SPREAD, 1)][:SPREAD]
 
 
 @contextmanager
