@@ -102,7 +102,7 @@ class Ledger:
                 self.keep(fit)
                 value = self.study.sign * fit.value if fit.status == "complete" and fit.value is not None else None
                 self.rungs.restore(fit.number, fit.facts.get("losses", []), value)
-                if self.drafts is not None:
+                if self.drafts is not None and fit.status in ("complete", "pruned"):
                     for budget, loss in fit.facts.get("drafts", {}).items():
                         self.drafts.take(fit.number, int(budget), loss, fit.facts["tried"][budget], fit.params)
                     if value is not None:
