@@ -69,6 +69,8 @@ class Drafts:
         """The reports of whole fits."""
         self.went: set[int] = set()
         """Trials that were chosen."""
+        self.free = 0
+        """Places of chosen trials that failed."""
 
     def take(self, number: int, budget: int, value: float, reports: int, params: Mapping[str, Any]) -> None:
         """A trial came to this value as a draft, after so many reports."""
@@ -87,6 +89,7 @@ class Drafts:
         """A trial failed: it takes nobody's place."""
         for budget in self.values:
             self.values[budget].pop(number, None)
+        self.free += number in self.went
         self.went.discard(number)
 
     @property
@@ -133,16 +136,18 @@ class Drafts:
         return dict(zip(numbers, np.minimum(x @ weights, FURTHEST).tolist())) | came
 
     def choose(self, drafted: Collection[int]) -> set[int]:
-        """Those of these trials that are worth a whole fit: the best of all that are known, as many as their share allows. Who was
-        chosen stays so."""
+        """Those of these trials that are worth a whole fit: the best of all that are known, as many as their share allows, and
+        where chosen ones failed whoever is next. Who was chosen stays so."""
         foreseen = self.foreseen()
         most = max(math.floor(self.share * len(self.values[1]) + 1e-9), 1)
         enough = sorted(foreseen.values())[most - 1]
-        good = sorted((foreseen[number], number) for number in drafted if foreseen[number] <= enough)
         before = self.went.intersection(drafted)
-        chosen = [number for _, number in good if number not in before][: max(most - len(self.went), 0)]
-        self.went |= set(chosen)
-        return before | set(chosen)
+        order = sorted((foreseen[number], number) for number in drafted if number not in before)
+        good = sum(value <= enough for value, _ in order)
+        chosen = {number for _, number in order[: min(good + self.free, max(most - len(self.went), 0))]}
+        self.free -= max(len(chosen) - good, 0)
+        self.went |= chosen
+        return before | chosen
 
 
 def row(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> Array:

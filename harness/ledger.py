@@ -151,11 +151,15 @@ class Ledger:
             self.study.assume(self.foreseen())
         for number in numbers:
             with self.lock:
-                beside = [begun.params for begun in self.begun.values()]
+                beside = [begun.params for other, begun in self.begun.items() if not self.judged(other)]
                 answer, sure = self.study.question(number, beside if self.seconds >= SLOW else None)
             params = answer()
             with self.lock:
                 self.begun[number] = Begun(params, sure)
+
+    def judged(self, number: int) -> bool:
+        """Whether a trial that has begun was drafted, and not chosen."""
+        return self.drafts is not None and number in self.drafts.values[1] and number not in self.drafts.went
 
     def foreseen(self) -> list[Foreseen] | None:
         """What trials should come to; nothing before enough have. None where they are not drafted."""

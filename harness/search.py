@@ -113,9 +113,14 @@ class Search(Runner):
             sure, drafted = self.parted(asked)
             for number in sorted(self.stacked(drafted, device, len(drafted), 1)):
                 self.alone(number, device, only=1)
-            whole = sorted([*sure, *self.worthy(drafted)])
-            for number in sorted(self.stacked(whole, device, len(whole))):
-                self.alone(number, device, only=WHOLE)
+            worthy = self.worthy(drafted)
+
+            def run(whole: Sequence[int]) -> None:
+                for number in sorted(self.stacked(whole, device, len(whole))):
+                    self.alone(number, device, only=WHOLE)
+
+            run(sorted([*sure, *worthy]))
+            self.end([number for number in drafted if number not in worthy], run)
 
         size = min(max(int(WORTH / max(self.cost, 1e-3)), SMALLEST), LARGEST)
         in_parallel([left[start : start + size] for start in range(0, len(left), size)], chunk, self.bench)
@@ -130,11 +135,15 @@ class Search(Runner):
         later = self.shared_out(drafted, 1) if self.drafting else self.shared_out(sure, WHOLE)
         if self.together and self.drafting:
             self.prove(drafted, self.shared_out)
-            self.arrived += sorted([*sure, *self.worthy(drafted)])
+            worthy = self.worthy(drafted)
+            self.arrived += sorted([*sure, *worthy])
             # Few in a stack cost what many do: the best of the first few, where they are quick, wait for those that come next.
             if not self.drafting or numbers.start or numbers.stop == self.n_trials or self.seconds >= SLOW:
                 self.shared_out(self.arrived, WHOLE)
                 self.arrived = []
+            self.end(
+                [number for number in drafted if number not in worthy], lambda whole: self.shared_out(whole, WHOLE)
+            )
         if not self.together:
             self.at_once = True
             self.begun.clear()  # asked again one by one, each with all that is known by then
@@ -208,8 +217,8 @@ class Search(Runner):
                 )
 
     def worthy(self, asked: Sequence[int]) -> list[int]:
-        """Those of the drafted that are to be fitted whole; the others end. Nobody ends where drafts are not heeded, or, for now,
-        where the time is up. The plug-in's own guess goes on in any case: no search ends with less than its author knew."""
+        """Those of the drafted that are to be fitted whole: all where drafts are not heeded, or, for now, where the time is up.
+        The plug-in's own guess goes on in any case: no search ends with less than its author knew."""
         if self.drafts is None:
             return []
         drafted = [number for number in asked if number in self.begun and 1 in self.begun[number].parts]
@@ -217,10 +226,17 @@ class Search(Runner):
             return drafted
         with self.lock:
             chosen = self.drafts.choose(drafted) | {0}
-        for number in drafted:
-            if number not in chosen:
-                self.record(number, "pruned")
         return [number for number in drafted if number in chosen]
+
+    def end(self, others: Sequence[int], run: Callable[[Sequence[int]], object]) -> None:
+        """End those that were not worth a whole fit, once the others have had theirs: where such fits failed, who was next goes
+        on."""
+        while not self.over() and (worthy := self.worthy(others)):
+            run(worthy)
+            others = [number for number in others if number not in worthy]
+        for number in others:
+            if number in self.begun and 1 in self.begun[number].parts:
+                self.record(number, "pruned")
 
     def in_cohorts(self) -> None:
         """Trials that are drafted alone, or turn out to be silent and slow, climb their steps ten at a time.
@@ -229,6 +245,11 @@ class Search(Runner):
         """
         with ThreadPoolExecutor() as beside:
             whole: list[Future[None]] = []
+            others: list[int] = []
+
+            def arrived(number: int) -> None:
+                whole.append(beside.submit(in_parallel, [number], partial(self.alone, only=WHOLE), self.bench))
+
             for start in range(0, self.n_trials, COHORT):
                 if (self.in_parts is False and not self.drafting) or self.over():
                     break
@@ -237,17 +258,21 @@ class Search(Runner):
                 ]
                 if left and (asked := self.claim(left)):
                     self.ask([number for number in asked if number not in self.begun])
-                    self.climb(asked, lambda number: whole.append(beside.submit(self.whole, number)))
+                    self.end(others, lambda numbers: list(map(arrived, numbers)))
+                    others = self.climb(asked, arrived)
             for running in whole:
                 running.result()
+        self.end(others, lambda numbers: in_parallel(numbers, partial(self.alone, only=WHOLE), self.bench))
         if time.monotonic() > self.ends:
             tried = [begun for begun in self.begun.values() if 1 in begun.parts]
             step = 1 if self.drafts is not None else max((max(begun.parts) for begun in tried), default=1)
             furthest = [begun for begun in tried if step in begun.parts]
             self.last = min(furthest, key=lambda begun: begun.parts[step], default=None)
 
-    def climb(self, climbing: Sequence[int], arrived: Callable[[int], None]) -> None:
-        """Take trials over their steps together; ``arrived`` is told of those that are to be run whole."""
+    def climb(self, climbing: Sequence[int], arrived: Callable[[int], None]) -> list[int]:
+        """Take trials over their steps together; ``arrived`` is told of those that are to be run whole. Those that were drafted and
+        not chosen."""
+        others: list[int] = []
 
         def run(numbers: Sequence[int], step: int) -> None:
             in_parallel(numbers, partial(self.alone, only=step), self.bench)
@@ -262,12 +287,14 @@ class Search(Runner):
             run(climbing, step)
             if self.drafts is not None:
                 self.prove(climbing, run)
-                climbing = self.worthy(climbing)
+                worthy = self.worthy(climbing)
                 if not self.drafting:
-                    return
+                    return others
+                others = [number for number in climbing if number not in worthy]
+                climbing = worthy
                 continue
             if not self.in_parts:
-                return
+                return others
             with self.lock:
                 parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
                 losses = {number: found[step] for number, found in parts.items() if step in found}
@@ -280,6 +307,4 @@ class Search(Runner):
             climbing = sorted(set(losses) - ended)
         for number in climbing:
             arrived(number)
-
-    def whole(self, number: int) -> None:
-        in_parallel([number], partial(self.alone, only=WHOLE), self.bench)
+        return others

@@ -235,15 +235,14 @@ def test_who_does_not_heed_its_budget_after_all_is_fitted_whole(tmp_path: Path) 
     assert {fit.status for fit in fits} == {"complete"}
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_drafts_that_fail_end_no_search_in_which_others_do_not(tmp_path: Path, together: bool) -> None:
-    fails = """
-        if self.params["wrong"] < 0.7 or len(train) < 0:
+def failing(where: str, together: bool) -> str:
+    """A submission of which fits fail where that is true; with ``together`` it says that it may be stacked, and then refuses."""
+    fails = f"""
+        if {where}:
             raise ValueError("not so little")
 """
     text = BUDGETED.replace("(self, train, valid, report):\n", "(self, train, valid, report):" + fails, 1)
-    if together:
-        text += """
+    refused = """
     @classmethod
     def together(cls):
         return True
@@ -252,7 +251,23 @@ def test_drafts_that_fail_end_no_search_in_which_others_do_not(tmp_path: Path, t
     def fit_together(cls, makers, train, valid, report, few):
         return {}, dict.fromkeys(range(len(makers)), "they are not alike")
 """
-    _, fits = searched(tmp_path, text, 24)
+    return text + refused * together
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_where_whole_fits_fail_those_go_on_who_were_next(tmp_path: Path, together: bool) -> None:
+    """All that promised most fail once they are fitted whole, as under a limit on time that drafts keep."""
+    found, fits = searched(tmp_path, failing("self.params['wrong'] < 0.5 and self.budget == 1", together), 16)
+    whole = [fit for fit in fits if fit.status == "complete" and fit.number]
+    failed = [fit for fit in fits if fit.status == "failed"]
+    assert len(fits) == 16 and len(whole) >= 3 and failed and all(fit.params["wrong"] < 0.5 for fit in failed)
+    good = [fit.params["wrong"] for fit in fits if fit.params["wrong"] >= 0.5]
+    assert found.params["wrong"] == min(good), "nobody better was passed over"
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_drafts_that_fail_end_no_search_in_which_others_do_not(tmp_path: Path, together: bool) -> None:
+    _, fits = searched(tmp_path, failing("self.params['wrong'] < 0.7", together), 24)
     assert {fit.status for fit in fits} == {"failed", "complete", "pruned"} and len(fits) == 24
     assert all((fit.status == "failed") == (fit.params["wrong"] < 0.7) for fit in fits)
 
