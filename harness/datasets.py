@@ -1,10 +1,13 @@
-"""Where data come from: hash-checked downloads that are kept, and the two ways of splitting that most tasks want."""
+"""Where data come from: hash-checked downloads that are kept, files that libraries bring, and the two ways of splitting that most
+tasks want.
+"""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import http.client
+import importlib.util
 import os
 import sys
 import tarfile
@@ -112,6 +115,40 @@ def content_sha256(path: Path) -> str:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         return "unreadable: not a whole gzip file"
     return digest.hexdigest()
+
+
+def shipped(package: str, file: str) -> Path | None:
+    """The path of a file that an installed package brings, without importing it; None where there is none."""
+    spec = importlib.util.find_spec(package)
+    places = [Path(place) / file for place in (spec.submodule_search_locations or [])] if spec else []
+    return next((path for path in places if path.is_file()), None)
+
+
+def digits() -> tuple[Array, Array]:
+    """scikit-learn's handwritten digits (Alpaydin and Kaynak 1998): images float64 (1797, 8, 8) from 0 to 16, labels int64 (1797,).
+
+    Their file is read, since to import scikit-learn takes longer than anything else that a command does before it trains. Where
+    that lies elsewhere than it did, scikit-learn is asked.
+    """
+    path = shipped("sklearn", "datasets/data/digits.csv.gz")
+    if path is None:
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        return found.images, found.target.astype(np.int64)
+    table = np.loadtxt(path, delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+
+
+def sunspots() -> Array:
+    """Yearly sunspot numbers 1700-2008 (SIDC), float64 (309, 1), from the file that statsmodels brings, as `digits` are read."""
+    path = shipped("statsmodels", "datasets/sunspots/sunspots.csv")
+    if path is None:
+        from statsmodels.datasets import sunspots as theirs
+
+        series: Array = theirs.load_pandas().data[["SUNACTIVITY"]].to_numpy()
+        return series
+    return np.loadtxt(path, delimiter=",", skiprows=1, usecols=[1], ndmin=2)
 
 
 def read_idx(path: Path) -> Array:

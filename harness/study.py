@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.contract import Distribution
 from harness.drafts import BAD, Foreseen
 from harness.execution.pool import Description
+from harness.importance import ped_anova
 from leaderboard.store import Fit
 
 SEARCH_SEED = 0
@@ -264,11 +264,4 @@ def importance(space: Mapping[str, Distribution], fits: Sequence[Fit], *, higher
         (fit.params, sign * fit.value if fit.status == "complete" and fit.value is not None else worst) for fit in fits
     ]
     drafts = drafted(fits)
-    study = optuna.create_study(direction="minimize")
-    for params, value in drafts if len(drafts) == len(fits) else values:
-        study.add_trial(optuna.trial.create_trial(params=dict(params), distributions=dict(space), value=value))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where all are equally good it says so, and that all matter alike
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
+    return ped_anova(space, drafts if len(drafts) == len(fits) else values)

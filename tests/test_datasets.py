@@ -16,7 +16,7 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import DataError, stratified, windows
+from harness import DataError, datasets, stratified, windows
 from harness.datasets import fetch, read_idx
 
 CONTENT = np.random.default_rng(0).bytes(
@@ -263,6 +263,36 @@ def test_an_idx_file_is_read_as_it_was_written(tmp_path):
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     (tmp_path / "a.gz").write_bytes(gzip.compress(header + array.tobytes()))
     np.testing.assert_array_equal(read_idx(tmp_path / "a.gz"), array)
+
+
+def test_what_libraries_bring_is_what_they_say(monkeypatch):
+    """Their files are read; where those are elsewhere they are asked."""
+    from sklearn.datasets import load_digits
+    from statsmodels.datasets import sunspots
+
+    images, labels = datasets.digits()
+    assert images.dtype == np.float64 and labels.dtype == np.int64
+    series = sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy()
+    for found in (datasets.digits(), (load_digits().images, load_digits().target)):
+        np.testing.assert_array_equal(found[0], images)
+        np.testing.assert_array_equal(found[1], labels)
+    np.testing.assert_array_equal(datasets.sunspots(), series)
+    assert datasets.shipped("sklearn", "no/such.file") is datasets.shipped("no_such_package", "file") is None
+    monkeypatch.setattr(datasets, "shipped", lambda package, file: None)
+    np.testing.assert_array_equal(datasets.digits()[0], images)
+    np.testing.assert_array_equal(datasets.sunspots(), series)
+
+
+@pytest.mark.parametrize("task", ["digits", "digit-rows", "digit-images", "sunspots"])
+def test_no_library_is_imported_for_its_files(task):
+    code = f"""
+import sys
+from harness.plugins import find_task
+find_task("{task}").task.load()
+print([name for name in ("sklearn", "statsmodels", "scipy", "pandas") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
 
 
 # Splits ----------------------------------------------------------------------------------------------------------------------

@@ -362,7 +362,7 @@ ROOMS = [
     ["harness.found", "harness.runner"],
     ["harness.ledger"],
     ["harness.study"],
-    ["harness.drafts"],
+    ["harness.drafts", "harness.importance"],
     ["harness.rungs", "harness.parts"],
     ["harness.jobs"],
     ["harness.scoring"],

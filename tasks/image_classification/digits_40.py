@@ -8,6 +8,7 @@ they are drawn once, from a fixed seed.
 import numpy as np
 
 from harness import Data, ImageClassification, Split, Task, stratified
+from harness.datasets import digits
 
 EACH = 4
 
@@ -19,11 +20,9 @@ def few(split: Split, rng: np.random.Generator) -> np.ndarray:
 
 
 def load() -> Data:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
-    data, rng = stratified(images, digits.target.astype(np.int64), valid=0.2, test=0.3), np.random.default_rng(0)
+    images, labels = digits()
+    images = np.round(images * 255 / 16).astype(np.uint8)[..., None]
+    data, rng = stratified(images, labels, valid=0.2, test=0.3), np.random.default_rng(0)
     train, valid = few(data.train, rng), few(data.valid, rng)
     unlabelled = np.delete(data.train.x, train, axis=0)
     return Data(Split(data.train.x[train], data.train.labels[train], unlabelled),

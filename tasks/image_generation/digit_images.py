@@ -6,14 +6,13 @@ Fréchet distance in the features "digits-v1" ranks; it is not comparable with a
 import numpy as np
 
 from harness import Data, ImageGeneration, Split, Task, stratified
+from harness.datasets import digits
 
 
 def load() -> Data:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
-    data = stratified(images, digits.target.astype(np.int64), valid=0.2, test=0.3)
+    images, labels = digits()
+    images = np.round(images * 255 / 16).astype(np.uint8)[..., None]
+    data = stratified(images, labels, valid=0.2, test=0.3)
     return Data(*(Split(part.labels, part.x) for part in (data.train, data.valid, data.test)))
 
 

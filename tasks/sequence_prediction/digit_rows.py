@@ -6,13 +6,12 @@ The images, split and classes of `digits`, so that the two boards can be laid si
 import numpy as np
 
 from harness import Data, SequenceClassification, Task, stratified
+from harness.datasets import digits
 
 
 def load() -> Data:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return stratified((digits.images / 16).astype(np.float32), digits.target.astype(np.int64), valid=0.2, test=0.3)
+    images, labels = digits()
+    return stratified((images / 16).astype(np.float32), labels, valid=0.2, test=0.3)
 
 
 TASK = Task(name="digit-rows", kind=SequenceClassification(classes=10), load=load, metric="accuracy", time_limit=120,

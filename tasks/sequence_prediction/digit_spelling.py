@@ -7,6 +7,7 @@ that settles each letter by itself pays for every "fivn".
 import numpy as np
 
 from harness import Data, Task, Transduction, stratified
+from harness.datasets import digits
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LENGTH = max(map(len, NAMES))
@@ -15,12 +16,10 @@ ALPHABET = PAD + "".join(sorted(set("".join(NAMES))))
 
 
 def load() -> Data:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
+    images, labels = digits()
+    images = np.round(images * 255 / 16).astype(np.uint8)[..., None]
     spelled = np.array([[ALPHABET.index(letter) for letter in name.ljust(LENGTH, PAD)] for name in NAMES], dtype=np.int64)
-    return stratified(images, spelled[digits.target], by=digits.target, valid=0.2, test=0.3)
+    return stratified(images, spelled[labels], by=labels, valid=0.2, test=0.3)
 
 
 TASK = Task(name="digit-spelling", kind=Transduction(vocabulary=len(ALPHABET), length=LENGTH, alphabet=ALPHABET), load=load,

@@ -6,15 +6,14 @@ deviation.
 """
 
 from harness import Data, Forecasting, Task, windows
+from harness.datasets import sunspots
 
 LOOKBACK, HORIZON = 44, 11
 BOUNDS = (187, 248, 309)
 
 
 def load() -> Data:
-    from statsmodels.datasets import sunspots
-
-    series = sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy()
+    series = sunspots()
     train = series[:BOUNDS[0]]
     return windows((series - train.mean(axis=0)) / train.std(axis=0), lookback=LOOKBACK, horizon=HORIZON, bounds=BOUNDS)
 
