@@ -43,8 +43,7 @@ def of_choices(one: Distribution, values: Sequence[Any]) -> Array:
     counts = np.bincount([one.choices.index(value) for value in values], minlength=len(one.choices))
     little = 1 / (len(values) + 1)
     found = (counts + len(values) * little) / (1 + len(one.choices) * little)
-    smoothed: Array = (found + 1 / len(one.choices)) / (len(values) + 1)
-    return smoothed
+    return np.asarray((found + 1 / len(one.choices)) / (len(values) + 1))
 
 
 def of_numbers(one: Distribution, values: Sequence[Any]) -> Array:
@@ -58,6 +57,6 @@ def of_numbers(one: Distribution, values: Sequence[Any]) -> Array:
     # Scott's rule, as narrow as the grid allows.
     first, third = np.quantile(at, [0.25, 0.75])
     width = max(1.059 * min(float(at.std()), (third - first) / 1.34) * len(at) ** -0.2, 0.3)
-    each: Array = np.exp(-0.5 * ((np.arange(steps) - at[:, None]) / width) ** 2)
+    each = np.exp(-0.5 * ((np.arange(steps) - at[:, None]) / width) ** 2)
     each /= each.sum(axis=1, keepdims=True)
-    return (each.sum(axis=0) + 1 / steps) / (len(at) + 1)
+    return np.asarray((each.sum(axis=0) + 1 / steps) / (len(at) + 1))
