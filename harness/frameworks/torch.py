@@ -114,7 +114,7 @@ class TorchSubmission(Submission):
     def optimizer(self) -> torch.optim.Optimizer:
         """What takes the steps; it is handed a closure, so that L-BFGS may stand here too."""
         rates = {"lr": self.setting("learning_rate"), "weight_decay": self.setting("weight_decay")}
-        return torch.optim.AdamW(self.module.parameters(), **rates)
+        return torch.optim.AdamW(self.module.parameters(), **rates, fused=True)
 
     def scheduler(self, optimizer: torch.optim.Optimizer, epochs: int, steps: int) -> LRScheduler:
         """What moves the learning rate, a step a batch; ``steps`` are those of an epoch."""
