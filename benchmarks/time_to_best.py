@@ -1,11 +1,12 @@
 """How long until the best validation score that plain Optuna finds in 64 full trials is reached: `bakeoff tune` against it.
 
-``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64] [--beside 1] [--keep FILE]``.
+``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64] [--more 4] [--beside 1]
+[--keep FILE]``.
 
 Each seed is a pair: plain Optuna's TPE runs its trials to their ends, and Bakeoff, as it comes, alone on the machine, searches
-until it meets that score. Both train with the same loop, one thread a process, and the clock counts imports. Two times are told for
-Optuna: all of its trials, and until its own best. ``--beside`` runs the studies of so many seeds beside each other, where there are
-more cores than one; with ``--keep`` a run that was cut off goes on.
+until it meets that score, or has run ``--more`` times as many trials. Both train with the same loop, one thread a process, and
+the clock counts imports. Two times are told for Optuna: all of its trials, and until its own best. ``--beside`` runs the studies
+of so many seeds beside each other, where there are more cores than one; with ``--keep`` a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ CASES = {
     "fashion-10k": MODELS / "mlp.py",
     "etth1-96": plugins.find_submission("dlinear").path,
 }
-MORE = 4
-"""Bakeoff gives up after this many times as many trials."""
 
 
 def task_of(name: str) -> tuple[Task, str]:
@@ -90,7 +89,7 @@ def bakeoff_side(name: str, trials: int, seed: int, target: float) -> dict[str, 
     until = Until(target, task.ranking.higher_is_better)
     with tempfile.TemporaryDirectory() as home:
         try:
-            found = tune(known_as, str(CASES[name]), trials=MORE * trials, seed=seed, home=home, progress=until)
+            found = tune(known_as, str(CASES[name]), trials=trials, seed=seed, home=home, progress=until)
         except Reached:
             return {"reached": time.perf_counter() - STARTED, "best": target}
     return {"reached": None, "best": found.valid}
@@ -101,6 +100,7 @@ def main() -> None:
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--more", type=int, default=4)
     parser.add_argument("--beside", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a file of Optuna's studies: those in it are not run again")
     parser.add_argument("--side", choices=("optuna", "bakeoff"))
@@ -111,7 +111,7 @@ def main() -> None:
         print(json.dumps(optuna_side(options.case, options.trials, options.seed)))
         return
     if options.side == "bakeoff":
-        print(json.dumps(bakeoff_side(options.case, options.trials, options.seed, options.target)))
+        print(json.dumps(bakeoff_side(options.case, options.more * options.trials, options.seed, options.target)))
         return
     print(f"## Time to the best of {options.trials} plain trials on {options.case}\n\n{versus.machine()}\n")
     print(
@@ -134,7 +134,7 @@ def main() -> None:
     shares = []
     for seed in range(options.seeds):
         plain = kept[told(seed)]
-        target = ("--target", repr(plain["best"]))
+        target = ("--target", repr(plain["best"]), "--more", str(options.more))
         mine = versus.one(__file__, "bakeoff", *told(seed), *target, label=f"seed {seed}, ")
         reached = "not reached" if mine["reached"] is None else f"{mine['reached']:.1f} s"
         row = (seed, f"{plain['best']:.5g}", f"{plain['seconds']:.1f} s", f"{plain['until_best']:.1f} s", reached)
