@@ -177,7 +177,7 @@ class Recording:
         calls, fixed, results = recorder.simplified([recorder.used(tensor) for tensor in found])
         names = [f"t{number}" for number in range(recorder.count)]
         constants = recorder.constants | fixed
-        space: dict[str, Any] = {names[number]: tensor for number, tensor in constants.items()}
+        space: dict[str, Any] = {}
         kept = {*range(given), *constants}
         lines: list[str] = []
         wanted = set(results)
@@ -199,8 +199,11 @@ class Recording:
             target = ", ".join("_" if number is None else names[number] for number in out) + ("," if several else "")
             lines.append(f"{target} = {call}" if out else call)
         body = "\n    ".join([*reversed(lines), f"return ({''.join(names[number] + ', ' for number in results)})"])
+        space |= {names[number]: constants[number] for number in constants.keys() & wanted}
         # Constants are defaults: an operation may give back the very tensor that it took, under the same name.
-        given_names = ", ".join([*names[:given], *(f"{names[number]}={names[number]}" for number in constants)])
+        given_names = ", ".join(
+            [*names[:given], *(f"{names[number]}={names[number]}" for number in sorted(constants.keys() & wanted))]
+        )
         exec(compile(f"def again({given_names}):\n    {body}", "<recorded>", "exec"), space)  # noqa: S102, its own text
         self.again: Callable[..., Arrays] = space["again"]
 
