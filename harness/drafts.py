@@ -70,7 +70,7 @@ class Drafts:
         self.went: set[int] = set()
         """Trials that were chosen."""
         self.free = 0
-        """Places of chosen trials that failed."""
+        """Places of chosen trials that failed, which nobody has taken yet."""
 
     def take(self, number: int, budget: int, value: float, reports: int, params: Mapping[str, Any]) -> None:
         """A trial came to this value as a draft, after so many reports."""
@@ -136,18 +136,29 @@ class Drafts:
         return dict(zip(numbers, np.minimum(x @ weights, FURTHEST).tolist())) | came
 
     def choose(self, drafted: Collection[int]) -> set[int]:
-        """Those of these trials that are worth a whole fit: the best of all that are known, as many as their share allows, and
-        where chosen ones failed whoever is next. Who was chosen stays so."""
+        """Those of these trials that are worth a whole fit: the best of all that are known, as many as their share allows. Who was
+        chosen stays so."""
         foreseen = self.foreseen()
-        most = max(math.floor(self.share * len(self.values[1]) + 1e-9), 1)
-        enough = sorted(foreseen.values())[most - 1]
+        enough = sorted(foreseen.values())[self.most - 1]
+        good = sorted((foreseen[number], number) for number in drafted if foreseen[number] <= enough)
         before = self.went.intersection(drafted)
-        order = sorted((foreseen[number], number) for number in drafted if number not in before)
-        good = sum(value <= enough for value, _ in order)
-        chosen = {number for _, number in order[: min(good + self.free, max(most - len(self.went), 0))]}
-        self.free -= max(len(chosen) - good, 0)
-        self.went |= chosen
-        return before | chosen
+        chosen = [number for _, number in good if number not in before][: max(self.most - len(self.went), 0)]
+        self.went |= set(chosen)
+        return before | set(chosen)
+
+    def choose_again(self, drafted: Collection[int]) -> set[int]:
+        """Of these trials, which were not chosen, those that are next, as many as chosen ones have failed."""
+        foreseen = self.foreseen()
+        places = min(self.free, max(self.most - len(self.went), 0))
+        chosen = sorted(drafted, key=lambda number: foreseen[number])[:places]
+        self.free -= len(chosen)
+        self.went |= set(chosen)
+        return set(chosen)
+
+    @property
+    def most(self) -> int:
+        """How many may be chosen of those that are known."""
+        return max(math.floor(self.share * len(self.values[1]) + 1e-9), 1)
 
 
 def row(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
 from harness.contract import LATER
@@ -231,12 +231,16 @@ class Search(Runner):
     def end(self, others: Sequence[int], run: Callable[[Sequence[int]], object]) -> None:
         """End those that were not worth a whole fit, once the others have had theirs: where such fits failed, who was next goes
         on."""
-        while not self.over() and (worthy := self.worthy(others)):
-            run(worthy)
-            others = [number for number in others if number not in worthy]
+        others = [number for number in others if number in self.begun and 1 in self.begun[number].parts]
+        while self.drafts is not None and others and not self.over():
+            with self.lock:
+                chosen = self.drafts.choose_again(others)
+            if not chosen:
+                break
+            run(sorted(chosen))
+            others = [number for number in others if number not in chosen]
         for number in others:
-            if number in self.begun and 1 in self.begun[number].parts:
-                self.record(number, "pruned")
+            self.record(number, "pruned")
 
     def in_cohorts(self) -> None:
         """Trials that are drafted alone, or turn out to be silent and slow, climb their steps ten at a time.
@@ -244,11 +248,19 @@ class Search(Runner):
         All are tried on the smallest, the best of them on the next. What is left is run whole while the next ten climb.
         """
         with ThreadPoolExecutor() as beside:
-            whole: list[Future[None]] = []
-            others: list[int] = []
+            cohorts: list[tuple[list[Future[None]], list[int]]] = []
+            run = partial(in_parallel, run=partial(self.alone, only=WHOLE), bench=self.bench)
 
-            def arrived(number: int) -> None:
-                whole.append(beside.submit(in_parallel, [number], partial(self.alone, only=WHOLE), self.bench))
+            def arrived(fits: list[Future[None]], number: int) -> None:
+                fits.append(beside.submit(run, [number]))
+
+            def settle() -> None:
+                """End the others of cohorts of which all whole fits are done."""
+                for cohort in [cohort for cohort in cohorts if all(fit.done() for fit in cohort[0])]:
+                    cohorts.remove(cohort)
+                    for fit in cohort[0]:
+                        fit.result()
+                    self.end(cohort[1], run)
 
             for start in range(0, self.n_trials, COHORT):
                 if (self.in_parts is False and not self.drafting) or self.over():
@@ -257,12 +269,13 @@ class Search(Runner):
                     number for number in range(start, min(start + COHORT, self.n_trials)) if number not in self.fits
                 ]
                 if left and (asked := self.claim(left)):
+                    settle()
                     self.ask([number for number in asked if number not in self.begun])
-                    self.end(others, lambda numbers: list(map(arrived, numbers)))
-                    others = self.climb(asked, arrived)
-            for running in whole:
-                running.result()
-        self.end(others, lambda numbers: in_parallel(numbers, partial(self.alone, only=WHOLE), self.bench))
+                    whole: list[Future[None]] = []
+                    others = self.climb(asked, partial(arrived, whole))
+                    cohorts.append((whole, others))
+            wait([fit for fits, _ in cohorts for fit in fits])
+            settle()
         if time.monotonic() > self.ends:
             tried = [begun for begun in self.begun.values() if 1 in begun.parts]
             step = 1 if self.drafts is not None else max((max(begun.parts) for begun in tried), default=1)
