@@ -264,13 +264,23 @@ def test_where_whole_fits_fail_those_go_on_who_were_next(tmp_path: Path, togethe
     assert found.params["wrong"] == min(fit.params["wrong"] for fit in whole) < 0.9, "better than its author's guess"
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_who_was_not_chosen_ends_whatever_whole_fits_show(tmp_path: Path, together: bool) -> None:
+def test_who_was_not_chosen_ends_whatever_whole_fits_show(tmp_path: Path) -> None:
     """That they are shorter than they might be, say, since patience ends them: what was drafted is drafted."""
-    text = failing("False", together).replace("round(20 * self.budget)", "min(round(20 * self.budget), 6)")
-    _, fits = searched(tmp_path, text, 24)
-    first = fits if together else fits[:10]  # alone, the next ten begin when whole fits have shown it
-    assert [fit.status for fit in first].count("pruned") >= 0.7 * len(first)
+    stacked = """
+    @classmethod
+    def together(cls):
+        return True
+
+    @classmethod
+    def fit_together(cls, makers, train, valid, report, few):
+        models = {number: make() for number, make in enumerate(makers)}
+        for _ in range(min(round(20 * models[0].budget), 6)):
+            report(dict.fromkeys(models, 0.5))
+        return models, {}
+"""
+    _, fits = searched(tmp_path, BUDGETED + stacked, 24)
+    assert all("1" in fit.facts["drafts"] for fit in fits)
+    assert [fit.status for fit in fits].count("complete") <= 6
 
 
 @pytest.mark.parametrize("together", [False, True])
