@@ -111,15 +111,14 @@ class Search(Runner):
                 self.look_around()
             self.ask([number for number in asked if number not in self.begun])
             sure, drafted = self.parted(asked)
-            for number in sorted(self.stacked(drafted, device, len(drafted), 1)):
-                self.alone(number, device, only=1)
+
+            def run(numbers: Sequence[int], step: int) -> None:
+                for number in sorted(self.stacked(numbers, device, len(numbers), step)):
+                    self.alone(number, device, only=step)
+
+            run(drafted, 1)
             worthy = self.worthy(drafted)
-
-            def run(whole: Sequence[int]) -> None:
-                for number in sorted(self.stacked(whole, device, len(whole))):
-                    self.alone(number, device, only=WHOLE)
-
-            run(sorted([*sure, *worthy]))
+            run(sorted([*sure, *worthy]), WHOLE)
             self.end([number for number in drafted if number not in worthy], run)
 
         size = min(max(int(WORTH / max(self.cost, 1e-3)), SMALLEST), LARGEST)
@@ -141,9 +140,7 @@ class Search(Runner):
             if not self.drafting or numbers.start or numbers.stop == self.n_trials or self.seconds >= SLOW:
                 self.shared_out(self.arrived, WHOLE)
                 self.arrived = []
-            self.end(
-                [number for number in drafted if number not in worthy], lambda whole: self.shared_out(whole, WHOLE)
-            )
+            self.end([number for number in drafted if number not in worthy], self.shared_out)
         if not self.together:
             self.at_once = True
             self.begun.clear()  # asked again one by one, each with all that is known by then
@@ -196,8 +193,12 @@ class Search(Runner):
 
         in_parallel(chunks, together, self.bench)
         if self.together:
-            in_parallel(sorted(apart), partial(self.alone, only=step), self.bench)
+            self.one_by_one(sorted(apart), step)
         return later
+
+    def one_by_one(self, numbers: Sequence[int], step: int) -> None:
+        """These trials on one step, or whole, each in a fork of its own, on all slots."""
+        in_parallel(numbers, partial(self.alone, only=step), self.bench)
 
     def parted(self, asked: Sequence[int]) -> tuple[list[int], list[int]]:
         """Those that are fitted whole at once, and those that are drafted first."""
@@ -228,7 +229,7 @@ class Search(Runner):
             chosen = self.drafts.choose(drafted) | {0}
         return [number for number in drafted if number in chosen]
 
-    def end(self, others: Sequence[int], run: Callable[[Sequence[int]], object]) -> None:
+    def end(self, others: Sequence[int], run: Callable[[Sequence[int], int], object]) -> None:
         """End those that were not worth a whole fit, once the others have had theirs: where such fits failed, who was next goes
         on."""
         others = [number for number in others if number in self.begun and 1 in self.begun[number].parts]
@@ -237,7 +238,7 @@ class Search(Runner):
                 chosen = self.drafts.choose_again(others)
             if not chosen:
                 break
-            run(sorted(chosen))
+            run(sorted(chosen), WHOLE)
             others = [number for number in others if number not in chosen]
         for number in others:
             self.record(number, "pruned")
@@ -249,10 +250,9 @@ class Search(Runner):
         """
         with ThreadPoolExecutor() as beside:
             cohorts: list[tuple[list[Future[None]], list[int]]] = []
-            run = partial(in_parallel, run=partial(self.alone, only=WHOLE), bench=self.bench)
 
             def arrived(fits: list[Future[None]], number: int) -> None:
-                fits.append(beside.submit(run, [number]))
+                fits.append(beside.submit(self.one_by_one, [number], WHOLE))
 
             def settle() -> None:
                 """End the others of cohorts of which all whole fits are done."""
@@ -260,7 +260,7 @@ class Search(Runner):
                     cohorts.remove(cohort)
                     for fit in cohort[0]:
                         fit.result()
-                    self.end(cohort[1], run)
+                    self.end(cohort[1], self.one_by_one)
 
             for start in range(0, self.n_trials, COHORT):
                 if (self.in_parts is False and not self.drafting) or self.over():
@@ -286,10 +286,6 @@ class Search(Runner):
         """Take trials over their steps together; ``arrived`` is told of those that are to be run whole. Those that were drafted and
         not chosen."""
         others: list[int] = []
-
-        def run(numbers: Sequence[int], step: int) -> None:
-            in_parallel(numbers, partial(self.alone, only=step), self.bench)
-
         if self.drafts is not None:
             sure, climbing = self.parted(climbing)
             for number in sure:
@@ -297,9 +293,9 @@ class Search(Runner):
         for step in (1, FACTOR) if self.drafts is None else (1,):
             if len(climbing) < 2 and self.n_trials <= COHORT:
                 break  # nothing will be held against it
-            run(climbing, step)
+            self.one_by_one(climbing, step)
             if self.drafts is not None:
-                self.prove(climbing, run)
+                self.prove(climbing, self.one_by_one)
                 worthy = self.worthy(climbing)
                 if not self.drafting:
                     return others

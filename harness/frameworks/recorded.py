@@ -48,6 +48,11 @@ class Call(NamedTuple):
     def writes(self) -> bool:
         return bool(self.op._schema.is_mutable)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether it gives the same again, and nothing else comes of it."""
+        return not self.writes and torch.Tag.nondeterministic_seeded not in self.op.tags
+
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down all operations while it is active, tensors by number; ``given`` have the first numbers."""
@@ -81,8 +86,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.count == before and not call.writes:
             return result  # all of it is there already
         self.calls.append(call)
-        random = torch.Tag.nondeterministic_seeded in op.tags
-        if len(out) == 1 and not random and not call.writes and (op in SHAPED or call.used <= self.fixed.keys()):
+        if len(out) == 1 and call.repeatable and (op in SHAPED or call.used <= self.fixed.keys()):
             self.fixed |= {number: one for number, one in zip(call.out, out) if number is not None}
         return result
 
@@ -104,13 +108,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for one in of:
             if storage(one) == storage(tensor):
                 origin = self.origin[self.numbers[one]]
-                lies = layout(tensor), tensor.storage_offset(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
-                before = layout(one), one.storage_offset(), one.dtype, one.is_conj(), one.is_neg()
-                self.views.setdefault((origin, before), self.numbers[one])
-                if (origin, lies) in self.views:
-                    self.numbers[tensor] = self.views[origin, lies]
+                self.views.setdefault((origin, lies(one)), self.numbers[one])
+                view = origin, lies(tensor)
+                if view in self.views:
+                    self.numbers[tensor] = self.views[view]
                 else:
-                    self.views[origin, lies] = self.next(tensor, origin)
+                    self.views[view] = self.next(tensor, origin)
                 return int(self.numbers[tensor])
         number = self.next(tensor, self.count)
         self.memory[number] = ("made", number)
@@ -142,7 +145,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 Numbered(instead.get(one.number, one.number)) if isinstance(one, Numbered) else one for one in call.flat
             ]
             call = call._replace(flat=flat)
-            if call.writes or torch.Tag.nondeterministic_seeded in call.op.tags or memory(made) & theirs:
+            if not call.repeatable or memory(made) & theirs:
                 calls.append(call)
             elif made <= self.fixed.keys():
                 fixed |= {number: self.fixed[number] for number in made}
@@ -164,6 +167,11 @@ def storage(tensor: Tensor) -> int:
 
 def layout(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...]]:
     return tensor.shape, tensor.stride()
+
+
+def lies(tensor: Tensor) -> tuple[Any, ...]:
+    """How a tensor lies in its memory: two of one memory that do so alike are one."""
+    return layout(tensor), tensor.storage_offset(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
 class Recording:
