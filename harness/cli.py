@@ -6,7 +6,6 @@ Exit codes: 0 all entries complete; 1 at least one entry failed; 2 the command w
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import os
 import sys
@@ -31,14 +30,6 @@ DEMO = {
     "digit-images": ("noise", "pca-gaussian", "mixture", "gan", "vae-keras"),
 }
 """Tasks whose data come with the libraries, so that no network is needed, and some baselines of every sort for each."""
-
-
-def entry_point() -> int:
-    """The command as it is installed."""
-    try:
-        return main()
-    finally:
-        gc.freeze()  # or the interpreter looks once more through all that was ever imported, a fifth of a second, before it goes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -451,4 +442,4 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(entry_point())
+    sys.exit(main())
