@@ -235,6 +235,15 @@ def test_who_does_not_heed_its_budget_after_all_is_fitted_whole(tmp_path: Path) 
     assert {fit.status for fit in fits} == {"complete"}
 
 
+TOGETHER = """
+    @classmethod
+    def together(cls):
+        return True
+
+    @classmethod
+    def fit_together(cls, makers, train, valid, report, few):"""
+
+
 def failing(where: str, together: bool) -> str:
     """A submission of which fits fail where that is true; with ``together`` it says that it may be stacked, and then refuses."""
     fails = f"""
@@ -242,14 +251,8 @@ def failing(where: str, together: bool) -> str:
             raise ValueError("not so little")
 """
     text = BUDGETED.replace("(self, train, valid, report):\n", "(self, train, valid, report):" + fails, 1)
-    refused = """
-    @classmethod
-    def together(cls):
-        return True
-
-    @classmethod
-    def fit_together(cls, makers, train, valid, report, few):
-        return {}, dict.fromkeys(range(len(makers)), "they are not alike")
+    refused = f"""{TOGETHER}
+        return {{}}, dict.fromkeys(range(len(makers)), "they are not alike")
 """
     return text + refused * together
 
@@ -266,17 +269,11 @@ def test_where_whole_fits_fail_those_go_on_who_were_next(tmp_path: Path, togethe
 
 def test_who_was_not_chosen_ends_whatever_whole_fits_show(tmp_path: Path) -> None:
     """That they are shorter than they might be, say, since patience ends them: what was drafted is drafted."""
-    stacked = """
-    @classmethod
-    def together(cls):
-        return True
-
-    @classmethod
-    def fit_together(cls, makers, train, valid, report, few):
-        models = {number: make() for number, make in enumerate(makers)}
+    stacked = f"""{TOGETHER}
+        models = {{number: make() for number, make in enumerate(makers)}}
         for _ in range(min(round(20 * models[0].budget), 6)):
             report(dict.fromkeys(models, 0.5))
-        return models, {}
+        return models, {{}}
 """
     _, fits = searched(tmp_path, BUDGETED + stacked, 24)
     assert all("1" in fit.facts["drafts"] for fit in fits)
