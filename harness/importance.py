@@ -14,6 +14,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.contract import Array, Distribution
+from harness.drafts import row
 
 BEST, FEWEST = 0.1, 2
 """The share of trials that count as the best, and at least so many."""
@@ -29,34 +30,32 @@ def ped_anova(space: Mapping[str, Distribution], trials: Sequence[tuple[Mapping[
     divergences = {}
     for name, one in space.items():
         find = of_choices if isinstance(one, CategoricalDistribution) else of_numbers
-        given = [params[name] for params, _ in trials]
-        of_all, of_best = find(one, given), find(one, [value for value, best in zip(given, values <= enough) if best])
+        at = np.array([row({name: one}, params) for params, _ in trials])
+        of_all, of_best = find(one, at), find(one, at[values <= enough])
         divergences[name] = float(of_all @ (of_best / of_all - 1) ** 2)
     total = sum(divergences.values())
     shares = {name: one / total if total > 0 else 1 / len(space) for name, one in divergences.items()}
     return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
-def of_choices(one: Distribution, values: Sequence[Any]) -> Array:
-    """The density over choices, float64 (choices,): each value leaves a little to the others, and one more is anywhere."""
-    assert isinstance(one, CategoricalDistribution)
-    counts = np.bincount([one.choices.index(value) for value in values], minlength=len(one.choices))
-    little = 1 / (len(values) + 1)
-    found = (counts + len(values) * little) / (1 + len(one.choices) * little)
-    return np.asarray((found + 1 / len(one.choices)) / (len(values) + 1))
+def of_choices(one: Distribution, at: Array) -> Array:
+    """The density over choices, float64 (choices,), of values (n, choices) as `row` gives them: each leaves a little to the other
+    choices, and one more is anywhere."""
+    count, choices = at.shape
+    little = 1 / (count + 1)
+    found = (at.sum(axis=0) + count * little) / (1 + choices * little)
+    return np.asarray((found + 1 / choices) / (count + 1))
 
 
-def of_numbers(one: Distribution, values: Sequence[Any]) -> Array:
-    """The density over a range, float64 (steps,): each value and its neighbourhood, and one more that is anywhere."""
+def of_numbers(one: Distribution, at: Array) -> Array:
+    """The density over a range, float64 (steps,), of values (n, 1) as `row` gives them: each and its neighbourhood, and one more
+    that is anywhere."""
     assert isinstance(one, (FloatDistribution, IntDistribution))
-    at, low, high = np.asarray(values, dtype=np.float64), one.low, one.high
-    steps = int(min(STEPS, (high - low) / one.step + 1)) if one.step else STEPS
-    if one.log:
-        at, low, high = np.log(at), math.log(low), math.log(high)
-    at = (at - low) / max(high - low, 1e-300) * (steps - 1)
+    steps = int(min(STEPS, (one.high - one.low) / one.step + 1)) if one.step else STEPS
+    places = (at[:, 0] + 1) / 2 * (steps - 1)
     # Scott's rule, as narrow as the grid allows.
-    first, third = np.quantile(at, [0.25, 0.75])
-    width = max(1.059 * min(float(at.std()), (third - first) / 1.34) * len(at) ** -0.2, 0.3)
-    each = np.exp(-0.5 * ((np.arange(steps) - at[:, None]) / width) ** 2)
+    first, third = np.quantile(places, [0.25, 0.75])
+    width = max(1.059 * min(float(places.std()), (third - first) / 1.34) * len(places) ** -0.2, 0.3)
+    each = np.exp(-0.5 * ((np.arange(steps) - places[:, None]) / width) ** 2)
     each /= each.sum(axis=1, keepdims=True)
-    return np.asarray((each.sum(axis=0) + 1 / steps) / (len(at) + 1))
+    return np.asarray((each.sum(axis=0) + 1 / steps) / (len(places) + 1))
