@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.contract import BakeoffError, Data, DataError, Kind, Limits, PluginError, Task
+from harness.dispatch import LOOK, Bench, in_parallel
 from harness.execution import watch
 from harness.execution.cluster import Cluster
 from harness.execution.given import FitData
@@ -23,7 +24,6 @@ from harness.execution.slots import Slots
 from harness.execution.trial import TrialFailed
 from harness.finals import Finals
 from harness.found import Found, same
-from harness.jobs import LOOK, Bench, in_parallel
 from harness.ledger import Manner
 from harness.plugins import Bundle, Source, bundle
 from harness.provenance import commit, versions

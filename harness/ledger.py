@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.dispatch import LOOK, Bench
 from harness.drafts import DRAFT, FEWEST, Drafts, Foreseen
 from harness.execution.pool import Description
-from harness.jobs import LOOK, Bench
 from harness.rungs import FIRST, Rungs, lowest
 from harness.study import BEST, MOST, SPREAD, Study
 from leaderboard.store import Fit

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
+from harness.dispatch import MOST_LOST, Bench, check_crowd
 from harness.drafts import DRAFT
 from harness.execution.given import FitData
 from harness.execution.pool import Description
 from harness.execution.remote import RemoteTrial
 from harness.execution.together import Member
 from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
-from harness.jobs import MOST_LOST, Bench, check_crowd
 from harness.ledger import Begun, Ledger, Manner
 from harness.parts import WHOLE, part
 from harness.rungs import FACTOR

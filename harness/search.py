@@ -14,11 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
 from harness.contract import LATER
+from harness.dispatch import LOOK, Bench, in_parallel
 from harness.drafts import TWICE
 from harness.execution.pool import Description
 from harness.execution.trial import SlotLost
 from harness.found import Found, outcome
-from harness.jobs import LOOK, Bench, in_parallel
 from harness.ledger import SLOW, Manner
 from harness.parts import ENOUGH, WHOLE
 from harness.rungs import FACTOR

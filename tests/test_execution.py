@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 import harness
 from harness import plugins
 from harness.contract import PluginError
+from harness.dispatch import check_crowd, in_parallel
 from harness.execution import isolation, meter
 from harness.execution.given import FitData
 from harness.execution.meter import Meter
 from harness.execution.pool import Setting, Worker
 from harness.execution.slots import CONTEXT, Slots
 from harness.execution.trial import TrialFailed
-from harness.jobs import check_crowd, in_parallel
 from harness.plugins import read_tasks
 
 CASES = {

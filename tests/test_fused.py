@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
 from harness import Split
+from harness import seeding as seeds
 from harness.contract import LATER
-from harness.frameworks import fused, seeds
+from harness.frameworks import fused
 from harness.frameworks.recurrent import RecurrentSubmission
 from harness.frameworks.stacked import RULES, Optimizer, schedule
 from harness.frameworks.torch import TorchSubmission

@@ -365,7 +365,7 @@ ROOMS = [
     ["harness.importance"],
     ["harness.drafts"],
     ["harness.rungs", "harness.parts"],
-    ["harness.jobs"],
+    ["harness.dispatch"],
     ["harness.scoring"],
     ["harness.execution.cluster", "harness.provenance"],
     ["harness.execution.remote"],
@@ -388,7 +388,7 @@ ROOMS = [
     ["harness.execution.closing"],
     ["harness.readymade"],
     ["harness.kinds", "harness.frameworks"],
-    ["harness.metrics", "harness.datasets"],
+    ["harness.metrics", "harness.datasets", "harness.seeding"],
     ["harness.contract"],
 ]
 

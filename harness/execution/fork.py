@@ -23,7 +23,7 @@ import numpy as np
 from harness.contract import Array, PluginError, Split, Submission
 from harness.execution.channel import Channel, ChannelClosed
 from harness.execution.memory import map_array
-from harness.frameworks.seeds import seed_everything
+from harness.seeding import seed_everything
 
 TEXT_LIMIT = 20_000
 

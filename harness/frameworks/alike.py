@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.frameworks import seeds
+from harness import seeding as seeds
 from harness.frameworks.vectorised import Dropout
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from harness import seeding as seeds
 from harness.contract import LATER, Split
-from harness.frameworks import seeds
 from harness.frameworks.alike import Common, Member, Varies, alike
 from harness.frameworks.recorded import Changed, Replayed
 from harness.frameworks.stacked import Optimizer, Unsuited, schedule
