@@ -95,7 +95,7 @@ def optuna_side(model: str, trials: int, *, accelerated: bool) -> dict[str, Any]
 
 
 def bakeoff_side(model: str, trials: int) -> dict[str, Any]:
-    from harness.tuning import tune
+    from harness.commands.tune import tune
 
     task = Path(__file__).with_name("fashion_10k.py")
     with tempfile.TemporaryDirectory() as home:

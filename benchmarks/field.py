@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import harness
+from harness.commands.terminal import Terminal
 from harness.execution import slots
-from harness.terminal import Terminal
 from leaderboard import render
 from leaderboard.site import html
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import versus
 
 from harness import plugins
+from harness.commands.tune import tune
 from harness.scoring import Scorer
-from harness.tuning import tune
 from leaderboard import Store
 
 MODELS = Path(__file__).parent / "models"

@@ -83,7 +83,7 @@ class Until(Progress):
 
 
 def bakeoff_side(name: str, trials: int, seed: int, target: float) -> dict[str, float | None]:
-    from harness.tuning import tune
+    from harness.commands.tune import tune
 
     task, known_as = task_of(name)
     until = Until(target, task.ranking.higher_is_better)

@@ -152,7 +152,7 @@ def keras_tuner_side(model: str, trials: int) -> float:
 
 
 def bakeoff_side(model: str, trials: int, device: str, *, halving: bool) -> float:
-    from harness.tuning import tune
+    from harness.commands.tune import tune
 
     with tempfile.TemporaryDirectory() as home:
         path = str(MODELS / f"{model}.py")

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.commands.run import run as run
     from harness.contract import BakeoffError as BakeoffError
     from harness.contract import Categorical as Categorical
     from harness.contract import Data as Data
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from harness.contract import UsageError as UsageError
     from harness.datasets import stratified as stratified
     from harness.datasets import windows as windows
-    from harness.evaluate import run as run
     from harness.kinds.image_classification import ImageClassification as ImageClassification
     from harness.kinds.image_generation import ImageGeneration as ImageGeneration
     from harness.kinds.sequence_prediction import Forecasting as Forecasting
@@ -57,7 +57,7 @@ _HOME_OF = {
         "UsageError",
     ),
     "harness.datasets": ("stratified", "windows"),
-    "harness.evaluate": ("run",),
+    "harness.commands.run": ("run",),
     "harness.kinds.image_classification": ("ImageClassification",),
     "harness.kinds.image_generation": ("ImageGeneration",),
     "harness.kinds.sequence_prediction": ("Forecasting", "NextToken", "SequenceClassification", "Transduction"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.arguments import build_parser
+from harness.commands.parser import build_parser
 
 if TYPE_CHECKING:
     import argparse
@@ -77,8 +77,8 @@ def is_ours(error: Exception) -> bool:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    from harness.evaluate import run
-    from harness.terminal import Terminal
+    from harness.commands.run import run
+    from harness.commands.terminal import Terminal
 
     site = None if options.no_site else options.site or options.home / "site"
     rows = run(
@@ -127,10 +127,10 @@ def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
 def tune_command(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from harness.commands.terminal import Terminal
+    from harness.commands.tune import tune
     from harness.contract import BakeoffError
     from harness.execution.trial import TrialFailed
-    from harness.terminal import Terminal
-    from harness.tuning import tune
 
     try:
         found = tune(
@@ -172,14 +172,14 @@ def tune_command(options: argparse.Namespace) -> int:
 
 
 def submit_command(options: argparse.Namespace) -> int:
-    from harness.predictions import submit
+    from harness.commands.submit import submit
 
     rows = submit(options.task, options.predictions, options.name, home=options.home, store=options.store)
     return print_rows(rows, options)
 
 
 def data_command(options: argparse.Namespace) -> int:
-    from harness.predictions import export
+    from harness.commands.submit import export
 
     for path in export(options.task, options.out):
         print(path)
@@ -326,15 +326,15 @@ def overall_command(options: argparse.Namespace) -> int:
 
 
 def competition_command(options: argparse.Namespace) -> int:
-    from harness import competing
+    from harness.commands import competition as competing
 
     act: Callable[[argparse.Namespace], int] = getattr(competing, options.action)
     return act(options)
 
 
 def replay_command(options: argparse.Namespace) -> int:
-    from harness.replay import replay
-    from harness.terminal import Terminal
+    from harness.commands.replay import replay
+    from harness.commands.terminal import Terminal
 
     again = replay(options.result, task=options.task, home=options.home, store=options.store, progress=Terminal())
     print(again)
@@ -374,7 +374,7 @@ def list_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
-    from harness.check import check
+    from harness.commands.check import check
 
     findings = check(options.path)
     for finding in findings:
@@ -383,7 +383,7 @@ def check_command(options: argparse.Namespace) -> int:
 
 
 def new_command(options: argparse.Namespace) -> int:
-    from harness.scaffold import create
+    from harness.commands.new import create
 
     path = create(options.what, options.name, options.framework)
     print(f"wrote {path}; next: bakeoff check {path}")
@@ -391,7 +391,7 @@ def new_command(options: argparse.Namespace) -> int:
 
 
 def doctor_command(options: argparse.Namespace) -> int:
-    from harness.doctor import examine
+    from harness.commands.doctor import examine
 
     answers = examine()
     if options.json:
@@ -403,8 +403,8 @@ def doctor_command(options: argparse.Namespace) -> int:
 
 
 def demo_command(options: argparse.Namespace) -> int:
-    from harness.evaluate import run
-    from harness.terminal import Terminal
+    from harness.commands.run import run
+    from harness.commands.terminal import Terminal
     from leaderboard import render
 
     given: dict[str, Any] = {"home": options.home, "store": options.store, "site": options.out, "progress": Terminal()}

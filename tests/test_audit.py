@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from harness import audit, check
+from harness.commands import check
+from harness.commands import leakage as audit
 from harness.contract import Array, Data, Form, Kind, Measure, Metric, Split, Task
 from harness.datasets import stratified, windows
 from harness.kinds.image_classification import ImageClassification

@@ -33,10 +33,10 @@ from harness import (
     Transduction,
     UsageError,
 )
+from harness.commands.submit import read
 from harness.contract import Array
 from harness.execution.memory import Shared
 from harness.execution.trial import TrialFailed
-from harness.predictions import read
 from harness.scoring import Scorer
 
 RNG = np.random.default_rng(0)

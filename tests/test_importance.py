@@ -75,7 +75,7 @@ def test_a_search_loads_no_library_for_it() -> None:
     code = """
 import sys
 from harness import Float
-from harness.tuning import importance
+from harness.commands.tune import importance
 from leaderboard.store import Fit
 
 fits = [Fit("s", "search", n, {"a": n / 20}, 0, "complete", n / 20) for n in range(20)]

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import InvalidPrediction, Split, UsageError
+from harness.commands.submit import export, read, submit
 from harness.execution.trial import TrialFailed
 from harness.plugins import find_task
-from harness.predictions import export, read, submit
 from harness.scoring import Scorer
 from leaderboard import Store
 
@@ -283,7 +283,7 @@ def test_the_command_ends_with_2_and_one_line(bakeoff, tmp_path, make):
 
 def test_a_next_token_task_takes_no_files(tmp_path):
     task = tmp_path / "proverbs.py"
-    task.write_text("from harness import NextToken, Task\nfrom harness.check import proverb\n")
+    task.write_text("from harness import NextToken, Task\nfrom harness.commands.check import proverb\n")
     task.write_text(task.read_text() + 'TASK = Task("proverbs", NextToken(vocabulary=28), proverb, "nats")\n')
     with pytest.raises(UsageError, match="submit a plug-in"):
         submit(str(task), saved(tmp_path / "answer.npy", LABELS), "mine", home=tmp_path / "home")

@@ -18,10 +18,10 @@ from conftest import REPOSITORY, TINY_TASK, Command, hostile, table, write
 
 import harness
 import leaderboard
+from harness.commands.tune import tune
 from harness.contract import PluginError
 from harness.entry import Progress
 from harness.execution.trial import TrialFailed
-from harness.tuning import tune
 from leaderboard import Store
 
 

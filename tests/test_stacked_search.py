@@ -11,8 +11,8 @@ import pytest
 from conftest import TINY_MODEL, TINY_TASK, table, write
 
 from harness import ledger, search
+from harness.commands.tune import tune
 from harness.contract import LATER
-from harness.tuning import tune
 from leaderboard import Store
 
 PLUGIN = """

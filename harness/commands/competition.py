@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from harness import plugins
+from harness.commands.submit import read, regular_file
 from harness.contract import Array, InvalidPrediction, Kind, Task, UsageError
 from harness.entry import Ground
 from harness.execution.trial import TrialFailed
-from harness.predictions import read, regular_file
 from leaderboard import Store
 from leaderboard.competition import Competition, told
 from leaderboard.entries import Graded

@@ -13,9 +13,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import plugins
+from harness.commands.run import check_limit, hands, plan
 from harness.contract import Distribution, Limits, PluginError, Task, UsageError
 from harness.entry import Entry, Ground, Progress, Settings, crew_for
-from harness.evaluate import check_limit, hands, plan
 from harness.execution.pool import Description
 from harness.found import Found
 from harness.ledger import Manner

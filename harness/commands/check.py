@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness import audit, plugins
+from harness import plugins
+from harness.commands import leakage as audit
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
 from harness.entry import Progress, load
 from harness.execution import isolation, slots
