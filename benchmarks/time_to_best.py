@@ -24,7 +24,7 @@ import versus
 
 from harness import plugins
 from harness.contract import Task
-from harness.entry import Progress
+from harness.evaluation.entry import Progress
 from harness.scoring import Scorer
 
 STARTED = time.perf_counter()

@@ -20,7 +20,7 @@ import harness
 import leaderboard
 from harness.commands.tune import tune
 from harness.contract import PluginError
-from harness.entry import Progress
+from harness.evaluation.entry import Progress
 from harness.execution.trial import TrialFailed
 from leaderboard import Store
 

@@ -11,7 +11,7 @@ import numpy as np
 from harness import plugins
 from harness.commands import leakage as audit
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
-from harness.entry import Progress, load
+from harness.evaluation.entry import Progress, load
 from harness.execution import isolation, slots
 from harness.execution.given import FitData
 from harness.execution.pool import Setting, Worker

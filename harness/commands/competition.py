@@ -18,7 +18,7 @@ import numpy as np
 from harness import plugins
 from harness.commands.submit import read, regular_file
 from harness.contract import Array, InvalidPrediction, Kind, Task, UsageError
-from harness.entry import Ground
+from harness.evaluation.entry import Ground
 from harness.execution.trial import TrialFailed
 from leaderboard import Store
 from leaderboard.competition import Competition, told

@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from harness import datasets
+from harness.evaluation.provenance import LIBRARIES
 from harness.execution import cgroups, isolation, slots
-from harness.provenance import LIBRARIES
 
 Answer = tuple[str, bool, str]
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from harness.entry import Progress
+from harness.evaluation.entry import Progress
 from leaderboard import Result, Store
 from leaderboard.render import number
 from leaderboard.site import Site

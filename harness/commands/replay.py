@@ -7,10 +7,10 @@ from pathlib import Path
 
 from harness import plugins
 from harness.contract import Task, UsageError
-from harness.entry import Entry, Ground, Progress, Settings
+from harness.evaluation.entry import Entry, Ground, Progress, Settings
+from harness.evaluation.provenance import versions
 from harness.execution import isolation, slots
 from harness.execution.trial import TrialFailed
-from harness.provenance import versions
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6

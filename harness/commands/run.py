@@ -11,7 +11,7 @@ from typing import Any
 from harness import datasets, plugins
 from harness.commands.live_pages import Pages
 from harness.contract import LONGEST, BakeoffError, Limits, Task, UsageError
-from harness.entry import Entry, Ground, Progress, Settings
+from harness.evaluation.entry import Entry, Ground, Progress, Settings
 from harness.execution import cgroups, isolation, slots
 from harness.execution.cluster import Cluster
 from harness.execution.pool import Crew

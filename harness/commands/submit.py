@@ -15,9 +15,9 @@ import numpy as np
 
 from harness import plugins
 from harness.contract import Array, Form, InvalidPrediction, Kind, UsageError
-from harness.entry import Ground, Progress
+from harness.evaluation.entry import Ground, Progress
+from harness.evaluation.provenance import versions
 from harness.execution.trial import TrialFailed
-from harness.provenance import versions
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
 from leaderboard.ranking import limits

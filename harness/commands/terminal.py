@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from harness.entry import Progress
+from harness.evaluation.entry import Progress
 from leaderboard import Result
 from leaderboard.render import number
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from harness.contract import BakeoffError, Data, DataError, Kind, Limits, PluginError, Task
 from harness.dispatch import LOOK, Bench, in_parallel
+from harness.evaluation.final_fits import Finals
+from harness.evaluation.provenance import commit, versions
 from harness.execution import watch
 from harness.execution.cluster import Cluster
 from harness.execution.given import FitData
@@ -22,11 +24,9 @@ from harness.execution.pool import Crew, Description, Setting
 from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
 from harness.execution.trial import TrialFailed
-from harness.finals import Finals
 from harness.found import Found, same
 from harness.ledger import Manner
 from harness.plugins import Bundle, Source, bundle
-from harness.provenance import commit, versions
 from harness.scoring import Scorer
 from harness.search import Search
 from harness.study import ENOUGH, first_guess, importance
