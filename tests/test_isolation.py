@@ -22,7 +22,8 @@ from test_hostile import HOSTILE
 import harness
 from harness import Limits, plugins
 from harness.contract import UsageError
-from harness.execution import cgroups, holes, isolation, pool
+from harness.execution import cgroups, isolation, pool
+from harness.execution.child import probe as holes
 from harness.execution.given import FitData
 from harness.execution.isolation import Isolation
 from harness.execution.pool import Setting, Worker

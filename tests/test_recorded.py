@@ -235,7 +235,7 @@ def run(code: str) -> str:
 
 TRAIN = """
 import sys, torch
-from harness.frameworks.uncompiled import leave_out_the_compiler
+from harness.execution.child.lazy_dynamo import leave_out_the_compiler
 leave_out_the_compiler()
 model = torch.nn.Linear(2, 2)
 optimizer = torch.optim.AdamW(model.parameters())

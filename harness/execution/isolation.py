@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.contract import UsageError
-from harness.execution import holes, lockdown
+from harness.execution.child import lockdown
+from harness.execution.child import probe as holes
 
 TIERS = ("sandbox-a", "sandbox-b", "process")
 PASSED_ON = (
@@ -99,7 +100,7 @@ class Isolation:
             command = [sys.executable, "-P", "-m", *arguments]
             return self._spawn(command, fds, cwd=room.scratch, env=self.environment(room), **options)
         locks: dict[str, Any] = {"rlimits": {"RLIMIT_CORE": 0, **room.rlimits}}
-        python = [sys.executable, "-P", "-m", "harness.execution.lockdown"]
+        python = [sys.executable, "-P", "-m", "harness.execution.child.lockdown"]
         if self.name == "sandbox-b":
             uid = other_user(room) if os.getuid() == 0 and readable_by_others() else None
             if uid is not None:
@@ -301,7 +302,7 @@ def answers_of(isolation: Isolation) -> dict[str, str]:
     with holes.Bait() as bait, tempfile.TemporaryDirectory(prefix="bakeoff-probe-") as scratch:
         try:
             with isolation.start(
-                ["harness.execution.holes", json.dumps(bait.told)],
+                ["harness.execution.child.probe", json.dumps(bait.told)],
                 Room(Path(scratch)),
                 fds=[],
                 stdout=subprocess.PIPE,

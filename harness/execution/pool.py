@@ -100,7 +100,7 @@ class Worker(Closes):
         self.printing = self.log.drain(out, self.limits.output, lambda: self._end(watch.too_loud(self.limits)))
         try:
             self.process = tier.start(
-                ["harness.execution.worker", str(theirs.fileno())],
+                ["harness.execution.child.server", str(theirs.fileno())],
                 room,
                 fds=[theirs.fileno()],
                 stdout=printed,

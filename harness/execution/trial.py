@@ -25,7 +25,7 @@ import psutil
 from harness.contract import Array, Form, InvalidPrediction, Kind, Limits
 from harness.execution import cgroups
 from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
-from harness.execution.fork import TEXT_LIMIT
+from harness.execution.child.run_trial import TEXT_LIMIT
 from harness.execution.given import FitData
 from harness.execution.memory import Parcel, Shared
 from harness.execution.processes import kill_tree

@@ -1,8 +1,8 @@
 """The first thing that runs in a child: give up what it may not have, then become the module that was asked for.
 
-``python -m harness.execution.lockdown SETTINGS MODULE [ARGUMENT...]``. Nothing that starts a thread is imported before the locks
-are on, because Landlock binds the thread that calls it and those that it starts. bubblewrap brings its own seccomp filter along;
-where there is no bubblewrap the filter is loaded here.
+``python -m harness.execution.child.lockdown SETTINGS MODULE [ARGUMENT...]``. Nothing that starts a thread is imported before the
+locks are on, because Landlock binds the thread that calls it and those that it starts. bubblewrap brings its own seccomp filter
+along; where there is no bubblewrap the filter is loaded here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The holes that a sandbox must not have: bait that the parent lays out, and a probe that tries to take it from the inside.
 
-``python -m harness.execution.holes TOLD`` prints a JSON object {hole: what happened}. Only the standard library is imported. Each
-attempt is the real one (a connection is made, a file is opened), because what a kernel refuses depends on more than its version.
+``python -m harness.execution.child.probe TOLD`` prints a JSON object {hole: what happened}. Only the standard library is imported.
+Each attempt is the real one (a connection is made, a file is opened), because what a kernel refuses depends on more than its
+version.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The child: a warmed process that imports one submission, and forks for every trial.
 
-``python -m harness.execution.worker FD`` talks over the Unix socket FD. The server imports and then does nothing but fork
-and reap. Each fork has a channel of its own to the parent, and does there what `harness.execution.fork` says.
+``python -m harness.execution.child.server FD`` talks over the Unix socket FD. The server imports and then does nothing but fork
+and reap. Each fork has a channel of its own to the parent, and does there what `harness.execution.child.run_trial` says.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, NoReturn
 
 from harness.contract import Distribution, PluginError, Submission
 from harness.execution.channel import Channel, ChannelClosed
-from harness.execution.fork import one_line, run_trial, status_of
+from harness.execution.child.lazy_dynamo import leave_out_the_compiler
+from harness.execution.child.run_trial import one_line, run_trial, status_of
 from harness.execution.processes import children, kill_tree
-from harness.frameworks.uncompiled import leave_out_the_compiler
 from harness.plugins import load_submission
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
