@@ -26,8 +26,8 @@ import numpy as np
 import study
 import versus
 
-from harness.execution.remote import Place
-from harness.execution.station import Reply
+from harness.execution.cluster.node_agent import Reply
+from harness.execution.cluster.proxies import Place
 from harness.metrics import accuracy
 from leaderboard import Store
 from leaderboard.store import Fit

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from harness.execution.cluster.proxies import RemoteCrew
 from harness.execution.given import FitData
 from harness.execution.pool import Crew
-from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
 from harness.execution.trial import SlotCrowded, SlotLost, TrialFailed
 from harness.scoring import Scorer

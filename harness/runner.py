@@ -14,9 +14,9 @@ from functools import partial
 
 from harness.dispatch import MOST_LOST, Bench, check_crowd
 from harness.drafts import DRAFT
+from harness.execution.cluster.proxies import RemoteTrial
 from harness.execution.given import FitData
 from harness.execution.pool import Description
-from harness.execution.remote import RemoteTrial
 from harness.execution.together import Member
 from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
 from harness.ledger import Begun, Ledger, Manner

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import UsageError
-from harness.execution.cluster import layout
+from harness.execution.cluster.ray_cluster import layout
 
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip install 'bakeoff[ray]'")
 

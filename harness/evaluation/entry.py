@@ -16,12 +16,12 @@ from harness.dispatch import LOOK, Bench, in_parallel
 from harness.evaluation.final_fits import Finals
 from harness.evaluation.provenance import commit, versions
 from harness.execution import watch
-from harness.execution.cluster import Cluster
+from harness.execution.cluster.proxies import RemoteCrew
+from harness.execution.cluster.ray_cluster import Cluster
 from harness.execution.given import FitData
 from harness.execution.isolation import Isolation
 from harness.execution.meter import Meter
 from harness.execution.pool import Crew, Description, Setting
-from harness.execution.remote import RemoteCrew
 from harness.execution.slots import Slots
 from harness.execution.trial import TrialFailed
 from harness.found import Found, same

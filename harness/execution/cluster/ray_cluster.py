@@ -20,12 +20,12 @@ from typing import Any
 
 from harness.contract import BakeoffError, Limits, PluginError, UsageError
 from harness.execution.closing import Closes
+from harness.execution.cluster.node_agent import Facts, Station, own_hash
+from harness.execution.cluster.proxies import PATIENCE, Place, RemoteCrew
 from harness.execution.given import Given
 from harness.execution.isolation import Isolation
 from harness.execution.pool import Setting
-from harness.execution.remote import PATIENCE, Place, RemoteCrew
 from harness.execution.slots import Slots
-from harness.execution.station import Facts, Station, own_hash
 from harness.execution.trial import SlotLost
 from harness.plugins import Bundle
 

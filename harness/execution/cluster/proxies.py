@@ -15,9 +15,9 @@ from typing import Any, Protocol, Self
 
 from harness.contract import Array, BakeoffError, Kind, PluginError
 from harness.execution.closing import Closes
+from harness.execution.cluster.node_agent import Facts, Reply
 from harness.execution.given import FitData, Given
 from harness.execution.pool import WARM_LIMIT, Description, Setting
-from harness.execution.station import Facts, Reply
 from harness.execution.together import OnReports
 from harness.execution.trial import Fitted, SlotLost, TrialFailed, TrialPruned, Usage, drive, verified
 from harness.plugins import Bundle

@@ -70,7 +70,7 @@ class Running:
 def own_hash() -> str:
     """Of the source of the package: both ends have to run the same."""
     found = hashlib.sha256()
-    place = Path(__file__).parent.parent
+    place = Path(__file__).parent.parent.parent
     for path in sorted(place.rglob("*.py")):
         if "shipped" not in path.relative_to(place).parts:
             found.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes())
