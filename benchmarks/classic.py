@@ -18,7 +18,7 @@ import numpy as np
 import versus
 
 from harness import Data, Split, Task, plugins
-from harness.execution import slots
+from harness.execution.parent import slots
 
 MODELS = ("svm", "random-forest")
 SIDES = ("optuna", "optuna, accelerated", "bakeoff")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import harness
 from harness.commands.terminal import Terminal
-from harness.execution import slots
+from harness.execution.parent import slots
 from leaderboard import render
 from leaderboard.site import html
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from harness import Data, ImageClassification, Split
 from harness.contract import UsageError
-from harness.execution import isolation
-from harness.execution.given import FitData
-from harness.execution.pool import Setting, Worker
+from harness.execution.parent import isolation
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.workers import Setting, Worker
 from harness.plugins import bundle, read_submission
 
 SUBMISSION = """

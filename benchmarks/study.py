@@ -15,7 +15,7 @@ import optuna
 import versus
 
 from harness import Categorical, Float, Int
-from harness.execution.pool import Description
+from harness.execution.parent.workers import Description
 from harness.study import Study
 from leaderboard.store import Fit
 

@@ -16,7 +16,7 @@ from typing import Any
 from harness import Submission, plugins
 from harness import seeding as seeds
 from harness.contract import Data, Task
-from harness.execution import slots
+from harness.execution.parent import slots
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
 """What every side is run under: one thread a process, so that no side is given more."""

@@ -130,7 +130,7 @@ def tune_command(options: argparse.Namespace) -> int:
     from harness.commands.terminal import Terminal
     from harness.commands.tune import tune
     from harness.contract import BakeoffError
-    from harness.execution.trial import TrialFailed
+    from harness.execution.parent.trial import TrialFailed
 
     try:
         found = tune(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from harness.execution.cluster.proxies import RemoteCrew
-from harness.execution.given import FitData
-from harness.execution.pool import Crew
-from harness.execution.slots import Slots
-from harness.execution.trial import SlotCrowded, SlotLost, TrialFailed
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.slots import Slots
+from harness.execution.parent.trial import SlotCrowded, SlotLost, TrialFailed
+from harness.execution.parent.workers import Crew
 from harness.scoring import Scorer
 from leaderboard import Store
 

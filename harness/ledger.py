@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.dispatch import LOOK, Bench
 from harness.drafts import DRAFT, FEWEST, Drafts, Foreseen
-from harness.execution.pool import Description
+from harness.execution.parent.workers import Description
 from harness.rungs import FIRST, Rungs, lowest
 from harness.study import BEST, MOST, SPREAD, Study
 from leaderboard.store import Fit

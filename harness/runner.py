@@ -15,10 +15,10 @@ from functools import partial
 from harness.dispatch import MOST_LOST, Bench, check_crowd
 from harness.drafts import DRAFT
 from harness.execution.cluster.proxies import RemoteTrial
-from harness.execution.given import FitData
-from harness.execution.pool import Description
-from harness.execution.together import Member
-from harness.execution.trial import SlotLost, Trial, TrialFailed, TrialPruned
+from harness.execution.parent.batch_trial import Member
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.trial import SlotLost, Trial, TrialFailed, TrialPruned
+from harness.execution.parent.workers import Description
 from harness.ledger import Begun, Ledger, Manner
 from harness.parts import WHOLE, part
 from harness.rungs import FACTOR

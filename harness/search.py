@@ -16,8 +16,8 @@ from functools import partial
 from harness.contract import LATER
 from harness.dispatch import LOOK, Bench, in_parallel
 from harness.drafts import TWICE
-from harness.execution.pool import Description
-from harness.execution.trial import SlotLost
+from harness.execution.parent.trial import SlotLost
+from harness.execution.parent.workers import Description
 from harness.found import Found, outcome
 from harness.ledger import SLOW, Manner
 from harness.parts import ENOUGH, WHOLE

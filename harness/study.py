@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.contract import Distribution
 from harness.drafts import BAD, Foreseen
-from harness.execution.pool import Description
+from harness.execution.parent.workers import Description
 from harness.importance import ped_anova
 from leaderboard.store import Fit
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from harness import cli, ledger, scoring
-from harness.execution import pool
+from harness.execution.parent import workers as pool
 from leaderboard import store
 
 STEPS: dict[str, list[tuple[Any, str]]] = {

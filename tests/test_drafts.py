@@ -16,7 +16,7 @@ from torch import nn
 
 from harness import Categorical, Float, Int, Split
 from harness.drafts import BAD, KNOWN, TWICE, Drafts, Foreseen, row
-from harness.execution.pool import Description
+from harness.execution.parent.workers import Description
 from harness.frameworks.torch import TorchSubmission
 from harness.study import Study
 

@@ -19,12 +19,13 @@ import harness
 from harness import plugins
 from harness.contract import PluginError
 from harness.dispatch import check_crowd, in_parallel
-from harness.execution import isolation, meter
-from harness.execution.given import FitData
-from harness.execution.meter import Meter
-from harness.execution.pool import Setting, Worker
-from harness.execution.slots import CONTEXT, Slots
-from harness.execution.trial import TrialFailed
+from harness.execution.parent import energy as meter
+from harness.execution.parent import isolation
+from harness.execution.parent.energy import Meter
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.slots import CONTEXT, Slots
+from harness.execution.parent.trial import TrialFailed
+from harness.execution.parent.workers import Setting, Worker
 from harness.plugins import read_tasks
 
 CASES = {

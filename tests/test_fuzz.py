@@ -36,7 +36,7 @@ from harness import (
 from harness.commands.submit import read
 from harness.contract import Array
 from harness.execution.memory import Shared
-from harness.execution.trial import TrialFailed
+from harness.execution.parent.trial import TrialFailed
 from harness.scoring import Scorer
 
 RNG = np.random.default_rng(0)

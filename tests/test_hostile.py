@@ -38,7 +38,8 @@ from conftest import REPOSITORY, TINY_MODEL, TINY_TASK, write
 
 import harness
 from harness import Limits
-from harness.execution import cgroups, isolation, pool, trial
+from harness.execution.parent import cgroups, isolation, trial
+from harness.execution.parent import workers as pool
 from leaderboard import Store
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -396,7 +397,8 @@ MANY = """
 import json, sys, warnings
 import psutil
 import harness
-from harness.execution import pool, trial
+from harness.execution.parent import workers as pool
+from harness.execution.parent import trial
 
 task, home, hostile, honest = json.loads(sys.argv[1])
 pool.WARM_LIMIT, trial.EXIT_LIMIT = 8.0, 1.0

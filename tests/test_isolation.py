@@ -22,11 +22,12 @@ from test_hostile import HOSTILE
 import harness
 from harness import Limits, plugins
 from harness.contract import UsageError
-from harness.execution import cgroups, isolation, pool
 from harness.execution.child import probe as holes
-from harness.execution.given import FitData
-from harness.execution.isolation import Isolation
-from harness.execution.pool import Setting, Worker
+from harness.execution.parent import cgroups, isolation
+from harness.execution.parent import workers as pool
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.isolation import Isolation
+from harness.execution.parent.workers import Setting, Worker
 from harness.plugins import read_tasks
 
 OPEN_TO_ALL = (

@@ -21,7 +21,7 @@ import leaderboard
 from harness.commands.tune import tune
 from harness.contract import PluginError
 from harness.evaluation.entry import Progress
-from harness.execution.trial import TrialFailed
+from harness.execution.parent.trial import TrialFailed
 from leaderboard import Store
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from harness import Categorical, Float, Split, runner
 from harness.commands.tune import Tuned, history, tune
 from harness.contract import Data
-from harness.execution.pool import Description
+from harness.execution.parent.workers import Description
 from harness.parts import part
 from harness.rungs import FACTOR, FIRST, Rungs, lowest
 from harness.study import MOST, Study, expected

@@ -12,10 +12,10 @@ from harness import plugins
 from harness.commands import leakage as audit
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
 from harness.evaluation.entry import Progress, load
-from harness.execution import isolation, slots
-from harness.execution.given import FitData
-from harness.execution.pool import Setting, Worker
-from harness.execution.trial import TrialFailed
+from harness.execution.parent import isolation, slots
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.trial import TrialFailed
+from harness.execution.parent.workers import Setting, Worker
 from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import Source
 from harness.scoring import Scorer

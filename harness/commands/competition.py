@@ -19,7 +19,7 @@ from harness import plugins
 from harness.commands.submit import read, regular_file
 from harness.contract import Array, InvalidPrediction, Kind, Task, UsageError
 from harness.evaluation.entry import Ground
-from harness.execution.trial import TrialFailed
+from harness.execution.parent.trial import TrialFailed
 from leaderboard import Store
 from leaderboard.competition import Competition, told
 from leaderboard.entries import Graded

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from harness import datasets
 from harness.evaluation.provenance import LIBRARIES
-from harness.execution import cgroups, isolation, slots
+from harness.execution.parent import cgroups, isolation, slots
 
 Answer = tuple[str, bool, str]
 

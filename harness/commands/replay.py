@@ -9,8 +9,8 @@ from harness import plugins
 from harness.contract import Task, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings
 from harness.evaluation.provenance import versions
-from harness.execution import isolation, slots
-from harness.execution.trial import TrialFailed
+from harness.execution.parent import isolation, slots
+from harness.execution.parent.trial import TrialFailed
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6

@@ -12,10 +12,10 @@ from harness import datasets, plugins
 from harness.commands.live_pages import Pages
 from harness.contract import LONGEST, BakeoffError, Limits, Task, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings
-from harness.execution import cgroups, isolation, slots
 from harness.execution.cluster.proxies import RemoteCrew
 from harness.execution.cluster.ray_cluster import Cluster
-from harness.execution.pool import Crew
+from harness.execution.parent import cgroups, isolation, slots
+from harness.execution.parent.workers import Crew
 from harness.plugins import Source
 from leaderboard import Result, Rows, Store, rank
 from leaderboard.ranking import unranked

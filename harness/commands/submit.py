@@ -17,7 +17,7 @@ from harness import plugins
 from harness.contract import Array, Form, InvalidPrediction, Kind, UsageError
 from harness.evaluation.entry import Ground, Progress
 from harness.evaluation.provenance import versions
-from harness.execution.trial import TrialFailed
+from harness.execution.parent.trial import TrialFailed
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
 from leaderboard.ranking import limits

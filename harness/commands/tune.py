@@ -16,7 +16,7 @@ from harness import plugins
 from harness.commands.run import check_limit, hands, plan
 from harness.contract import Distribution, Limits, PluginError, Task, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings, crew_for
-from harness.execution.pool import Description
+from harness.execution.parent.workers import Description
 from harness.found import Found
 from harness.ledger import Manner
 from harness.plugins import Source, bundle

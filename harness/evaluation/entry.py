@@ -15,15 +15,15 @@ from harness.contract import BakeoffError, Data, DataError, Kind, Limits, Plugin
 from harness.dispatch import LOOK, Bench, in_parallel
 from harness.evaluation.final_fits import Finals
 from harness.evaluation.provenance import commit, versions
-from harness.execution import watch
 from harness.execution.cluster.proxies import RemoteCrew
 from harness.execution.cluster.ray_cluster import Cluster
-from harness.execution.given import FitData
-from harness.execution.isolation import Isolation
-from harness.execution.meter import Meter
-from harness.execution.pool import Crew, Description, Setting
-from harness.execution.slots import Slots
-from harness.execution.trial import TrialFailed
+from harness.execution.parent import limits as watch
+from harness.execution.parent.energy import Meter
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.isolation import Isolation
+from harness.execution.parent.slots import Slots
+from harness.execution.parent.trial import TrialFailed
+from harness.execution.parent.workers import Crew, Description, Setting
 from harness.found import Found, same
 from harness.ledger import Manner
 from harness.plugins import Bundle, Source, bundle

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from harness.contract import Array, Kind, Task
 from harness.dispatch import Bench, check_crowd
 from harness.execution.cluster.proxies import RemoteTrial
-from harness.execution.given import FitData
-from harness.execution.trial import Fitted, Trial, TrialFailed
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.trial import Fitted, Trial, TrialFailed
 from harness.kinds import pictures
 from harness.scoring import Scorer
 from leaderboard.store import Fit

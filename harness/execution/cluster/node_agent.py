@@ -20,13 +20,14 @@ from typing import Any
 
 from harness import datasets
 from harness.contract import Array, Form, Limits, PluginError, UsageError
-from harness.execution import cgroups, isolation, slots, watch
-from harness.execution.given import FitData, Given
-from harness.execution.isolation import Isolation
 from harness.execution.memory import Parcel
-from harness.execution.pool import Setting, Worker
-from harness.execution.together import Together
-from harness.execution.trial import Trial, TrialFailed, TrialPruned, Usage
+from harness.execution.parent import cgroups, isolation, slots
+from harness.execution.parent import limits as watch
+from harness.execution.parent.batch_trial import Together
+from harness.execution.parent.fit_data import FitData, Given
+from harness.execution.parent.isolation import Isolation
+from harness.execution.parent.trial import Trial, TrialFailed, TrialPruned, Usage
+from harness.execution.parent.workers import Setting, Worker
 from harness.plugins import Bundle
 
 

@@ -16,10 +16,10 @@ from typing import Any, Protocol, Self
 from harness.contract import Array, BakeoffError, Kind, PluginError
 from harness.execution.closing import Closes
 from harness.execution.cluster.node_agent import Facts, Reply
-from harness.execution.given import FitData, Given
-from harness.execution.pool import WARM_LIMIT, Description, Setting
-from harness.execution.together import OnReports
-from harness.execution.trial import Fitted, SlotLost, TrialFailed, TrialPruned, Usage, drive, verified
+from harness.execution.parent.batch_trial import OnReports
+from harness.execution.parent.fit_data import FitData, Given
+from harness.execution.parent.trial import Fitted, SlotLost, TrialFailed, TrialPruned, Usage, drive, verified
+from harness.execution.parent.workers import WARM_LIMIT, Description, Setting
 from harness.plugins import Bundle
 
 PATIENCE = 300.0

@@ -22,11 +22,11 @@ from harness.contract import BakeoffError, Limits, PluginError, UsageError
 from harness.execution.closing import Closes
 from harness.execution.cluster.node_agent import Facts, Station, own_hash
 from harness.execution.cluster.proxies import PATIENCE, Place, RemoteCrew
-from harness.execution.given import Given
-from harness.execution.isolation import Isolation
-from harness.execution.pool import Setting
-from harness.execution.slots import Slots
-from harness.execution.trial import SlotLost
+from harness.execution.parent.fit_data import Given
+from harness.execution.parent.isolation import Isolation
+from harness.execution.parent.slots import Slots
+from harness.execution.parent.trial import SlotLost
+from harness.execution.parent.workers import Setting
 from harness.plugins import Bundle
 
 CALLS = 8

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.contract import Limits
-from harness.execution.cgroups import Group
+from harness.execution.parent.cgroups import Group
 from harness.execution.processes import tree
 
 INTERVAL = 0.1

@@ -208,7 +208,7 @@ def filter_program() -> bytes:
 @cache
 def visible() -> tuple[Path, ...]:
     """The folders that Python and its libraries are in, beside /usr. Nothing else of this machine is shown."""
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parent.parent.parent
     paths = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, package]
     paths += [Path(sysconfig.get_path("stdlib"))]
     # Other folders of sys.path may be anybody's project, with anything in them.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from harness.contract import Array, Kind
 from harness.execution.channel import line, real, whole
-from harness.execution.trial import Trial, TrialFailed, drive
+from harness.execution.parent.trial import Trial, TrialFailed, drive
 
 OnReports = Callable[[Mapping[int, float]], set[int]]
 """Takes losses by place, NaN for what is no number; returns the places that are to end."""

@@ -24,16 +24,17 @@ from typing import Any
 from optuna.distributions import json_to_distribution
 
 from harness.contract import Distribution, Limits, PluginError
-from harness.execution import cgroups, isolation, watch
 from harness.execution.channel import SMALL, Channel, ChannelClosed, line, whole
 from harness.execution.closing import Closes
-from harness.execution.given import FitData
-from harness.execution.isolation import INSIDE, Isolation, Room
 from harness.execution.memory import Parcel
+from harness.execution.parent import cgroups, isolation
+from harness.execution.parent import limits as watch
+from harness.execution.parent.batch_trial import Together
+from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.isolation import INSIDE, Isolation, Room
+from harness.execution.parent.limits import Excess
+from harness.execution.parent.trial import EXIT_LIMIT, Log, Trial, TrialFailed, exit_reason
 from harness.execution.processes import kill, processes_of_user, tree
-from harness.execution.together import Together
-from harness.execution.trial import EXIT_LIMIT, Log, Trial, TrialFailed, exit_reason
-from harness.execution.watch import Excess
 from harness.plugins import Bundle
 
 WARM_LIMIT = 180.0

@@ -1,7 +1,7 @@
 """Control groups, where this process may make them: the kernel then counts and limits a trial's memory and processes.
 
 Both layouts are known: version 2, one tree, and version 1, a tree for each controller. Where no group can be made, or its
-controllers are not switched on, `make` returns None, and the limits are kept by polling (see `harness.execution.watch`).
+controllers are not switched on, `make` returns None, and the limits are kept by polling (see `harness.execution.parent.limits`).
 """
 
 from __future__ import annotations
