@@ -35,8 +35,8 @@ from harness import (
 )
 from harness.commands.submit import read
 from harness.contract import Array
-from harness.execution.memory import Shared
 from harness.execution.parent.trial import TrialFailed
+from harness.execution.shared.memory import Shared
 from harness.scoring import Scorer
 
 RNG = np.random.default_rng(0)

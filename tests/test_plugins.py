@@ -377,9 +377,9 @@ ROOMS = [
     ["harness.execution.child.run_trial"],
     ["harness.execution.parent.isolation", "harness.execution.parent.cgroups", "harness.execution.parent.fit_data"],
     [
-        "harness.execution.memory",
-        "harness.execution.channel",
-        "harness.execution.processes",
+        "harness.execution.shared.memory",
+        "harness.execution.shared.channel",
+        "harness.execution.shared.processes",
         "harness.execution.child.lockdown",
         "harness.execution.child.probe",
         "harness.execution.child.lazy_dynamo",

@@ -18,7 +18,7 @@ def become_trial(self, message, fds):
     """In the fork that should become the trial: wait to be let go, then go on in a child of the server's making."""
     import socket
 
-    from harness.execution.channel import Channel
+    from harness.execution.shared.channel import Channel
 
     channel = Channel(socket.socket(fileno=fds[0]), takes_fds=True)
     channel.send({"event": "awake"})

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from harness.contract import Array, PluginError, Split, Submission
-from harness.execution.channel import Channel, ChannelClosed
-from harness.execution.memory import map_array
+from harness.execution.shared.channel import Channel, ChannelClosed
+from harness.execution.shared.memory import map_array
 from harness.seeding import seed_everything
 
 TEXT_LIMIT = 20_000

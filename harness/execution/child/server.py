@@ -23,10 +23,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from harness.contract import Distribution, PluginError, Submission
-from harness.execution.channel import Channel, ChannelClosed
 from harness.execution.child.lazy_dynamo import leave_out_the_compiler
 from harness.execution.child.run_trial import one_line, run_trial, status_of
-from harness.execution.processes import children, kill_tree
+from harness.execution.shared.channel import Channel, ChannelClosed
+from harness.execution.shared.processes import children, kill_tree
 from harness.plugins import load_submission
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.contract import Array, Kind
-from harness.execution.channel import line, real, whole
 from harness.execution.parent.trial import Trial, TrialFailed, drive
+from harness.execution.shared.channel import line, real, whole
 
 OnReports = Callable[[Mapping[int, float]], set[int]]
 """Takes losses by place, NaN for what is no number; returns the places that are to end."""

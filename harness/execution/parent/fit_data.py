@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.contract import Array, Data, Form, Kind
-from harness.execution.memory import Shared
+from harness.execution.shared.memory import Shared
 
 _keys = itertools.count()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.contract import Limits
 from harness.execution.parent.cgroups import Group
-from harness.execution.processes import tree
+from harness.execution.shared.processes import tree
 
 INTERVAL = 0.1
 """Seconds between two looks."""

@@ -23,13 +23,13 @@ from typing import Any, NoReturn, Protocol, Self, TypeVar
 import psutil
 
 from harness.contract import Array, Form, InvalidPrediction, Kind, Limits
-from harness.execution.channel import Channel, ChannelClosed, line, real, text, whole
 from harness.execution.child.run_trial import TEXT_LIMIT
-from harness.execution.memory import Parcel, Shared
 from harness.execution.parent import cgroups
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.limits import Excess, Watch, advice, excess_of, size, too_loud
-from harness.execution.processes import kill_tree
+from harness.execution.shared.channel import Channel, ChannelClosed, line, real, text, whole
+from harness.execution.shared.memory import Parcel, Shared
+from harness.execution.shared.processes import kill_tree
 
 EXIT_LIMIT = 5.0
 """Seconds that a killed trial may take to be reported as gone before its whole worker is given up."""
