@@ -17,10 +17,10 @@ from torch import Tensor, nn, optim
 from harness import Split
 from harness import seeding as seeds
 from harness.contract import LATER
-from harness.frameworks import fused
 from harness.frameworks.recurrent import RecurrentSubmission
-from harness.frameworks.stacked import RULES, Optimizer, schedule
 from harness.frameworks.torch import TorchSubmission
+from harness.frameworks.vectorized import trainer as fused
+from harness.frameworks.vectorized.optimizers import RULES, Optimizer, schedule
 
 IMAGES = SimpleNamespace(name="image-classification", classes=4)
 ROWS = SimpleNamespace(name="sequence-classification", classes=4)

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 
 from harness.contract import Array, Split, Submission
 from harness.frameworks.arrays import budgeted, default_batch, default_epochs
-from harness.frameworks.vectorised import own_dropout
+from harness.frameworks.vectorized.layers import own_dropout
 
 LOOP = ("fit", "gradients", "validation_loss", "answers")
 """Methods that `fit_together` does in its own way: a submission that overrides one is fitted alone."""
@@ -70,13 +70,13 @@ class TorchSubmission(Submission):
     def together(cls) -> bool:
         known = all(getattr(cls, name) is getattr(TorchSubmission, name) for name in LOOP)
         if known:  # asked while the process warms up: what a stack needs is imported before its trials are forked
-            importlib.import_module("harness.frameworks.fused")
+            importlib.import_module("harness.frameworks.vectorized.trainer")
         return known
 
     @classmethod
     def fit_together(cls, makers: Any, train: Split, valid: Split, report: Any, few: int) -> Any:
-        """Several configurations in one vectorised loop, see `harness.frameworks.fused`."""
-        from harness.frameworks import fused
+        """Several configurations in one vectorised loop, see `harness.frameworks.vectorized.trainer`."""
+        from harness.frameworks.vectorized import trainer as fused
 
         return fused.fit_together(makers, train, valid, report, few)
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.frameworks.stacked import Unsuited
-from harness.frameworks.unrolled import Unrolled
+from harness.frameworks.vectorized.optimizers import Unsuited
+from harness.frameworks.vectorized.recurrent_layers import Unrolled
 
 
 def stand_in(module: nn.Module) -> nn.Module:

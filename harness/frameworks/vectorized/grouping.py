@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import seeding as seeds
-from harness.frameworks.vectorised import Dropout
+from harness.frameworks.vectorized.layers import Dropout
 
 if TYPE_CHECKING:
     from harness.frameworks.torch import Loop, TorchSubmission
