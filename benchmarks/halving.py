@@ -18,8 +18,8 @@ from pathlib import Path
 
 import versus
 
-from harness import plugins
 from harness.commands.tune import tune
+from harness.plugins import registry as plugins
 from harness.scoring import Scorer
 from leaderboard import Store
 

@@ -21,7 +21,7 @@ from harness.contract import UsageError
 from harness.execution.parent import isolation
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.workers import Setting, Worker
-from harness.plugins import bundle, read_submission
+from harness.plugins.registry import bundle, read_submission
 
 SUBMISSION = """
 import numpy as np

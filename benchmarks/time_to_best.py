@@ -22,9 +22,9 @@ from typing import Any
 
 import versus
 
-from harness import plugins
 from harness.contract import Task
 from harness.evaluation.entry import Progress
+from harness.plugins import registry as plugins
 from harness.scoring import Scorer
 
 STARTED = time.perf_counter()

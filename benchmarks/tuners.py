@@ -20,7 +20,7 @@ from typing import Any
 
 import versus
 
-from harness import plugins
+from harness.plugins import registry as plugins
 from harness.scoring import Scorer
 
 TASKS = {"mlp": "digits", "cnn": "digits", "lstm": "digit-rows"}

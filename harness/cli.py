@@ -218,7 +218,7 @@ def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: 
 def task_name(reference: str) -> str:
     """A task's name, also where the task is given by its path."""
     if reference.endswith(".py") or ".py:" in reference:
-        from harness import plugins
+        from harness.plugins import registry as plugins
 
         return plugins.find_task(reference).name
     return reference
@@ -342,7 +342,7 @@ def replay_command(options: argparse.Namespace) -> int:
 
 
 def list_command(options: argparse.Namespace) -> int:
-    from harness import plugins
+    from harness.plugins import registry as plugins
 
     listed: dict[str, list[dict[str, Any]]] = {}
     if options.what in (None, "tasks"):

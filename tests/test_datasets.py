@@ -287,7 +287,7 @@ def test_what_libraries_bring_is_what_they_say(monkeypatch):
 def test_no_library_is_imported_for_its_files(task):
     code = f"""
 import sys
-from harness.plugins import find_task
+from harness.plugins.registry import find_task
 find_task("{task}").task.load()
 print([name for name in ("sklearn", "statsmodels", "scipy", "pandas") if name in sys.modules])
 """

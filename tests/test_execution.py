@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from harness import plugins
 from harness.contract import PluginError
 from harness.dispatch import check_crowd, in_parallel
 from harness.execution.parent import energy as meter
@@ -26,7 +25,8 @@ from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.slots import CONTEXT, Slots
 from harness.execution.parent.trial import TrialFailed
 from harness.execution.parent.workers import Setting, Worker
-from harness.plugins import read_tasks
+from harness.plugins import registry as plugins
+from harness.plugins.registry import read_tasks
 
 CASES = {
     # name: (fit, predict, status, words of the error)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 
-from harness import plugins
+from harness.plugins import registry as plugins
 
 FIELD = json.loads((REPOSITORY / "docs" / "field.json").read_text())
 ROWS: Mapping[tuple[str, str], Mapping[str, Any]] = {(row["submission"], row["task"]): row for row in FIELD["rows"]}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from harness import Split
 from harness.kinds import features
-from harness.plugins import find_task
+from harness.plugins.registry import find_task
 
 seeds = st.integers(0, 2**32 - 1)
 

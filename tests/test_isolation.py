@@ -28,7 +28,7 @@ from harness.execution.parent import workers as pool
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.workers import Setting, Worker
-from harness.plugins import read_tasks
+from harness.plugins.registry import read_tasks
 
 OPEN_TO_ALL = (
     "read a file",

@@ -13,8 +13,8 @@ import pytest
 from conftest import REPOSITORY, Command, write
 
 import harness
-from harness import plugins
 from harness.contract import PluginError, UsageError
+from harness.plugins import registry as plugins
 
 SKLEARN = """
 from sklearn.ensemble import ExtraTreesClassifier
@@ -384,7 +384,7 @@ ROOMS = [
         "harness.execution.child.probe",
         "harness.execution.child.lazy_dynamo",
         "harness.execution.parent.energy",
-        "harness.plugins",
+        "harness.plugins.registry",
     ],
     ["harness.execution.closing"],
     ["harness.readymade"],

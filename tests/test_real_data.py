@@ -7,8 +7,8 @@ import pytest
 from conftest import Command
 
 import harness
-from harness import plugins
 from harness.evaluation.entry import load
+from harness.plugins import registry as plugins
 
 needs_data = pytest.mark.skipif(
     not os.environ.get("BAKEOFF_DATA"), reason="BAKEOFF_DATA is not set: the larger data are not here"

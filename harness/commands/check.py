@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness import plugins
 from harness.commands import leakage as audit
 from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
 from harness.evaluation.entry import Progress, load
@@ -17,7 +16,8 @@ from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.trial import TrialFailed
 from harness.execution.parent.workers import Setting, Worker
 from harness.kinds.sequence_prediction import NextToken
-from harness.plugins import Source
+from harness.plugins import registry as plugins
+from harness.plugins.registry import Source
 from harness.scoring import Scorer
 from harness.study import first_guess
 from leaderboard import StoreError

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from harness import plugins
 from harness.commands.submit import read, regular_file
 from harness.contract import Array, InvalidPrediction, Kind, Task, UsageError
 from harness.evaluation.entry import Ground
 from harness.execution.parent.trial import TrialFailed
+from harness.plugins import registry as plugins
 from leaderboard import Store
 from leaderboard.competition import Competition, told
 from leaderboard.entries import Graded

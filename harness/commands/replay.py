@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import plugins
 from harness.contract import Task, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings
 from harness.evaluation.provenance import versions
 from harness.execution.parent import isolation, slots
 from harness.execution.parent.trial import TrialFailed
+from harness.plugins import registry as plugins
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6

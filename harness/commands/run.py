@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from harness import datasets, plugins
+from harness import datasets
 from harness.commands.live_pages import Pages
 from harness.contract import LONGEST, BakeoffError, Limits, Task, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings
@@ -16,7 +16,8 @@ from harness.execution.cluster.proxies import RemoteCrew
 from harness.execution.cluster.ray_cluster import Cluster
 from harness.execution.parent import cgroups, isolation, slots
 from harness.execution.parent.workers import Crew
-from harness.plugins import Source
+from harness.plugins import registry as plugins
+from harness.plugins.registry import Source
 from leaderboard import Result, Rows, Store, rank
 from leaderboard.ranking import unranked
 

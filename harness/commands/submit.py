@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from harness import plugins
 from harness.contract import Array, Form, InvalidPrediction, Kind, UsageError
 from harness.evaluation.entry import Ground, Progress
 from harness.evaluation.provenance import versions
 from harness.execution.parent.trial import TrialFailed
+from harness.plugins import registry as plugins
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
 from leaderboard.ranking import limits

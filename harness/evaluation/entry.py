@@ -26,7 +26,7 @@ from harness.execution.parent.trial import TrialFailed
 from harness.execution.parent.workers import Crew, Description, Setting
 from harness.found import Found, same
 from harness.ledger import Manner
-from harness.plugins import Bundle, Source, bundle
+from harness.plugins.registry import Bundle, Source, bundle
 from harness.scoring import Scorer
 from harness.search import Search
 from harness.study import ENOUGH, first_guess, importance

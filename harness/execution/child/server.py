@@ -27,7 +27,7 @@ from harness.execution.child.lazy_dynamo import leave_out_the_compiler
 from harness.execution.child.run_trial import one_line, run_trial, status_of
 from harness.execution.shared.channel import Channel, ChannelClosed
 from harness.execution.shared.processes import children, kill_tree
-from harness.plugins import load_submission
+from harness.plugins.registry import load_submission
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 

@@ -28,7 +28,7 @@ from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.trial import Trial, TrialFailed, TrialPruned, Usage
 from harness.execution.parent.workers import Setting, Worker
 from harness.execution.shared.memory import Parcel
-from harness.plugins import Bundle
+from harness.plugins.registry import Bundle
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from harness.execution.parent.batch_trial import OnReports
 from harness.execution.parent.fit_data import FitData, Given
 from harness.execution.parent.trial import Fitted, SlotLost, TrialFailed, TrialPruned, Usage, drive, verified
 from harness.execution.parent.workers import WARM_LIMIT, Description, Setting
-from harness.plugins import Bundle
+from harness.plugins.registry import Bundle
 
 PATIENCE = 300.0
 """Seconds for which a cluster may have no slot for us at all."""

@@ -27,7 +27,7 @@ from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.slots import Slots
 from harness.execution.parent.trial import SlotLost
 from harness.execution.parent.workers import Setting
-from harness.plugins import Bundle
+from harness.plugins.registry import Bundle
 
 CALLS = 8
 """Calls that a station may be in at once: a fit, the end of it, and a worker that warms up."""

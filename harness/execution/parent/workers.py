@@ -35,7 +35,7 @@ from harness.execution.parent.trial import EXIT_LIMIT, Log, Trial, TrialFailed, 
 from harness.execution.shared.channel import SMALL, Channel, ChannelClosed, line, whole
 from harness.execution.shared.memory import Parcel
 from harness.execution.shared.processes import kill, processes_of_user, tree
-from harness.plugins import Bundle
+from harness.plugins.registry import Bundle
 
 WARM_LIMIT = 180.0
 """Seconds that a submission may take to import what it needs."""

@@ -67,8 +67,8 @@ class TaskSource:
 
 def shipped(room: str) -> Path:
     """The folder of ``tasks`` or ``baselines``: inside the installed package, or beside it in a checkout."""
-    inside = Path(__file__).parent / "shipped" / room
-    return inside if inside.is_dir() else Path(__file__).parent.parent / room
+    inside = Path(__file__).parent.parent / "shipped" / room
+    return inside if inside.is_dir() else Path(__file__).parent.parent.parent / room
 
 
 def title(name: str) -> str:
