@@ -16,7 +16,7 @@ import versus
 
 from harness import Categorical, Float, Int
 from harness.execution.parent.workers import Description
-from harness.study import Study
+from harness.search.sampler import Study
 from leaderboard.store import Fit
 
 SPACE = {

@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 
-from harness import cli, ledger, scoring
+from harness import cli, scoring
 from harness.execution.parent import workers as pool
+from harness.search import history as ledger
 from leaderboard import store
 
 STEPS: dict[str, list[tuple[Any, str]]] = {

@@ -15,10 +15,10 @@ from test_search import searched
 from torch import nn
 
 from harness import Categorical, Float, Int, Split
-from harness.drafts import BAD, KNOWN, TWICE, Drafts, Foreseen, row
 from harness.execution.parent.workers import Description
 from harness.frameworks.torch import TorchSubmission
-from harness.study import Study
+from harness.search.low_fidelity import BAD, KNOWN, TWICE, Drafts, Foreseen, row
+from harness.search.sampler import Study
 
 SPACE = {"rate": Float(1e-4, 1e-1, log=True), "units": Int(1, 9), "how": Categorical(("a", "b"))}
 values = st.floats(0, 10)

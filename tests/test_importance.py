@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import Categorical, Float, Int
-from harness.importance import ped_anova
+from harness.search.importance import ped_anova
 
 SPACE = {
     "rate": Float(1e-4, 1e-1, log=True),

@@ -21,9 +21,9 @@ from harness import Categorical, Float, Split, runner
 from harness.commands.tune import Tuned, history, tune
 from harness.contract import Data
 from harness.execution.parent.workers import Description
-from harness.parts import part
-from harness.rungs import FACTOR, FIRST, Rungs, lowest
-from harness.study import MOST, Study, expected
+from harness.search.asha import FACTOR, FIRST, Rungs, lowest
+from harness.search.sampler import MOST, Study, expected
+from harness.search.subsets import part
 from leaderboard import Store
 from leaderboard.store import Fit
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from conftest import TINY_MODEL, TINY_TASK, table, write
 
-from harness import ledger, search
 from harness.commands.tune import tune
 from harness.contract import LATER
+from harness.search import history as ledger
+from harness.search import scheduler as search
 from leaderboard import Store
 
 PLUGIN = """

@@ -19,7 +19,7 @@ from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import registry as plugins
 from harness.plugins.registry import Source
 from harness.scoring import Scorer
-from harness.study import first_guess
+from harness.search.sampler import first_guess
 from leaderboard import StoreError
 
 ROWS = 200

@@ -16,11 +16,11 @@ from harness.commands.run import check_limit, hands, plan
 from harness.contract import Distribution, Limits, PluginError, Task, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings, crew_for
 from harness.execution.parent.workers import Description
-from harness.found import Found
-from harness.ledger import Manner
 from harness.plugins import registry as plugins
 from harness.plugins.registry import Source, bundle
-from harness.study import importance, taught
+from harness.search.history import Manner
+from harness.search.outcome import Found
+from harness.search.sampler import importance, taught
 from leaderboard import Store
 from leaderboard.store import Fit
 

@@ -24,12 +24,12 @@ from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.slots import Slots
 from harness.execution.parent.trial import TrialFailed
 from harness.execution.parent.workers import Crew, Description, Setting
-from harness.found import Found, same
-from harness.ledger import Manner
 from harness.plugins.registry import Bundle, Source, bundle
 from harness.scoring import Scorer
-from harness.search import Search
-from harness.study import ENOUGH, first_guess, importance
+from harness.search.history import Manner
+from harness.search.outcome import Found, same
+from harness.search.sampler import ENOUGH, first_guess, importance
+from harness.search.scheduler import Search
 from leaderboard import Result, Store, StoreError
 from leaderboard.inference import seed_variances
 from leaderboard.leases import Leases

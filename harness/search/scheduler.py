@@ -15,14 +15,14 @@ from functools import partial
 
 from harness.contract import LATER
 from harness.dispatch import LOOK, Bench, in_parallel
-from harness.drafts import TWICE
 from harness.execution.parent.trial import SlotLost
 from harness.execution.parent.workers import Description
-from harness.found import Found, outcome
-from harness.ledger import SLOW, Manner
-from harness.parts import ENOUGH, WHOLE
-from harness.rungs import FACTOR
-from harness.runner import Runner
+from harness.search.asha import FACTOR
+from harness.search.history import SLOW, Manner
+from harness.search.low_fidelity import TWICE
+from harness.search.outcome import Found, outcome
+from harness.search.subsets import ENOUGH, WHOLE
+from harness.search.trial_runner import Runner
 
 COHORT = 10
 """Trials that climb the parts of the training split together: at first the sampler draws as many blindly anyway."""

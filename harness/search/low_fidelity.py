@@ -20,7 +20,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.contract import Array, Distribution
-from harness.rungs import agreement
+from harness.search.asha import agreement
 
 DRAFT = 0.1
 """The budget of a draft. The first trials are drafted a second time, with twice of it."""

@@ -20,9 +20,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.contract import Distribution
-from harness.drafts import BAD, Foreseen
 from harness.execution.parent.workers import Description
-from harness.importance import ped_anova
+from harness.search.importance import ped_anova
+from harness.search.low_fidelity import BAD, Foreseen
 from leaderboard.store import Fit
 
 SEARCH_SEED = 0

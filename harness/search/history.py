@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.dispatch import LOOK, Bench
-from harness.drafts import DRAFT, FEWEST, Drafts, Foreseen
 from harness.execution.parent.workers import Description
-from harness.rungs import FIRST, Rungs, lowest
-from harness.study import BEST, MOST, SPREAD, Study
+from harness.search.asha import FIRST, Rungs, lowest
+from harness.search.low_fidelity import DRAFT, FEWEST, Drafts, Foreseen
+from harness.search.sampler import BEST, MOST, SPREAD, Study
 from leaderboard.store import Fit
 
 GIVE_UP_AFTER = 3

@@ -14,7 +14,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.contract import Array, Distribution
-from harness.drafts import row
+from harness.search.low_fidelity import row
 
 BEST, FEWEST = 0.1, 2
 """The share of trials that count as the best, and at least so many."""

@@ -13,17 +13,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from harness.dispatch import MOST_LOST, Bench, check_crowd
-from harness.drafts import DRAFT
 from harness.execution.cluster.proxies import RemoteTrial
 from harness.execution.parent.batch_trial import Member
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.trial import SlotLost, Trial, TrialFailed, TrialPruned
 from harness.execution.parent.workers import Description
-from harness.ledger import Begun, Ledger, Manner
-from harness.parts import WHOLE, part
-from harness.rungs import FACTOR
 from harness.scoring import generator
-from harness.study import SEARCH_SEED
+from harness.search.asha import FACTOR
+from harness.search.history import Begun, Ledger, Manner
+from harness.search.low_fidelity import DRAFT
+from harness.search.sampler import SEARCH_SEED
+from harness.search.subsets import WHOLE, part
 
 MOST_REPORTS = 10_000
 """Reports of one trial that are looked at and recorded."""
