@@ -16,11 +16,11 @@ import pytest
 from servers import server
 
 from leaderboard import Store, StoreError, ladder
-from leaderboard.competition import Competition, Refused
-from leaderboard.entries import Graded, replay
-from leaderboard.events import Event, History
-from leaderboard.ladder import Climb
-from leaderboard.rules import Rules
+from leaderboard.competition.competition import Competition, Refused
+from leaderboard.competition.entries import Graded, replay
+from leaderboard.competition.events import Event, History
+from leaderboard.competition.ladder import Climb
+from leaderboard.competition.rules import Rules
 
 if TYPE_CHECKING:
     from conftest import Command

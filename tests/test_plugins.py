@@ -396,9 +396,9 @@ ROOMS = [
 LEADERBOARD_ROOMS = [
     ["leaderboard.site"],
     ["leaderboard.rows"],
-    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition"],
-    ["leaderboard.rules", "leaderboard.entries"],
-    ["leaderboard.events", "leaderboard.ladder"],
+    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition.competition"],
+    ["leaderboard.competition.rules", "leaderboard.competition.entries"],
+    ["leaderboard.competition.events", "leaderboard.competition.ladder"],
     ["leaderboard.render"],
     ["leaderboard.ranking", "leaderboard.store"],
     ["leaderboard.leases", "leaderboard.inference"],

@@ -1,4 +1,4 @@
-"""The command ``bakeoff competition``: a host's side of `leaderboard.competition`, where files are read and graded."""
+"""The command ``bakeoff competition``: a host's side of `leaderboard.competition.competition`, where files are read and graded."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from harness.evaluation.entry import Ground
 from harness.execution.parent.trial import TrialFailed
 from harness.plugins import registry as plugins
 from leaderboard import Store
-from leaderboard.competition import Competition, told
-from leaderboard.entries import Graded
-from leaderboard.events import Event
+from leaderboard.competition.competition import Competition, told
+from leaderboard.competition.entries import Graded
+from leaderboard.competition.events import Event
+from leaderboard.competition.rules import Rules
 from leaderboard.render import aligned, number
-from leaderboard.rules import Rules
 
 DRAWS = 200
 """Bootstrap draws for the standard error of a metric that is no mean over samples."""

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard import ladder
-from leaderboard.entries import Entry, Graded, State, replay, seal
+from leaderboard.competition import ladder
+from leaderboard.competition.entries import Entry, Graded, State, replay, seal
+from leaderboard.competition.events import Event, History
+from leaderboard.competition.ladder import Climb
+from leaderboard.competition.rules import Rules
 from leaderboard.errors import StoreError
-from leaderboard.events import Event, History
 from leaderboard.inference import Array, Pairs
-from leaderboard.ladder import Climb
 from leaderboard.ranking import rank_sets
-from leaderboard.rules import Rules
 from leaderboard.spread import Spread
 from leaderboard.store import Store
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from leaderboard.competition.events import Event
 from leaderboard.errors import StoreError
-from leaderboard.events import Event
 from leaderboard.inference import Array
 
 
