@@ -286,7 +286,7 @@ def show_command(options: argparse.Namespace) -> int:
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    from leaderboard.compare import compare
+    from leaderboard.statistics.compare import compare
 
     store = open_store(options)
     try:
@@ -303,7 +303,7 @@ def compare_command(options: argparse.Namespace) -> int:
 
 def overall_command(options: argparse.Namespace) -> int:
     from leaderboard import StoreError
-    from leaderboard.overall import by_kind, text
+    from leaderboard.statistics.overall import by_kind, text
 
     store = open_store(options)
     try:

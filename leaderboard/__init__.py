@@ -1,10 +1,10 @@
 """Results, kept and ranked. Stands by itself: nothing here knows how a result came about."""
 
-from leaderboard.ranking import rank as rank
 from leaderboard.result import Result as Result
 from leaderboard.rows import Rows as Rows
 from leaderboard.rows import difference as difference
 from leaderboard.rows import load as load
+from leaderboard.statistics.ranking import rank as rank
 from leaderboard.store import Store as Store
 from leaderboard.store import StoreError as StoreError
 

@@ -1,4 +1,4 @@
-"""Boards as text, JSON, CSV, Markdown or Parquet; pages are in `leaderboard.site`. Rows come from `leaderboard.ranking.rank`."""
+"""Boards as text, JSON, CSV, Markdown or Parquet. `leaderboard.site` makes pages, `leaderboard.statistics.ranking` rows."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.compare import Comparison, compare
-from leaderboard.ranking import rank
 from leaderboard.render import HEADINGS, cells, heading, notes
+from leaderboard.statistics.compare import Comparison, compare
+from leaderboard.statistics.ranking import rank
 from leaderboard.store import Store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from leaderboard import Result, Store
-from leaderboard.overall import MANY, Overall, elo, games_won, overall, ranks, text
+from leaderboard.statistics.overall import MANY, Overall, elo, games_won, overall, ranks, text
 
 if TYPE_CHECKING:
     from conftest import Command

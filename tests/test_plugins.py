@@ -396,16 +396,22 @@ ROOMS = [
 LEADERBOARD_ROOMS = [
     ["leaderboard.site"],
     ["leaderboard.rows"],
-    ["leaderboard.compare", "leaderboard.overall", "leaderboard.competition.competition"],
+    ["leaderboard.statistics.compare", "leaderboard.statistics.overall", "leaderboard.competition.competition"],
     ["leaderboard.competition.rules", "leaderboard.competition.entries"],
     ["leaderboard.competition.events", "leaderboard.competition.ladder"],
     ["leaderboard.render"],
-    ["leaderboard.ranking", "leaderboard.store"],
-    ["leaderboard.leases", "leaderboard.inference"],
-    ["leaderboard.spread"],
+    ["leaderboard.statistics.ranking", "leaderboard.store"],
+    ["leaderboard.leases", "leaderboard.statistics.inference"],
+    ["leaderboard.statistics.variance"],
     ["leaderboard.databases", "leaderboard.postgres"],
     ["leaderboard.migrations"],
-    ["leaderboard.result", "leaderboard.errors", "leaderboard.schema", "leaderboard.student", "leaderboard.bulk"],
+    [
+        "leaderboard.result",
+        "leaderboard.errors",
+        "leaderboard.schema",
+        "leaderboard.statistics.student_t",
+        "leaderboard.bulk",
+    ],
 ]
 
 

@@ -11,9 +11,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from leaderboard import Result, StoreError, rank, render, student
-from leaderboard.compare import compare
-from leaderboard.inference import Pairs, interval, inverse_trigamma, moderated, seed_variances
-from leaderboard.spread import Spread, quantile
+from leaderboard.statistics.compare import compare
+from leaderboard.statistics.inference import Pairs, interval, inverse_trigamma, moderated, seed_variances
+from leaderboard.statistics.variance import Spread, quantile
 
 DRAWS = 1000
 

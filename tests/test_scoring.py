@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from harness import Data, Forecasting, ImageClassification, Split, Task
 from harness.execution.parent.trial import TrialFailed
 from harness.scoring import Scorer, draws, hidden_parts
-from leaderboard.inference import interval
-from leaderboard.spread import Spread
+from leaderboard.statistics.inference import interval
+from leaderboard.statistics.variance import Spread
 
 keys, blocks = st.text(max_size=8), st.integers(1, 30)
 

@@ -19,7 +19,7 @@ from harness.execution.parent.workers import Crew
 from harness.plugins import registry as plugins
 from harness.plugins.registry import Source
 from leaderboard import Result, Rows, Store, rank
-from leaderboard.ranking import unranked
+from leaderboard.statistics.ranking import unranked
 
 DEFAULT_TRIALS, DEFAULT_SEEDS = 10, 3
 

@@ -20,8 +20,8 @@ from harness.execution.parent.trial import TrialFailed
 from harness.plugins import registry as plugins
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
-from leaderboard.ranking import limits
 from leaderboard.result import content_key
+from leaderboard.statistics.ranking import limits
 from leaderboard.store import now
 
 SHOWN = 5

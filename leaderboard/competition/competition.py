@@ -21,9 +21,9 @@ from leaderboard.competition.events import Event, History
 from leaderboard.competition.ladder import Climb
 from leaderboard.competition.rules import Rules
 from leaderboard.errors import StoreError
-from leaderboard.inference import Array, Pairs
-from leaderboard.ranking import rank_sets
-from leaderboard.spread import Spread
+from leaderboard.statistics.inference import Array, Pairs
+from leaderboard.statistics.ranking import rank_sets
+from leaderboard.statistics.variance import Spread
 from leaderboard.store import Store
 
 TEAM = re.compile(r"[^\W_][\w .+&'-]{0,39}")

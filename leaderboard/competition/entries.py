@@ -13,7 +13,7 @@ import numpy as np
 
 from leaderboard.competition.events import Event
 from leaderboard.errors import StoreError
-from leaderboard.inference import Array
+from leaderboard.statistics.inference import Array
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard import render
-from leaderboard.compare import Board, Comparison
-from leaderboard.overall import by_kind
-from leaderboard.ranking import Replicated, rank
 from leaderboard.site import plots
 from leaderboard.site.look import ASSETS, HERE, environment, shown, slug, stamp
+from leaderboard.statistics.compare import Board, Comparison
+from leaderboard.statistics.overall import by_kind
+from leaderboard.statistics.ranking import Replicated, rank
 from leaderboard.store import Store
 
 FIRST, AGAINST = 6, 40

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.compare import Comparison
-from leaderboard.overall import Overall
 from leaderboard.render import Row
+from leaderboard.statistics.compare import Comparison
+from leaderboard.statistics.overall import Overall
 from leaderboard.store import Fit, Store
 
 ENTRIES, POINTS = 60, 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from leaderboard import student
+from leaderboard.statistics import student_t as student
 
 LEVEL = 0.95
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard import student
-from leaderboard.spread import LEVEL, Spread, quantile, unbiased
+from leaderboard.statistics import student_t as student
+from leaderboard.statistics.variance import LEVEL, Spread, quantile, unbiased
 
 CANDIDATE = 1.9
 """Differences of fewer standard errors are significant at no degrees of freedom."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from leaderboard.bulk import made_at_once
 from leaderboard.result import Result
-from leaderboard.spread import Spread, unbiased
+from leaderboard.statistics.variance import Spread, unbiased
 
 if TYPE_CHECKING:
-    from leaderboard.inference import Array, Pairs
+    from leaderboard.statistics.inference import Array, Pairs
 
 Replicated = tuple[Result, Sequence[float]]
 """A result with its bootstrap replicates."""
@@ -61,7 +61,7 @@ def limits(result: Result, replicates: Array, losses: Array) -> tuple[float, flo
     """
     import numpy as np
 
-    from leaderboard.inference import interval
+    from leaderboard.statistics.inference import interval
 
     proportion = bool(losses.size) and bool(np.isin(losses, (0.0, 1.0)).all())
     found = spread(result, float(replicates.var(ddof=1)), len(replicates))
@@ -74,7 +74,7 @@ def pairs(complete: Sequence[Replicated]) -> Pairs | None:
         return None
     import numpy as np  # here, not above: its import takes longer than all else that a board of one does
 
-    from leaderboard.inference import Pairs, precision
+    from leaderboard.statistics.inference import Pairs, precision
 
     replicates = np.array([np.asarray(replicates) for _, replicates in complete], dtype=precision(len(complete)))
     scores = np.array([_score(result) for result, _ in complete])

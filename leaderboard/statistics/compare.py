@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboard.ranking import Replicated, ordered, pairs, separations, standing
 from leaderboard.render import number, seconds
 from leaderboard.result import Result
+from leaderboard.statistics.ranking import Replicated, ordered, pairs, separations, standing
 from leaderboard.store import StoreError
 
 LEVEL = 0.05
