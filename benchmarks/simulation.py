@@ -30,7 +30,7 @@ from harness.execution.cluster.node_agent import Reply
 from harness.execution.cluster.proxies import Place
 from harness.metrics import accuracy
 from leaderboard import Store
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 REPORTS = 10
 SPREAD = 0.5

@@ -17,7 +17,7 @@ import versus
 from harness import Categorical, Float, Int
 from harness.execution.parent.workers import Description
 from harness.search.sampler import Study
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 SPACE = {
     "a": Float(1e-5, 1e-1, log=True),

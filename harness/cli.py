@@ -68,7 +68,7 @@ def is_ours(error: Exception) -> bool:
     """Whether an error is a user's mistake, said in one sentence. Looked up without importing what was never loaded."""
     known = [
         getattr(sys.modules.get(module), name, ())
-        for module, name in (("harness.contract", "BakeoffError"), ("leaderboard.store", "StoreError"))
+        for module, name in (("harness.contract", "BakeoffError"), ("leaderboard.store.store", "StoreError"))
     ]
     return any(kind and isinstance(error, kind) for kind in known)
 

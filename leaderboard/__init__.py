@@ -5,7 +5,7 @@ from leaderboard.rows import Rows as Rows
 from leaderboard.rows import difference as difference
 from leaderboard.rows import load as load
 from leaderboard.statistics.ranking import rank as rank
-from leaderboard.store import Store as Store
-from leaderboard.store import StoreError as StoreError
+from leaderboard.store.store import Store as Store
+from leaderboard.store.store import StoreError as StoreError
 
 __all__ = ["Result", "Rows", "Store", "StoreError", "difference", "load", "rank"]

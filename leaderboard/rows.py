@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from leaderboard.render import HEADINGS, cells, heading, notes
 from leaderboard.statistics.compare import Comparison, compare
 from leaderboard.statistics.ranking import rank
-from leaderboard.store import Store
+from leaderboard.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

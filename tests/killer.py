@@ -18,7 +18,7 @@ import psutil
 from harness import cli, scoring
 from harness.execution.parent import workers as pool
 from harness.search import history as ledger
-from leaderboard import store
+from leaderboard.store import store
 
 STEPS: dict[str, list[tuple[Any, str]]] = {
     "spawn": [(pool.Worker, "trial")],

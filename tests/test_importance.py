@@ -76,7 +76,7 @@ def test_a_search_loads_no_library_for_it() -> None:
 import sys
 from harness import Float
 from harness.commands.tune import importance
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 fits = [Fit("s", "search", n, {"a": n / 20}, 0, "complete", n / 20) for n in range(20)]
 assert importance({"a": Float(0, 1)}, fits, higher_is_better=True) == {"a": 1}

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from servers import server
 
 from leaderboard import Store, leases
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -400,17 +400,17 @@ LEADERBOARD_ROOMS = [
     ["leaderboard.competition.rules", "leaderboard.competition.entries"],
     ["leaderboard.competition.events", "leaderboard.competition.ladder"],
     ["leaderboard.render"],
-    ["leaderboard.statistics.ranking", "leaderboard.store"],
-    ["leaderboard.leases", "leaderboard.statistics.inference"],
+    ["leaderboard.statistics.ranking", "leaderboard.store.store"],
+    ["leaderboard.store.leases", "leaderboard.statistics.inference"],
     ["leaderboard.statistics.variance"],
-    ["leaderboard.databases", "leaderboard.postgres"],
+    ["leaderboard.store.databases", "leaderboard.store.postgres"],
     ["leaderboard.migrations"],
     [
         "leaderboard.result",
         "leaderboard.errors",
-        "leaderboard.schema",
+        "leaderboard.store.schema",
         "leaderboard.statistics.student_t",
-        "leaderboard.bulk",
+        "leaderboard.store.gc_pause",
     ],
 ]
 

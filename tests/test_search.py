@@ -25,7 +25,7 @@ from harness.search.asha import FACTOR, FIRST, Rungs, lowest
 from harness.search.sampler import MOST, Study, expected
 from harness.search.subsets import part
 from leaderboard import Store
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 losses = st.floats(0, 10)
 

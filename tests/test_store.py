@@ -23,7 +23,7 @@ from writer import fit
 
 from leaderboard import Result, Store, StoreError, schema
 from leaderboard.result import STATUSES
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 Opened = Callable[..., Store]
 WRITER = Path(__file__).parent / "writer.py"
@@ -289,7 +289,15 @@ def test_a_damaged_log_gives_a_prefix(crashed: Path, tmp_path: Path, place: floa
 def test_a_board_loads_little(tmp_path: Path) -> None:
     """A board comes at once because it imports no library."""
     Store(tmp_path).add(result())
-    heavy = {"sqlalchemy", "alembic", "numpy", "psycopg", "optuna", "leaderboard.postgres", "leaderboard.migrations"}
+    heavy = {
+        "sqlalchemy",
+        "alembic",
+        "numpy",
+        "psycopg",
+        "optuna",
+        "leaderboard.store.postgres",
+        "leaderboard.migrations",
+    }
     assert not heavy & loaded_by_a_board(tmp_path)
 
 
@@ -305,7 +313,7 @@ def test_a_board_of_many_loads_nothing_but_numpy(tmp_path: Path) -> None:
         "pandas",
         "psycopg",
         "optuna",
-        "leaderboard.postgres",
+        "leaderboard.store.postgres",
         "leaderboard.migrations",
     }
     loaded = loaded_by_a_board(tmp_path)

@@ -6,7 +6,7 @@ Each number that it prints is acknowledged: the row of its own study and the row
 import sys
 from pathlib import Path
 
-from leaderboard.store import Fit, Store
+from leaderboard.store.store import Fit, Store
 
 
 def fit(study: str, number: int) -> Fit:

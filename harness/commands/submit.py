@@ -22,7 +22,7 @@ from harness.scoring import Scored
 from leaderboard import Result, Store, rank
 from leaderboard.result import content_key
 from leaderboard.statistics.ranking import limits
-from leaderboard.store import now
+from leaderboard.store.store import now
 
 SHOWN = 5
 BYTES_A_VALUE = 64

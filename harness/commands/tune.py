@@ -22,7 +22,7 @@ from harness.search.history import Manner
 from harness.search.outcome import Found
 from harness.search.sampler import importance, taught
 from leaderboard import Store
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 WARM = 5
 """The best configurations of another task's search that a warm start tries first."""

@@ -31,11 +31,11 @@ from harness.search.outcome import Found, same
 from harness.search.sampler import ENOUGH, first_guess, importance
 from harness.search.scheduler import Search
 from leaderboard import Result, Store, StoreError
-from leaderboard.leases import Leases
 from leaderboard.result import content_key
 from leaderboard.statistics.inference import seed_variances
 from leaderboard.statistics.ranking import limits
-from leaderboard.store import Fit, now
+from leaderboard.store.leases import Leases
+from leaderboard.store.store import Fit, now
 
 
 class Progress:

@@ -22,7 +22,7 @@ from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.trial import Fitted, Trial, TrialFailed
 from harness.kinds import pictures
 from harness.scoring import Scorer
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 CURVE = 1000
 """Reported losses that are kept of one fit."""

@@ -17,7 +17,7 @@ from harness.execution.parent.workers import Description
 from harness.search.asha import FIRST, Rungs, lowest
 from harness.search.low_fidelity import DRAFT, FEWEST, Drafts, Foreseen
 from harness.search.sampler import BEST, MOST, SPREAD, Study
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 GIVE_UP_AFTER = 3
 """Failed trials without a single good one, after which the rest are not tried."""

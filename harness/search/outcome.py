@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.execution.parent.trial import TrialFailed
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 
 @dataclass(frozen=True)

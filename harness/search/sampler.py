@@ -23,7 +23,7 @@ from harness.contract import Distribution
 from harness.execution.parent.workers import Description
 from harness.search.importance import ped_anova
 from harness.search.low_fidelity import BAD, Foreseen
-from leaderboard.store import Fit
+from leaderboard.store.store import Fit
 
 SEARCH_SEED = 0
 MOST, BEST, SPREAD = 1500, 150, 600

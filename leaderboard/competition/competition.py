@@ -24,7 +24,7 @@ from leaderboard.errors import StoreError
 from leaderboard.statistics.inference import Array, Pairs
 from leaderboard.statistics.ranking import rank_sets
 from leaderboard.statistics.variance import Spread
-from leaderboard.store import Store
+from leaderboard.store.store import Store
 
 TEAM = re.compile(r"[^\W_][\w .+&'-]{0,39}")
 DRAWS = 1000

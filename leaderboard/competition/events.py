@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leaderboard.errors import StoreError
-from leaderboard.store import Store
+from leaderboard.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
-from leaderboard import schema
 from leaderboard.errors import StoreError
+from leaderboard.store import schema
 
 HERE = Path(__file__).parent
 VERSION_TABLE = "alembic_version"

@@ -9,7 +9,7 @@ from typing import Any
 from leaderboard.render import number, seconds
 from leaderboard.result import Result
 from leaderboard.statistics.ranking import Replicated, ordered, pairs, separations, standing
-from leaderboard.store import StoreError
+from leaderboard.store.store import StoreError
 
 LEVEL = 0.05
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.bulk import made_at_once
 from leaderboard.result import Result
 from leaderboard.statistics.variance import Spread, unbiased
+from leaderboard.store.gc_pause import made_at_once
 
 if TYPE_CHECKING:
     from leaderboard.statistics.inference import Array, Pairs

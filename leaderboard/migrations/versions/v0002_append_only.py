@@ -5,7 +5,7 @@ SQLite cannot add a constraint to a table, so the tables are made anew and the r
 
 from alembic import op
 
-from leaderboard.schema import SQLITE_2
+from leaderboard.store.schema import SQLITE_2
 
 revision = "0002"
 down_revision = "0001"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from leaderboard.schema import LEASES
+from leaderboard.store.schema import LEASES
 
 revision = "0003"
 down_revision = "0002"

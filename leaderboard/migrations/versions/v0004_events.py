@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from leaderboard.schema import INDEXES, POSTGRES_EVENTS, SQLITE_EVENTS
+from leaderboard.store.schema import INDEXES, POSTGRES_EVENTS, SQLITE_EVENTS
 
 revision = "0004"
 down_revision = "0003"

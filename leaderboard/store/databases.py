@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from leaderboard import schema
 from leaderboard.errors import StoreError, newer, no_results, not_written
+from leaderboard.store import schema
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for others."""

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from leaderboard.bulk import made_at_once
-from leaderboard.databases import Database, Sqlite
 from leaderboard.errors import StoreError, not_written
-from leaderboard.leases import Lease, Leases
 from leaderboard.result import Result
+from leaderboard.store.databases import Database, Sqlite
+from leaderboard.store.gc_pause import made_at_once
+from leaderboard.store.leases import Lease, Leases
 
 __all__ = ["Fit", "Store", "StoreError", "now"]
 
@@ -262,7 +262,7 @@ def connect(url: str, *, create: bool) -> Database:
             "a store is given as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; "
             "for SQLite leave it out and name a folder with --home"
         )
-    from leaderboard.postgres import Postgres
+    from leaderboard.store.postgres import Postgres
 
     return Postgres(url, create=create)
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from leaderboard import schema
 from leaderboard.errors import StoreError, newer, no_results, not_written
+from leaderboard.store import schema
 
 if TYPE_CHECKING:
     from psycopg import Connection

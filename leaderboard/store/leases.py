@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from leaderboard.databases import Database
 from leaderboard.errors import StoreError
+from leaderboard.store.databases import Database
 
 TERM = 60.0
 """Seconds for which a lease holds where it is not renewed."""
