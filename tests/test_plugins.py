@@ -404,7 +404,7 @@ LEADERBOARD_ROOMS = [
     ["leaderboard.store.leases", "leaderboard.statistics.inference"],
     ["leaderboard.statistics.variance"],
     ["leaderboard.store.databases", "leaderboard.store.postgres"],
-    ["leaderboard.migrations"],
+    ["leaderboard.store.migrations"],
     [
         "leaderboard.result",
         "leaderboard.errors",

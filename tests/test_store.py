@@ -296,7 +296,7 @@ def test_a_board_loads_little(tmp_path: Path) -> None:
         "psycopg",
         "optuna",
         "leaderboard.store.postgres",
-        "leaderboard.migrations",
+        "leaderboard.store.migrations",
     }
     assert not heavy & loaded_by_a_board(tmp_path)
 
@@ -314,7 +314,7 @@ def test_a_board_of_many_loads_nothing_but_numpy(tmp_path: Path) -> None:
         "psycopg",
         "optuna",
         "leaderboard.store.postgres",
-        "leaderboard.migrations",
+        "leaderboard.store.migrations",
     }
     loaded = loaded_by_a_board(tmp_path)
     assert "numpy" in loaded and not heavy & loaded

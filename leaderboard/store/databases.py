@@ -91,7 +91,7 @@ class Sqlite:
                     self.connection.execute("ROLLBACK")
                 raise
         if self._version() < schema.VERSION:
-            from leaderboard import migrations
+            from leaderboard.store import migrations
 
             migrations.upgrade_sqlite(self._connect, self.name)
         if (version := self._version()) > schema.VERSION:

@@ -74,7 +74,7 @@ class Postgres:
                     connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION,))
             version = self._version(connection)
         if version < schema.VERSION:
-            from leaderboard import migrations
+            from leaderboard.store import migrations
 
             migrations.upgrade_postgres(self._connect, self.name, lock=LOCK)
             version = self._version(connection)
