@@ -17,8 +17,8 @@ from pathlib import Path
 import harness
 from harness.commands.terminal import Terminal
 from harness.execution.parent import slots
-from leaderboard import render
 from leaderboard.site import html
+from leaderboard.tables import render
 
 DOCS = Path(__file__).parent.parent / "docs"
 TASKS = (

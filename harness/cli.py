@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.contract import Limits
     from leaderboard import Store
-    from leaderboard.render import Boards
+    from leaderboard.tables.render import Boards
 
 DEMO = {
     "digits": ("most-frequent", "random-forest", "svm", "cnn-torch", "cnn-keras"),
@@ -116,7 +116,7 @@ def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
     if options.json:
         print_json({"rows": rows})
     else:
-        from leaderboard import render
+        from leaderboard.tables import render
 
         tasks = list(dict.fromkeys(row["task"] for row in rows if row["result_id"]))
         if tasks:
@@ -225,7 +225,7 @@ def task_name(reference: str) -> str:
 
 
 def leaderboard_command(options: argparse.Namespace) -> int:
-    from leaderboard import render
+    from leaderboard.tables import render
 
     boards = read_boards(options, [task_name(options.task)] if options.task else ())
     if options.format == "parquet":
@@ -405,7 +405,7 @@ def doctor_command(options: argparse.Namespace) -> int:
 def demo_command(options: argparse.Namespace) -> int:
     from harness.commands.run import run
     from harness.commands.terminal import Terminal
-    from leaderboard import render
+    from leaderboard.tables import render
 
     given: dict[str, Any] = {"home": options.home, "store": options.store, "site": options.out, "progress": Terminal()}
     print(f"{options.out / 'index.html'} follows this run; open it in a browser", file=sys.stderr)

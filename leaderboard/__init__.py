@@ -1,11 +1,11 @@
 """Results, kept and ranked. Stands by itself: nothing here knows how a result came about."""
 
 from leaderboard.result import Result as Result
-from leaderboard.rows import Rows as Rows
-from leaderboard.rows import difference as difference
-from leaderboard.rows import load as load
 from leaderboard.statistics.ranking import rank as rank
 from leaderboard.store.store import Store as Store
 from leaderboard.store.store import StoreError as StoreError
+from leaderboard.tables.rows import Rows as Rows
+from leaderboard.tables.rows import difference as difference
+from leaderboard.tables.rows import load as load
 
 __all__ = ["Result", "Rows", "Store", "StoreError", "difference", "load", "rank"]

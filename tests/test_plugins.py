@@ -395,11 +395,11 @@ ROOMS = [
 
 LEADERBOARD_ROOMS = [
     ["leaderboard.site"],
-    ["leaderboard.rows"],
+    ["leaderboard.tables.rows"],
     ["leaderboard.statistics.compare", "leaderboard.statistics.overall", "leaderboard.competition.competition"],
     ["leaderboard.competition.rules", "leaderboard.competition.entries"],
     ["leaderboard.competition.events", "leaderboard.competition.ladder"],
-    ["leaderboard.render"],
+    ["leaderboard.tables.render"],
     ["leaderboard.statistics.ranking", "leaderboard.store.store"],
     ["leaderboard.store.leases", "leaderboard.statistics.inference"],
     ["leaderboard.statistics.variance"],

@@ -25,7 +25,7 @@ from leaderboard.competition.competition import Competition, told
 from leaderboard.competition.entries import Graded
 from leaderboard.competition.events import Event
 from leaderboard.competition.rules import Rules
-from leaderboard.render import aligned, number
+from leaderboard.tables.render import aligned, number
 
 DRAWS = 200
 """Bootstrap draws for the standard error of a metric that is no mean over samples."""

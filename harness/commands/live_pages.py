@@ -12,8 +12,8 @@ from typing import Self
 
 from harness.evaluation.entry import Progress
 from leaderboard import Result, Store
-from leaderboard.render import number
 from leaderboard.site import Site
+from leaderboard.tables.render import number
 
 SECONDS = 1.0
 """What is being done now is written no more often than this."""

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from harness.evaluation.entry import Progress
 from leaderboard import Result
-from leaderboard.render import number
+from leaderboard.tables.render import number
 
 
 class Terminal(Progress):

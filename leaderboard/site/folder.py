@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leaderboard import render
 from leaderboard.site import plots
 from leaderboard.site.look import ASSETS, HERE, environment, shown, slug, stamp
 from leaderboard.statistics.compare import Board, Comparison
 from leaderboard.statistics.overall import by_kind
 from leaderboard.statistics.ranking import Replicated, rank
 from leaderboard.store.store import Store
+from leaderboard.tables import render
 
 FIRST, AGAINST = 6, 40
 """So many entries at a board's head are compared pairwise, and so many with the first one; `bakeoff compare` takes any two."""

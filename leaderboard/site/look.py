@@ -13,8 +13,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from leaderboard import render
-from leaderboard.render import Row
+from leaderboard.tables import render
+from leaderboard.tables.render import Row
 
 HERE = Path(__file__).parent
 ASSETS = ("site.css", "site.js", "plots.js", "d3.min.js", "plot.umd.min.js")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.render import Row
 from leaderboard.statistics.compare import Comparison
 from leaderboard.statistics.overall import Overall
 from leaderboard.store.store import Fit, Store
+from leaderboard.tables.render import Row
 
 ENTRIES, POINTS = 60, 500
 """Entries, and points of a line, that a plot shows at most."""

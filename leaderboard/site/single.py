@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from leaderboard import render
-from leaderboard.render import Boards
 from leaderboard.site.look import environment, shown
+from leaderboard.tables import render
+from leaderboard.tables.render import Boards
 
 
 def html(boards: Boards, artefacts: Path) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboard.render import number, seconds
 from leaderboard.result import Result
 from leaderboard.statistics.ranking import Replicated, ordered, pairs, separations, standing
 from leaderboard.store.store import StoreError
+from leaderboard.tables.render import number, seconds
 
 LEVEL = 0.05
 

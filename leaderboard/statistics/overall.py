@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.render import aligned
 from leaderboard.statistics.inference import Array
 from leaderboard.statistics.ranking import Replicated, ordered, standing
 from leaderboard.statistics.variance import LEVEL
+from leaderboard.tables.render import aligned
 
 DRAWS = 500
 """Bootstrap draws of tasks, each with a draw of every task's hidden samples."""

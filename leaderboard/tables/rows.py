@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.render import HEADINGS, cells, heading, notes
 from leaderboard.statistics.compare import Comparison, compare
 from leaderboard.statistics.ranking import rank
 from leaderboard.store.store import Store
+from leaderboard.tables.render import HEADINGS, cells, heading, notes
 
 if TYPE_CHECKING:
     import pandas as pd
