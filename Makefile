@@ -29,7 +29,7 @@ test-long: .venv/ready
 
 # 200 kills each of runs at any time, of runs at named steps, of writers on SQLite and of writers on PostgreSQL: a quarter of an hour.
 torture: .venv/ready
-	$(BIN)/pytest -m long -s tests/test_faults.py tests/test_store_writers.py
+	$(BIN)/pytest -m long -s tests/evaluation/test_faults.py tests/leaderboard/store/test_writers.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

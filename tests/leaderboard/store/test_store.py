@@ -26,7 +26,7 @@ from leaderboard.result import STATUSES
 from leaderboard.store.store import Fit
 
 Opened = Callable[..., Store]
-WRITER = Path(__file__).parent / "writer.py"
+WRITER = REPOSITORY / "tests" / "writer.py"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

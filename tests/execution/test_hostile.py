@@ -42,7 +42,7 @@ from harness.execution.parent import cgroups, isolation, trial
 from harness.execution.parent import workers as pool
 from leaderboard import Store
 
-HOSTILE = Path(__file__).parent / "hostile"
+HOSTILE = REPOSITORY / "tests" / "hostile"
 LIMITS = {
     "standard": Limits(),
     "tight": Limits(cpu_seconds=2.0, memory=400_000_000, processes=64, output=2_000_000, disk=30_000_000),

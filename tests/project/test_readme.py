@@ -1,6 +1,6 @@
 """The README is run: its files are written, its commands executed in order, and what it shows is what comes.
 
-``python tests/test_readme.py`` writes today's output into the README.
+``PYTHONPATH=tests python tests/project/test_readme.py`` writes today's output into the README.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
-README = Path(__file__).parent.parent / "README.md"
+README = REPOSITORY / "README.md"
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORD = re.compile(r"[a-z][a-z-]{3,}")
 

@@ -18,7 +18,7 @@ from writer import fit
 
 from leaderboard import Store
 
-WRITER = Path(__file__).parent / "writer.py"
+WRITER = REPOSITORY / "tests" / "writer.py"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -28,7 +28,7 @@ from servers import Server, server
 
 from leaderboard import Store
 
-KILLER = Path(__file__).parent / "killer.py"
+KILLER = REPOSITORY / "tests" / "killer.py"
 STEPS = ("spawn", "read", "score", "commit", "tell")
 TRIALS, SEEDS = 6, 2
 NOT_COMPARED = (
