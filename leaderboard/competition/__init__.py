@@ -1,0 +1,1 @@
+"""Competitions: rules, entries, append-only events and the Ladder that releases public scores."""

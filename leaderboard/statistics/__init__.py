@@ -1,0 +1,1 @@
+"""Statistics behind a board: intervals, paired tests, ranks and overall rankings."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.statistics import student_t as student
+from leaderboard.statistics import student_t
 from leaderboard.statistics.variance import LEVEL, Spread, quantile, unbiased
 
 CANDIDATE = 1.9
@@ -78,10 +78,10 @@ def moderated(between: Array, freedom: Array) -> tuple[Array, Array]:
     if moved.sum() < POOLED:
         return between, freedom
     halves = freedom[moved] / 2
-    deviation = np.log(between[moved]) - each(student.digamma, halves) + np.log(halves)
-    excess = float(deviation.var(ddof=1) - each(student.trigamma, halves).mean())
+    deviation = np.log(between[moved]) - each(student_t.digamma, halves) + np.log(halves)
+    excess = float(deviation.var(ddof=1) - each(student_t.trigamma, halves).mean())
     before = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
-    usual = float(np.exp(deviation.mean() + student.digamma(before / 2) - np.log(before / 2)))
+    usual = float(np.exp(deviation.mean() + student_t.digamma(before / 2) - np.log(before / 2)))
     drawn = (before * usual + freedom * between) / (before + freedom)
     return np.where(moved, drawn, between), np.where(moved, before + freedom, freedom)
 
@@ -98,8 +98,8 @@ def inverse_trigamma(value: float) -> float:
         return float(value**-0.5)
     x = 0.5 + 1 / value
     for _ in range(50):
-        now = student.trigamma(x)
-        step = now * (1 - now / value) / student.tetragamma(x)
+        now = student_t.trigamma(x)
+        step = now * (1 - now / value) / student_t.tetragamma(x)
         x += step
         if -step / x < 1e-8:
             break
@@ -202,7 +202,7 @@ class Pairs:
             return wanted - sum(weight * quantile(freedom, level) for weight, freedom in weights) / variance
 
         # With all of the least freedom it would be at one end, with all of the most at the other.
-        known = [max(student.tail(wanted, freedom), LEAST) for _, freedom in weights]
+        known = [max(student_t.tail(wanted, freedom), LEAST) for _, freedom in weights]
         return math.exp(root(beyond, math.log(min(known)), math.log(max(known))))
 
     def separated(self) -> Array:

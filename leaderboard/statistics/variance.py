@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from leaderboard.statistics import student_t as student
+from leaderboard.statistics import student_t
 
 LEVEL = 0.95
 
@@ -43,7 +43,7 @@ class Spread(NamedTuple):
 
 def quantile(freedom: float, level: float = 1 - LEVEL) -> float:
     """What Student's t exceeds on either side with a probability of ``level`` in all."""
-    return student.quantile(max(freedom, 1.0), level)
+    return student_t.quantile(max(freedom, 1.0), level)
 
 
 def unbiased(units: int) -> float:

@@ -1,0 +1,1 @@
+"""Storage of results: databases, schema versions, migrations and leases."""

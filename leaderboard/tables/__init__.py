@@ -1,0 +1,1 @@
+"""Boards as text, data files and notebook tables."""

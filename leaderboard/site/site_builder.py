@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.site import plots
-from leaderboard.site.look import ASSETS, HERE, environment, shown, slug, stamp
+from leaderboard.site.templating import ASSETS, HERE, environment, shown, slug, stamp
 from leaderboard.statistics.compare import Board, Comparison
 from leaderboard.statistics.overall import by_kind
 from leaderboard.statistics.ranking import Replicated, rank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from leaderboard.site.look import environment, shown
+from leaderboard.site.templating import environment, shown
 from leaderboard.tables import render
 from leaderboard.tables.render import Boards
 
