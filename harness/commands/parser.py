@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness import __version__
+
 
 def amount(text: str) -> int:
     """Bytes: 500M, 4G, or a plain number."""
@@ -50,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bakeoff", description="How does your model stand, honestly and fast, against solid baselines?"
     )
+    parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
 

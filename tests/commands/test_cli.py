@@ -120,6 +120,16 @@ def test_doctor_says_what_works(bakeoff: Command) -> None:
     assert "cores" in bakeoff("doctor").stdout
 
 
+def test_version_is_printed_without_loading_any_library(bakeoff: Command) -> None:
+    """The version is read from one place, and printing it imports none of the libraries that take long to load."""
+    for arguments in (("--version",), ("--debug", "--version")):
+        assert bakeoff(*arguments).stdout == f"bakeoff {harness.__version__}\n"
+    code = "import sys; from harness.cli import main; main(['--version']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "harness" in loaded and not loaded & {"numpy", "optuna", "torch", "pandas", "sqlite3", "leaderboard"}
+
+
 BAD = {
     "unknown task": (["run", "digts"], "did you mean digits"),
     "unknown submission": (["run", "tiny.py", "-s", "random-forrest"], "did you mean random-forest"),
