@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from servers import server
 
-from leaderboard import Store, StoreError, ladder
+from leaderboard import Store, StoreError
+from leaderboard.competition import ladder
 from leaderboard.competition.competition import Competition, Refused
 from leaderboard.competition.entries import Graded, replay
 from leaderboard.competition.events import Event, History

@@ -26,7 +26,7 @@ import harness
 from leaderboard import Store
 from leaderboard.result import Result
 from leaderboard.site import Site
-from leaderboard.site.look import slug
+from leaderboard.site.templating import slug
 
 if TYPE_CHECKING:
     from conftest import Command

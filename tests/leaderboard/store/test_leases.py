@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import server
 
-from leaderboard import Store, leases
+from leaderboard import Store
+from leaderboard.store import leases
 from leaderboard.store.store import Fit
 
 

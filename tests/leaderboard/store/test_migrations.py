@@ -17,7 +17,8 @@ import pytest
 from conftest import REPOSITORY, Command
 from servers import server
 
-from leaderboard import Result, Store, StoreError, migrations, schema
+from leaderboard import Result, Store, StoreError
+from leaderboard.store import migrations, schema
 
 VERSION_1 = """
 CREATE TABLE IF NOT EXISTS results (
@@ -131,7 +132,8 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
 
 OPEN = """
 import os, pathlib, sys
-from leaderboard import Store, migrations
+from leaderboard import Store
+from leaderboard.store import migrations
 hits = int(sys.argv[2])
 def trace(statement):
     global hits

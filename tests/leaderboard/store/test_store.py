@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from servers import server
 from writer import fit
 
-from leaderboard import Result, Store, StoreError, schema
+from leaderboard import Result, Store, StoreError
 from leaderboard.result import STATUSES
+from leaderboard.store import schema
 from leaderboard.store.store import Fit
 
 Opened = Callable[..., Store]
