@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import Data, ImageClassification, Split
-from harness.contract import UsageError
+from harness.errors import UsageError
 from harness.execution.parent import isolation
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.workers import Setting, Worker

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.commands.run import run as run
-    from harness.contract import BakeoffError as BakeoffError
     from harness.contract import Categorical as Categorical
     from harness.contract import Data as Data
-    from harness.contract import DataError as DataError
     from harness.contract import Float as Float
     from harness.contract import Form as Form
     from harness.contract import Int as Int
-    from harness.contract import InvalidPrediction as InvalidPrediction
     from harness.contract import Kind as Kind
     from harness.contract import Limits as Limits
     from harness.contract import Measure as Measure
     from harness.contract import Metric as Metric
-    from harness.contract import PluginError as PluginError
     from harness.contract import Split as Split
     from harness.contract import Submission as Submission
     from harness.contract import Task as Task
-    from harness.contract import UsageError as UsageError
     from harness.datasets import stratified as stratified
     from harness.datasets import windows as windows
+    from harness.errors import BakeoffError as BakeoffError
+    from harness.errors import DataError as DataError
+    from harness.errors import InvalidPrediction as InvalidPrediction
+    from harness.errors import PluginError as PluginError
+    from harness.errors import UsageError as UsageError
     from harness.kinds.image_classification import ImageClassification as ImageClassification
     from harness.kinds.image_generation import ImageGeneration as ImageGeneration
     from harness.kinds.sequence_prediction import Forecasting as Forecasting

@@ -72,7 +72,7 @@ def is_ours(error: Exception) -> bool:
     """Whether an error is a user's mistake, said in one sentence. Looked up without importing what was never loaded."""
     known = [
         getattr(sys.modules.get(module), name, ())
-        for module, name in (("harness.contract", "BakeoffError"), ("leaderboard.store.store", "StoreError"))
+        for module, name in (("harness.errors", "BakeoffError"), ("leaderboard.store.store", "StoreError"))
     ]
     return any(kind and isinstance(error, kind) for kind in known)
 
@@ -133,8 +133,7 @@ def tune_command(options: argparse.Namespace) -> int:
 
     from harness.commands.terminal import Terminal
     from harness.commands.tune import tune
-    from harness.contract import BakeoffError
-    from harness.execution.parent.trial import TrialFailed
+    from harness.errors import BakeoffError, TrialFailed
 
     try:
         found = tune(

@@ -20,6 +20,8 @@ from optuna.distributions import CategoricalDistribution as Categorical
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Int
 
+from harness.errors import BakeoffError, DataError, InvalidPrediction, PluginError, UsageError
+
 __all__ = [
     "Array",
     "BakeoffError",
@@ -49,26 +51,6 @@ Reader = Callable[[Sequence[Array]], Array]
 
 LONGEST = 1e8
 """No limit on time is longer than this many seconds, three years."""
-
-
-class BakeoffError(Exception):
-    """A mistake that a user can mend. The message is one sentence: what was expected, what came, what to do next."""
-
-
-class UsageError(BakeoffError):
-    """The command or call was wrong: an unknown name, device or option."""
-
-
-class PluginError(BakeoffError):
-    """A plug-in file is missing, broken, empty or ambiguous."""
-
-
-class DataError(BakeoffError):
-    """A task's data cannot be had, or are not what its kind says they are."""
-
-
-class InvalidPrediction(BakeoffError):
-    """A prediction of the wrong shape, dtype or range, or one that looked at what it must not see."""
 
 
 @dataclass(frozen=True)

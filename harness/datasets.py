@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contract import Array, Data, DataError, Split
+from harness.contract import Array, Data, Split
+from harness.errors import DataError
 
 CHUNK = 1 << 18
 TIMEOUT = 30.0

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from harness.errors import SlotCrowded, SlotLost, TrialFailed
 from harness.execution.cluster.proxies import RemoteCrew
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.trial import SlotCrowded, SlotLost, TrialFailed
 from harness.execution.parent.workers import Crew
 from harness.scoring import Scorer
 from leaderboard import Store

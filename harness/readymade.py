@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from harness import datasets
-from harness.contract import Array, Data, DataError, Split, Task
+from harness.contract import Array, Data, Split, Task
+from harness.errors import DataError
 from harness.kinds.image_classification import ImageClassification
 from harness.kinds.sequence_prediction import Forecasting
 

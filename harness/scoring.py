@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from harness.contract import Array, Data, DataError, InvalidPrediction, Kind, Measure, Split, Task
-from harness.execution.parent.trial import TrialFailed
+from harness.contract import Array, Data, Kind, Measure, Split, Task
+from harness.errors import DataError, InvalidPrediction, TrialFailed
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
 """Bootstrap draws: many where the metric is a mean over samples, fewer where each draw computes it anew."""

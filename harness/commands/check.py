@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.commands import leakage as audit
-from harness.contract import Array, BakeoffError, Data, Kind, PluginError, Split, Task
+from harness.contract import Array, Data, Kind, Split, Task
+from harness.errors import BakeoffError, Leak, PluginError, Skip, TrialFailed, UnknownKind
 from harness.evaluation.entry import Progress, load
 from harness.execution.parent import isolation, slots
 from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.trial import TrialFailed
 from harness.execution.parent.workers import Setting, Worker
 from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import registry as plugins
@@ -128,10 +128,10 @@ def look_for(name: str, claim: str, look: audit.Look, task: Task, data: Data) ->
     what = f"{claim} [{name}]"
     try:
         return Finding(what, True, look(task, data))
-    except audit.Leak as leak:
+    except Leak as leak:
         known = task.known.get(name)
         return Finding(what, known is not None, f"known: {known} ({leak})" if known else str(leak))
-    except audit.Skip as reason:
+    except Skip as reason:
         return Finding(what, True, f"does not apply: {reason}")
     except Exception as error:  # a stranger's kind may have arrays that no look was made for
         return Finding(what, True, f"skipped: {type(error).__name__}: {error}")
@@ -153,7 +153,7 @@ def as_answer(kind: Kind, split: Split, fill: float | None) -> Array | None:
 def agreeing_targets(task: Task, data: Data) -> str:
     """Targets that contradict each other: no answer is right for all of a repeated input."""
     if data.train.labels.dtype.kind not in "iu" or audit.is_text(data) or data.train.x[:1].size < 2:
-        raise audit.Skip("targets are no classes of inputs")
+        raise Skip("targets are no classes of inputs")
     first: dict[int, tuple[int, str]] = {}
     torn = []
     for name, split in audit.splits(data):
@@ -171,12 +171,12 @@ def agreeing_targets(task: Task, data: Data) -> str:
 def copied_target(task: Task, data: Data) -> str:
     """Whether an input value is a target that is a number, but for its scale, in rows of train and of test."""
     if data.train.labels.dtype.kind != "f":
-        raise audit.Skip("targets are no numbers")
+        raise Skip("targets are no numbers")
     found: list[dict[int, int]] = []
     for split in (data.train, data.test):
         rows = np.random.default_rng(0).permutation(len(split))[:50]
         if len(rows) < 20:
-            raise audit.Skip("there are fewer than 20 rows")
+            raise Skip("there are fewer than 20 rows")
         inputs, goals = (scaled_columns(part[rows].reshape(len(rows), -1)) for part in (split.x, split.labels))
         column = {key: at for at, key in enumerate(inputs) if key}
         found.append({goal: column[key] for goal, key in enumerate(goals) if key in column})
@@ -233,7 +233,7 @@ def shuffled_control(task: Task, data: Data) -> str:
     said, true = (np.bincount(some, minlength=int(codes["test"].max()) + 1) / n for some in (answer, codes["test"]))
     chance = float(said[: len(true)] @ true[: len(said)])
     if binom.sf(right - 1, n, chance) < audit.LEVEL:
-        raise audit.Leak(
+        raise Leak(
             f"a tree fitted to shuffled targets has {right} of {n} right, {chance * n:.0f} by chance: {advice}"
         )
     first = {code: row for row, code in reversed(list(enumerate(codes["train"])))}
@@ -252,7 +252,7 @@ class Control:
         self.task, self.data, self.y = task, data, data.train.labels
         self.numbers = self.y.dtype.kind == "f"
         if self.y.ndim > 3 or self.y.dtype.kind not in "iuf":
-            raise audit.Skip("answers are not made of classes or numbers")
+            raise Skip("answers are not made of classes or numbers")
         rng, n = np.random.default_rng(0), len(data.test)
         guess = self.y[rng.integers(0, len(self.y), n)]
         if not self.numbers:
@@ -276,7 +276,7 @@ class Control:
                     answer[..., : len(shares)] = shares * (1 + 1e-5 * rng.random((*shape, len(shares))))
                 found.append(np.log(np.maximum(answer, 1e-15)) if "log" in form.name else answer)
         if not found:
-            raise audit.Skip("answers are of another form than targets")
+            raise Skip("answers are of another form than targets")
         return found
 
     def best(self, answers: list[Array]) -> float:
@@ -331,10 +331,6 @@ def standard_task(kind: str) -> Task:
             f"{kind!r} is no kind of Bakeoff's own; `bakeoff run YOUR_TASK.py -s YOUR_SUBMISSION.py` tries it"
         )
     return plugins.find_task(STANDARD_TASKS[kind], Progress().note).task
-
-
-class UnknownKind(BakeoffError):
-    """A kind that no embedded task has."""
 
 
 def proverb() -> Data:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from harness.commands.submit import read, regular_file
-from harness.contract import Array, InvalidPrediction, Kind, Task, UsageError
+from harness.contract import Array, Kind, Task
+from harness.errors import InvalidPrediction, TrialFailed, UsageError
 from harness.evaluation.entry import Ground
-from harness.execution.parent.trial import TrialFailed
 from harness.plugins import registry as plugins
 from leaderboard import Store
 from leaderboard.competition.competition import Competition, told

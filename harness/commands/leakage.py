@@ -21,6 +21,7 @@ from hashlib import blake2b
 import numpy as np
 
 from harness.contract import Array, Data, Split, Task
+from harness.errors import Leak, Skip
 
 LEVEL = 1e-3  # how often one look at a clean task may blame it, all its tests together
 MOST_COPIES = 0.01  # share of a split's rows that may be (nearly) another's where train is as full of copies
@@ -31,14 +32,6 @@ ASKED, KEPT = 5_000, 100_000  # rows whose neighbours are looked for, and that m
 PAIRS = (("valid", "train"), ("test", "train"), ("test", "valid"), ("valid", "unlabelled"), ("test", "unlabelled"))
 MODULI = (*range(2, 33), 50, 60, 64, 100, 128, 256, 1000, 3600, 86400, 604800)
 CLOCK = re.compile(r"(^|[^a-z])(time|date|year|month|day|hour|timestamp|created|modified|mtime)s?($|[^a-z])")
-
-
-class Leak(Exception):
-    """What was found, where, and what to do next."""
-
-
-class Skip(Exception):
-    """Why a look does not apply."""
 
 
 Look = Callable[[Task, Data], str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from harness.contract import UsageError
+from harness.errors import UsageError
 
 SUBMISSIONS = {
     "sklearn": '''"""{title}: logistic regression. Replace build() with your estimator."""

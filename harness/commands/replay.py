@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.contract import Task, UsageError
+from harness.contract import Task
+from harness.errors import TrialFailed, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings
 from harness.evaluation.provenance import versions
 from harness.execution.parent import isolation, slots
-from harness.execution.parent.trial import TrialFailed
 from harness.plugins import registry as plugins
 from leaderboard import Result, Store
 

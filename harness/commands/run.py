@@ -10,7 +10,8 @@ from typing import Any
 
 from harness import datasets
 from harness.commands.live_pages import Pages
-from harness.contract import LONGEST, BakeoffError, Limits, Task, UsageError
+from harness.contract import LONGEST, Limits, Task
+from harness.errors import BakeoffError, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings
 from harness.execution.cluster.proxies import RemoteCrew
 from harness.execution.cluster.ray_cluster import Cluster

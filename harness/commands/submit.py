@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import Array, Form, InvalidPrediction, Kind, UsageError
+from harness.contract import Array, Form, Kind
+from harness.errors import InvalidPrediction, TrialFailed, UsageError
 from harness.evaluation.entry import Ground, Progress
 from harness.evaluation.provenance import versions
-from harness.execution.parent.trial import TrialFailed
 from harness.plugins import registry as plugins
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank

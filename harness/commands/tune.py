@@ -13,7 +13,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.commands.run import check_limit, hands, plan
-from harness.contract import Distribution, Limits, PluginError, Task, UsageError
+from harness.contract import Distribution, Limits, Task
+from harness.errors import PluginError, UsageError
 from harness.evaluation.entry import Entry, Ground, Progress, Settings, crew_for
 from harness.execution.parent.workers import Description
 from harness.plugins import registry as plugins

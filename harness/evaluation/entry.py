@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import BakeoffError, Data, DataError, Kind, Limits, PluginError, Task
+from harness.contract import Data, Kind, Limits, Task
 from harness.dispatch import LOOK, Bench, in_parallel
+from harness.errors import BakeoffError, DataError, PluginError, TrialFailed
 from harness.evaluation.final_fits import Finals
 from harness.evaluation.provenance import commit, versions
 from harness.execution.cluster.proxies import RemoteCrew
@@ -22,7 +23,6 @@ from harness.execution.parent.energy import Meter
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.trial import TrialFailed
 from harness.execution.parent.workers import Crew, Description, Setting
 from harness.plugins.registry import Bundle, Source, bundle
 from harness.scoring import Scorer

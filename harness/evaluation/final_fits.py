@@ -17,9 +17,10 @@ from typing import Any, Protocol
 
 from harness.contract import Array, Kind, Task
 from harness.dispatch import Bench, check_crowd
+from harness.errors import TrialFailed
 from harness.execution.cluster.proxies import RemoteTrial
 from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.trial import Fitted, Trial, TrialFailed
+from harness.execution.parent.trial import Fitted, Trial
 from harness.kinds import pictures
 from harness.scoring import Scorer
 from leaderboard.store.store import Fit

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.contract import Array, Data, DataError, Form, InvalidPrediction, Split
+from harness.contract import Array, Data, Form, Split
+from harness.errors import DataError, InvalidPrediction
 
 
 def parts(data: Data) -> Iterator[tuple[str, Split]]:

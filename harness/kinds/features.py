@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contract import Array, DataError
+from harness.contract import Array
+from harness.errors import DataError
 
 WEIGHTS = Path(__file__).parent / "weights"
 PIXELS = "pixels"

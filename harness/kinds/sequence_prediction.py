@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from harness import metrics
-from harness.contract import Array, Data, DataError, Form, InvalidPrediction, Kind, Measure, Metric, Reader, Split
+from harness.contract import Array, Data, Form, Kind, Measure, Metric, Reader, Split
+from harness.errors import DataError, InvalidPrediction
 from harness.kinds import checks, pictures
 from harness.kinds.classification import Classification
 

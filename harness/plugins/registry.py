@@ -23,7 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, Protocol, TypeVar
 
-from harness.contract import BakeoffError, PluginError, Submission, Task, UsageError
+from harness.contract import Submission, Task
+from harness.errors import BakeoffError, PluginError, UsageError
 
 TASK_GROUP, SUBMISSION_GROUP = "bakeoff.tasks", "bakeoff.submissions"
 Warn = Callable[[str], None]

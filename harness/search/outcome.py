@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.execution.parent.trial import TrialFailed
+from harness.errors import TrialFailed
 from leaderboard.store.store import Fit
 
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from harness.dispatch import MOST_LOST, Bench, check_crowd
+from harness.errors import SlotLost, TrialFailed, TrialPruned
 from harness.execution.cluster.proxies import RemoteTrial
 from harness.execution.parent.batch_trial import Member
 from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.trial import SlotLost, Trial, TrialFailed, TrialPruned
+from harness.execution.parent.trial import Trial
 from harness.execution.parent.workers import Description
 from harness.scoring import generator
 from harness.search.asha import FACTOR

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness import InvalidPrediction, Split, UsageError
 from harness.commands.submit import export, read, submit
-from harness.execution.parent.trial import TrialFailed
+from harness.errors import TrialFailed
 from harness.plugins.registry import find_task
 from harness.scoring import Scorer
 from leaderboard import Store

@@ -35,7 +35,7 @@ from harness import (
 )
 from harness.commands.submit import read
 from harness.contract import Array
-from harness.execution.parent.trial import TrialFailed
+from harness.errors import TrialFailed
 from harness.execution.shared.memory import Shared
 from harness.scoring import Scorer
 

@@ -14,8 +14,9 @@ from conftest import write
 from PIL import Image
 
 import harness
-from harness.contract import Array, Data, DataError
+from harness.contract import Array, Data
 from harness.datasets import read_cifar
+from harness.errors import DataError
 from harness.plugins import registry as plugins
 
 COLOURS = {"blue": (40, 60, 220), "red": (220, 50, 40), "green": (30, 200, 60)}

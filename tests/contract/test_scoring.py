@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Data, Forecasting, ImageClassification, Split, Task
-from harness.execution.parent.trial import TrialFailed
+from harness.errors import TrialFailed
 from harness.scoring import Scorer, draws, hidden_parts
 from leaderboard.statistics.inference import interval
 from leaderboard.statistics.variance import Spread

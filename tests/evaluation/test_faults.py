@@ -358,7 +358,8 @@ def wait_for_rows(scene: Scene, process: subprocess.Popen[str], wanted: int) -> 
 
 def test_a_server_that_stays_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several threads wait together, not one after the other; when it comes back the store goes on."""
-    from leaderboard import StoreError, postgres
+    from leaderboard import StoreError
+    from leaderboard.store import postgres
     from leaderboard.store.store import Fit
 
     machine: Server = server()

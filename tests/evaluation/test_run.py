@@ -19,9 +19,8 @@ from conftest import REPOSITORY, TINY_TASK, Command, hostile, table, write
 import harness
 import leaderboard
 from harness.commands.tune import tune
-from harness.contract import PluginError
+from harness.errors import PluginError, TrialFailed
 from harness.evaluation.entry import Progress
-from harness.execution.parent.trial import TrialFailed
 from leaderboard import Store
 
 

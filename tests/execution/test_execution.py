@@ -16,14 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from harness.contract import PluginError
 from harness.dispatch import check_crowd, in_parallel
+from harness.errors import PluginError, TrialFailed
 from harness.execution.parent import energy as meter
 from harness.execution.parent import isolation
 from harness.execution.parent.energy import Meter
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.slots import CONTEXT, Slots
-from harness.execution.parent.trial import TrialFailed
 from harness.execution.parent.workers import Setting, Worker
 from harness.plugins import registry as plugins
 from harness.plugins.registry import read_tasks

@@ -21,7 +21,7 @@ from test_hostile import HOSTILE
 
 import harness
 from harness import Limits, plugins
-from harness.contract import UsageError
+from harness.errors import ProbeFailed, UsageError
 from harness.execution.child import probe as holes
 from harness.execution.parent import cgroups, isolation
 from harness.execution.parent import workers as pool
@@ -144,7 +144,7 @@ def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path)
     """As root, tier A changes to another user; else, and here too, it can be nobody in a namespace of its own."""
     try:
         answers = isolation.answers_of(candidate)
-    except isolation.ProbeFailed as error:
+    except ProbeFailed as error:
         pytest.skip(f"{candidate.name} is not to be had this way: {error}")
     assert {answers[hole] for hole in holes.MUST_BE_CLOSED[candidate.name]} == {holes.CLOSED}
     task = read_tasks(tiny / "tiny.py")[0].task

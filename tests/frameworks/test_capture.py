@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.frameworks.vectorized.capture import Changed, Recorder, Recording, Replayed
+from harness.errors import Changed
+from harness.frameworks.vectorized.capture import Recorder, Recording, Replayed
 
 
 def trained(module: nn.Module) -> Callable[..., list[Tensor]]:

@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY, Command, write
 
 import harness
-from harness.contract import PluginError, UsageError
+from harness.errors import PluginError, UsageError
 from harness.plugins import registry as plugins
 
 SKLEARN = """
@@ -391,6 +391,7 @@ ROOMS = [
     ["harness.kinds", "harness.frameworks"],
     ["harness.metrics", "harness.datasets", "harness.seeding"],
     ["harness.contract"],
+    ["harness.errors"],
 ]
 
 LEADERBOARD_ROOMS = [

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import Array, PluginError, Split, Submission
-from harness.execution.shared.channel import Channel, ChannelClosed
+from harness.contract import Array, Split, Submission
+from harness.errors import ChannelClosed, PluginError, WrongForm
+from harness.execution.shared.channel import Channel
 from harness.execution.shared.memory import map_array
 from harness.seeding import seed_everything
 
@@ -201,10 +202,6 @@ def gpu_memory(device: str) -> int | None:
     if torch is None or not device.startswith("cuda"):
         return None
     return int(torch.cuda.max_memory_reserved(device))
-
-
-class WrongForm(Exception):
-    """An answer of no form that the kind allows."""
 
 
 def write_answer(answer: Array, forms: Sequence[Mapping[str, Any]], fd: int) -> str:

@@ -22,10 +22,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness.contract import Distribution, PluginError, Submission
+from harness.contract import Distribution, Submission
+from harness.errors import ChannelClosed, PluginError
 from harness.execution.child.lazy_dynamo import leave_out_the_compiler
 from harness.execution.child.run_trial import one_line, run_trial, status_of
-from harness.execution.shared.channel import Channel, ChannelClosed
+from harness.execution.shared.channel import Channel
 from harness.execution.shared.processes import children, kill_tree
 from harness.plugins.registry import load_submission
 

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from harness import datasets
-from harness.contract import Array, Form, Limits, PluginError, UsageError
+from harness.contract import Array, Form, Limits
+from harness.errors import PluginError, TrialFailed, TrialPruned, UsageError
 from harness.execution.parent import cgroups, isolation, slots
 from harness.execution.parent import limits as watch
 from harness.execution.parent.batch_trial import Together
 from harness.execution.parent.fit_data import FitData, Given
 from harness.execution.parent.isolation import Isolation
-from harness.execution.parent.trial import Trial, TrialFailed, TrialPruned, Usage
+from harness.execution.parent.trial import Trial, Usage
 from harness.execution.parent.workers import Setting, Worker
 from harness.execution.shared.memory import Parcel
 from harness.plugins.registry import Bundle

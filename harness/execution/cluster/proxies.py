@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from harness.contract import Array, BakeoffError, Kind, PluginError
+from harness.contract import Array, Kind
+from harness.errors import BakeoffError, PluginError, SlotLost, TrialFailed, TrialPruned
 from harness.execution.closing import Closes
 from harness.execution.cluster.node_agent import Facts, Reply
 from harness.execution.parent.batch_trial import OnReports
 from harness.execution.parent.fit_data import FitData, Given
-from harness.execution.parent.trial import Fitted, SlotLost, TrialFailed, TrialPruned, Usage, drive, verified
+from harness.execution.parent.trial import Fitted, Usage, drive, verified
 from harness.execution.parent.workers import WARM_LIMIT, Description, Setting
 from harness.plugins.registry import Bundle
 

@@ -18,14 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contract import BakeoffError, Limits, PluginError, UsageError
+from harness.contract import Limits
+from harness.errors import BakeoffError, PluginError, SlotLost, UsageError
 from harness.execution.closing import Closes
 from harness.execution.cluster.node_agent import Facts, Station, own_hash
 from harness.execution.cluster.proxies import PATIENCE, Place, RemoteCrew
 from harness.execution.parent.fit_data import Given
 from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.trial import SlotLost
 from harness.execution.parent.workers import Setting
 from harness.plugins.registry import Bundle
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.contract import Array, Kind
-from harness.execution.parent.trial import Trial, TrialFailed, drive
+from harness.errors import TrialFailed
+from harness.execution.parent.trial import Trial, drive
 from harness.execution.shared.channel import line, real, whole
 
 OnReports = Callable[[Mapping[int, float]], set[int]]

@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.contract import UsageError
+from harness.errors import ProbeFailed, UsageError
 from harness.execution.child import lockdown
 from harness.execution.child import probe as holes
 
@@ -283,10 +283,6 @@ def tried(tier: str) -> tuple[Isolation | None, str]:
             return Isolation(isolation.name, answers, isolation.user_namespace), ""
         why = f"its probe found open: {', '.join(still_open)}"
     return None, why
-
-
-class ProbeFailed(Exception):
-    """A tier in which not even the probe runs."""
 
 
 def answers_of(isolation: Isolation) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
-from harness.contract import UsageError
+from harness.errors import UsageError
 
 MOST_CPU_WORKERS = 8
 MOST_ON_GPU = 4

@@ -22,12 +22,13 @@ from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import psutil
 
-from harness.contract import Array, Form, InvalidPrediction, Kind, Limits
+from harness.contract import Array, Form, Kind, Limits
+from harness.errors import ChannelClosed, InvalidPrediction, TrialFailed, TrialPruned
 from harness.execution.child.run_trial import TEXT_LIMIT
 from harness.execution.parent import cgroups
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.limits import Excess, Watch, advice, excess_of, size, too_loud
-from harness.execution.shared.channel import Channel, ChannelClosed, line, real, text, whole
+from harness.execution.shared.channel import Channel, line, real, text, whole
 from harness.execution.shared.memory import Parcel, Shared
 from harness.execution.shared.processes import kill_tree
 
@@ -36,26 +37,6 @@ EXIT_LIMIT = 5.0
 LOG_LIMIT = 64 * 1024
 SAID_BY_CHILD = ("failed", "out-of-memory", "invalid", "process-limit", "disk-limit")
 """The statuses that a child may give itself; none of them is to its advantage."""
-
-
-class TrialFailed(Exception):
-    """A trial that gave no valid answer. ``status`` is a row's, any but complete."""
-
-    def __init__(self, status: str, error: str) -> None:
-        super().__init__(error)
-        self.status = status
-
-
-class TrialPruned(Exception):
-    """A trial that the search ended."""
-
-
-class SlotLost(Exception):
-    """The machine that a job ran on is gone, and nothing is known of the job: it has to be run again, elsewhere."""
-
-
-class SlotCrowded(SlotLost):
-    """A job ran out of memory beside others, and may do better where there are fewer."""
 
 
 R = TypeVar("R")

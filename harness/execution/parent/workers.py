@@ -23,7 +23,8 @@ from typing import Any
 
 from optuna.distributions import json_to_distribution
 
-from harness.contract import Distribution, Limits, PluginError
+from harness.contract import Distribution, Limits
+from harness.errors import ChannelClosed, PluginError, TrialFailed
 from harness.execution.closing import Closes
 from harness.execution.parent import cgroups, isolation
 from harness.execution.parent import limits as watch
@@ -31,8 +32,8 @@ from harness.execution.parent.batch_trial import Together
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.isolation import INSIDE, Isolation, Room
 from harness.execution.parent.limits import Excess
-from harness.execution.parent.trial import EXIT_LIMIT, Log, Trial, TrialFailed, exit_reason
-from harness.execution.shared.channel import SMALL, Channel, ChannelClosed, line, whole
+from harness.execution.parent.trial import EXIT_LIMIT, Log, Trial, exit_reason
+from harness.execution.shared.channel import SMALL, Channel, line, whole
 from harness.execution.shared.memory import Parcel
 from harness.execution.shared.processes import kill, processes_of_user, tree
 from harness.plugins.registry import Bundle

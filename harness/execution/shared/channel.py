@@ -10,14 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.errors import ChannelClosed
+
 MESSAGE_LIMIT = 1 << 20
 SMALL = 4096
 """Bytes of a message that says no more than how a trial ended."""
 FDS_LIMIT = 16
-
-
-class ChannelClosed(Exception):
-    """The other side has gone, or sent what is no message."""
 
 
 class Channel:

@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from harness.errors import Changed
+
 Arrays = Sequence[Tensor]
 aten = torch.ops.aten
 SHAPED = {
@@ -218,10 +220,6 @@ class Recording:
     @torch.no_grad()
     def __call__(self, *given: Tensor) -> Arrays:
         return self.again(*given)
-
-
-class Changed(Exception):
-    """A function does now what it did not do when it was written down."""
 
 
 class Replayed:

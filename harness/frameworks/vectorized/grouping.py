@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import seeding as seeds
+from harness.errors import Varies
 from harness.frameworks.vectorized.layers import Dropout
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ class Member:
     optimizer: torch.optim.Optimizer
     random: seeds.State
     loop: Loop
-
-
-class Varies(Exception):
-    """A hyperparameter that members do not share was read where they have to."""
 
 
 class Common(dict[str, Any]):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.frameworks.vectorized.optimizers import Unsuited
+from harness.errors import Unsuited
 from harness.frameworks.vectorized.recurrent_layers import Unrolled
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
+from harness.errors import Unsuited
+
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -31,10 +33,6 @@ and little more."""
 IN_CACHE = 1 << 16
 """Numbers that a CPU updates at a time: few enough to stay in its cache from one operation to the next."""
 REFUSED = ("amsgrad", "maximize", "differentiable", "centered", "dampening")
-
-
-class Unsuited(Exception):
-    """A model cannot be trained in a stack, or had better not be. The message says why."""
 
 
 class Adam:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.frameworks.vectorized.optimizers import Unsuited
+from harness.errors import Unsuited
 
 
 class Unrolled(nn.Module):

@@ -23,10 +23,11 @@ from torch.func import functional_call, vmap
 
 from harness import seeding as seeds
 from harness.contract import LATER, Split
-from harness.frameworks.vectorized.capture import Changed, Replayed
-from harness.frameworks.vectorized.grouping import Common, Member, Varies, alike
+from harness.errors import Changed, Unsuited, Varies
+from harness.frameworks.vectorized.capture import Replayed
+from harness.frameworks.vectorized.grouping import Common, Member, alike
 from harness.frameworks.vectorized.layers import Dropout, Dropouts, Form, masks, stand_in
-from harness.frameworks.vectorized.optimizers import Optimizer, Unsuited, schedule
+from harness.frameworks.vectorized.optimizers import Optimizer, schedule
 
 if TYPE_CHECKING:
     from harness.frameworks.torch import TorchSubmission
