@@ -33,6 +33,7 @@ torture: .venv/ready
 
 check: .venv/ready
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 .venv/ready: pyproject.toml constraints.txt
