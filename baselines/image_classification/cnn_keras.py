@@ -17,7 +17,7 @@ from harness import Float, Split
 from harness.frameworks.arrays import default_epochs
 from harness.frameworks.keras import KerasSubmission
 
-SMALLEST = 8  # side of a feature map that is still worth pooling
+SMALLEST = 8  # side in pixels of the smallest feature map that is pooled
 
 
 class CNNKeras(KerasSubmission):

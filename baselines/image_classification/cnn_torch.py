@@ -24,7 +24,7 @@ class CNNTorch(TorchSubmission):
     def build(self, train: Split) -> nn.Module:
         self.epochs = min(max(8, 6_400 // len(train)), default_epochs(len(train)))
         height, width, channels = train.x.shape[1:]
-        self.reach = min(height, width) // 14  # pixels that augmentation moves an image by, at most: none on 8 x 8
+        self.reach = min(height, width) // 14  # largest shift of the augmentation in pixels; 0 on 8 x 8
         halved = 2 if min(height, width) >= 16 else 1
         return nn.Sequential(
             block(channels, 32, halved), block(32, 64, 1), nn.MaxPool2d(2), block(64, 128, 1), nn.AdaptiveMaxPool2d(3),

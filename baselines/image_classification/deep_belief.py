@@ -1,7 +1,7 @@
 """Deep belief network, torch: restricted Boltzmann machines stacked greedily, then trained on labels. Hinton et al. 2006.
 
-Each machine learns what the one below makes of the images, by one step of contrastive divergence and without labels, so that images
-whose label nobody knows help. Their weights are where a network of sigmoid layers starts from.
+Each machine learns from the outputs of the one below, by one step of contrastive divergence and without labels, so that unlabelled
+images help. Their weights initialise a network of sigmoid layers.
 
 Test accuracy .978 on digits (9.5 s a fit), .886 on digits-40 (3.8 s): means of three seeds with the defaults, a fit on one
 thread of a 2-core x86 CPU.
@@ -17,7 +17,7 @@ from harness.frameworks.torch import TorchSubmission
 
 
 def pretrain(layer: nn.Linear, x: Tensor, rate: float, epochs: int, size: int = 20, momentum: float = 0.9) -> None:
-    """Make a layer the upward half of a restricted Boltzmann machine for x (n, inputs), probabilities in 0..1."""
+    """Train ``layer`` as the upward half of a restricted Boltzmann machine on x (n, inputs), probabilities in 0..1."""
     means = x.mean(dim=0).clamp(0.01, 0.99)
     visible_bias = torch.log(means / (1 - means))
     nn.init.normal_(layer.weight, std=0.01)

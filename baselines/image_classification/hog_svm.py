@@ -21,11 +21,11 @@ from sklearn.pipeline import Pipeline, make_pipeline  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
 SMALLEST_CELL = 1.6
-"""Pixels across. What is smaller sees no edge."""
+"""Side in pixels; smaller cells see no edge."""
 
 
 def shares(pixels: int, cells: int) -> np.ndarray:
-    """How much each cell along one axis hears of each pixel, (cells, pixels): linear in the distance from its centre."""
+    """Weights (cells, pixels) of each pixel in each cell along one axis; linear in the distance from the cell's centre."""
     width = pixels / cells
     centres = (np.arange(cells) + 0.5) * width - 0.5
     return np.maximum(0, 1 - np.abs(np.arange(pixels) - centres[:, None]) / width).astype(np.float32)
@@ -37,10 +37,10 @@ def normalised(blocks: np.ndarray) -> np.ndarray:
 
 def hog(images: np.ndarray, cells: int, directions: int) -> np.ndarray:
     """Histograms of oriented gradients (n, k) of uint8 images (n, height, width, channels)."""
-    light = (images.astype(np.float32) / 255) ** 0.7  # so that dark edges count for more
+    light = (images.astype(np.float32) / 255) ** 0.7  # gamma below 1: dark edges count for more
     padded = np.pad(light, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
     down, right = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
-    strongest = (down**2 + right**2).argmax(axis=3)[..., None]  # of the colour channels
+    strongest = (down**2 + right**2).argmax(axis=3)[..., None]  # the colour channel with the longest gradient
     down, right = (np.take_along_axis(change, strongest, axis=3) for change in (down, right))
     angle = np.arctan2(down, right) * (directions / (2 * np.pi))
     apart = np.abs((angle - np.arange(directions) + directions / 2) % directions - directions / 2)

@@ -1,7 +1,7 @@
 """Labels spread along a graph of nearest neighbours, scikit-learn. Zhou et al. 2004.
 
-Images whose label nobody knows are nodes too: a label reaches them from their neighbours, and from them whatever lies beyond. A new
-image takes the mean of its neighbours' answers. Without such images this is a smoothed vote of neighbours.
+Unlabelled images are nodes too: labels reach them from their neighbours and go on to their other neighbours. A new image takes the
+mean of its neighbours' answers. Without unlabelled images this is a smoothed vote of neighbours.
 
 Test accuracy .981 on digits (0.2 s a fit), .955 on digits-40 (0.1 s), .981 on digit-rows (0.1 s), .618 on adding (0.5 s): means
 of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.

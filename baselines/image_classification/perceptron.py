@@ -1,7 +1,7 @@
 """The perceptron, one row of weights a class, numpy: a row that wrongly wins loses the image, the right one gains it.
 
-Rosenblatt 1958, with the rule for many classes of Duda and Hart 1973. Images that no plane divides keep the weights moving for
-ever, so it answers with the mean of the weights after every image (Freund and Schapire 1999) unless told otherwise.
+Rosenblatt 1958, with the rule for many classes of Duda and Hart 1973. On classes that no plane separates the weights never settle,
+so by default it predicts with the mean of the weights after every image (Freund and Schapire 1999).
 
 Test accuracy .965 on digits (0.2 s a fit), .822 on digits-40 (0.0 s): means of three seeds with the defaults, a fit on one
 thread of a 2-core x86 CPU.
@@ -28,7 +28,7 @@ class Perceptron(Submission):
         x, y = with_constant(train.x), train.labels
         rng = np.random.default_rng(self.seed)
         weights = np.zeros((self.task_kind.classes, x.shape[1]), dtype=np.float32)
-        drift = np.zeros(weights.shape)  # changes, each times the number of images that were seen before it
+        drift = np.zeros(weights.shape)  # changes, each weighted by the number of images seen before it
         seen = 0
         for _ in range(self.params["epochs"]):
             for row in rng.permutation(len(x)):

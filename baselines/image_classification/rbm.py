@@ -1,7 +1,7 @@
 """Hidden units of a restricted Boltzmann machine, torch, then logistic regression, scikit-learn. Smolensky 1986; Hinton 2002.
 
-A pixel's grey value stands for the probability that it is on. The machine learns by one step of contrastive divergence, with the
-momentum and the initial biases of Hinton's guide (2010), and without labels: images whose label nobody knows help it too.
+A pixel's grey value is the probability that it is on. The machine learns by one step of contrastive divergence, with the momentum
+and the initial biases of Hinton's guide (2010), and without labels: unlabelled images help it too.
 
 Test accuracy .983 on digits (1.7 s a fit), .873 on digits-40 (1.0 s): means of three seeds with the defaults, a fit on one
 thread of a 2-core x86 CPU.
@@ -37,7 +37,7 @@ class RBM(Submission):
         self.classifier.fit(self.hidden(train.x), train.labels)
 
     def learn(self, x: Tensor, epochs: int, size: int, momentum: float = 0.9) -> None:
-        """Contrastive divergence: up to the hidden units, down to the image they would make, up again."""
+        """Train by contrastive divergence: up to the hidden units, down to their reconstruction of the image, up again."""
         weights = (self.weight, self.visible_bias, self.hidden_bias)
         speeds = [torch.zeros_like(weight) for weight in weights]
         for epoch in range(epochs):
@@ -52,7 +52,7 @@ class RBM(Submission):
                     weight += speed.mul_(momentum).add_(step, alpha=rate)
 
     def up(self, visible: Tensor) -> Tensor:
-        """The probabilities that hidden units are on."""
+        """Probabilities that the hidden units are on."""
         return torch.sigmoid(visible @ self.weight + self.hidden_bias)
 
     def hidden(self, x: np.ndarray) -> np.ndarray:

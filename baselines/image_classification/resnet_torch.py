@@ -1,8 +1,8 @@
 """A fast residual convolutional network, torch: Nesterov momentum under a one-cycle rate, on smoothed labels and moved images.
 
 After He et al. 2016 and the ideas of airbench (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"): few epochs, max
-pooling early, augmentation that costs nothing, and the mean over an image and its mirror image when asked. Images are mirrored only
-where their classes stay what they are in a mirror: where the nearest class mean tells mirrored training images nearly as well.
+pooling early, cheap augmentation, and the mean over an image and its mirror image in prediction. Images are mirrored only where
+their classes survive it: where nearest class means classify mirrored training images nearly as well.
 
 Test accuracy .998 on digits (10 s a fit), .762 on digits-40 (4.1 s): means of three seeds with the defaults, a fit on one
 thread of a 2-core x86 CPU. Larger data: .936 on fashion-mnist (708 s a fit), one seed.
@@ -33,7 +33,7 @@ class Residual(nn.Module):
 
 
 def same_in_a_mirror(images: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether nearest class means are right about at least three quarters as many of the images when these are mirrored."""
+    """Check that nearest class means get at least three quarters as many images right after mirroring them."""
     known = np.unique(labels)
     means = np.stack([features(images[labels == label]).mean(axis=0) for label in known])
 
@@ -61,7 +61,7 @@ class ResNetTorch(TorchSubmission):
             layers += [convolution(filters, 2 * filters, pool=2), Residual(2 * filters)]
             filters *= 2
         module = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(filters, self.task_kind.classes))
-        return module.to(memory_format=torch.channels_last)  # a quarter faster on a CPU, and what tensor cores want
+        return module.to(memory_format=torch.channels_last)  # a quarter faster on a CPU, and the layout of tensor cores
 
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.module.parameters(), lr=self.params["learning_rate"], momentum=0.9, nesterov=True,

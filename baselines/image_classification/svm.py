@@ -1,7 +1,7 @@
 """Support vector machine with an RBF kernel on raw values, scikit-learn (scikit-learn-intelex where the machine allows).
 
-Cortes and Vapnik 1995. The kernel's gamma is counted in units of 1 / (features x variance), scikit-learn's "scale", so that one
-value suits inputs of any size. Probabilities are not asked for: they would cost a second, cross-validated fit.
+Cortes and Vapnik 1995. The kernel's gamma is given in units of 1 / (features x variance), scikit-learn's "scale", so that one
+value suits inputs of any size. It predicts labels: probabilities would cost a second, cross-validated fit.
 
 Test accuracy .994 on digits (0.3 s a fit), .850 on digits-40 (0.1 s), .994 on digit-rows (0.1 s), .745 on adding (2.0 s): means
 of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU. Larger data: .902 on fashion-mnist (139 s a fit), one

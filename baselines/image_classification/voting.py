@@ -24,7 +24,7 @@ class Voting(Submission):
     kind = ("image-classification", "sequence-classification")
     space = {name: Float(0.0, 1.0) for name in MEMBERS}
     defaults = {"svm": 0.6, "hog_svm": 1.0, "extra_trees": 1.0, "nearest_neighbours": 0.5}
-    """Each member's weight in the vote."""
+    """Weight of each member in the vote."""
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         self.members = {}
@@ -35,7 +35,7 @@ class Voting(Submission):
                 self.members[name].fit(train, valid, report)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        total = np.full((len(x), self.task_kind.classes), 1e-6)  # so that even votes of weight 0 make probabilities
+        total = np.full((len(x), self.task_kind.classes), 1e-6)  # keeps rows normalisable where all weights are 0
         for name, member in self.members.items():
             answer = member.predict(x)
             votes = np.eye(self.task_kind.classes)[answer] if answer.ndim == 1 else answer

@@ -2,7 +2,7 @@
 
 The non-saturating loss of Goodfellow et al. (2014) on logits; a discriminator that scores the class by projection (Miyato and
 Koyama 2018), its slope at real images penalised every eighth step (Mescheder et al. 2018, Karras et al. 2020); samples come
-from an exponential average of the generator's weights. Adversarial losses say nothing of quality, so none is reported.
+from an exponential average of the generator's weights. Adversarial losses do not measure quality, so none is reported.
 
 Test Fréchet distance .933 on digit-images (5.4 s a fit): means of three seeds with the defaults, a fit on one thread of a
 2-core x86 CPU. Larger data: 5.19 on fashion-images (40 s a fit), one seed.
@@ -22,7 +22,7 @@ LATENT, BATCH, LAZY, SHEETS = 32, 64, 8, 12
 
 
 class Generator(nn.Module):
-    """Latent vectors (n, LATENT) and classes (n,) to flat images in -1..1."""
+    """Network from latent vectors (n, LATENT) and classes (n,) to flat images in -1..1."""
 
     def __init__(self, pixels: int, classes: int, width: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Flat images and classes to logits (n,), positive for real."""
+    """Network from flat images and classes to logits (n,), positive for real images."""
 
     def __init__(self, pixels: int, classes: int, width: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class GAN(Submission):
             fake = generator(torch.randn(BATCH, LATENT, device=self.device), label)
             logits = discriminator(torch.cat([images[rows], fake.detach()]), label.repeat(2))
             loss = F.softplus(-logits[:BATCH]).mean() + F.softplus(logits[BATCH:]).mean()
-            if step % LAZY == 0:  # as strong in the mean as at every step, and cheaper
+            if step % LAZY == 0:  # cheaper than every step; LAZY times the weight keeps the mean strength
                 real = images[rows].requires_grad_()
                 slope, = torch.autograd.grad(discriminator(real, label).sum(), real, create_graph=True)
                 loss = loss + self.params["penalty"] * LAZY * slope.square().sum(dim=1).mean()

@@ -1,9 +1,9 @@
 """Class-conditional restricted Boltzmann machine, sampled by Gibbs steps, torch.
 
-Smolensky (1986), Hinton (2002); trained by persistent contrastive divergence (Tieleman 2008): chains that go on from batch to
-batch stand for the model, each with its class held fixed. Units are centred (Montavon and Müller 2012), without which
-it hardly learns in so few steps. A pixel's shade is taken as the probability that it is on; pictures are the probabilities of
-the last step. Chains that training left are where sampling starts.
+Smolensky (1986), Hinton (2002); trained by persistent contrastive divergence (Tieleman 2008): chains that continue from batch to
+batch sample the model, each with its class held fixed. Units are centred (Montavon and Müller 2012); without this the machine
+hardly learns in so few steps. A pixel's shade is the probability that it is on; pictures are the probabilities of the last step.
+Sampling starts from the chains at the end of training.
 
 Test Fréchet distance 3.232 on digit-images (7.1 s a fit): means of three seeds with the defaults, a fit on one thread of a
 2-core x86 CPU.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness import Float, Int, Split, Submission
 
-BATCH, CHAINS, GIBBS, SHEETS = 64, 20, 200, 12  # a batch's rows, chains a class, steps before an image is taken, sheets kept
+BATCH, CHAINS, GIBBS, SHEETS = 64, 20, 200, 12  # rows a batch, chains a class, Gibbs steps before sampling, sheets kept
 
 
 class RestrictedBoltzmann(Submission):
@@ -32,7 +32,7 @@ class RestrictedBoltzmann(Submission):
         held_out, held_labels = self.tensors(valid)
         self.centre = images.mean(dim=0).clamp(0.01, 0.99)
         self.weight = 0.01 * torch.randn(images.shape[1], hidden, device=self.device)
-        self.visible = torch.logit(self.centre).repeat(classes, 1)  # a bias of each pixel, and of each hidden unit, for each class
+        self.visible = torch.logit(self.centre).repeat(classes, 1)  # biases (classes, pixels); the hidden ones are (classes, units)
         self.hidden = torch.zeros(classes, hidden, device=self.device)
         self.own = torch.arange(classes, device=self.device).repeat_interleave(CHAINS)
         self.chains = torch.bernoulli(self.centre.expand(len(self.own), -1))
@@ -50,7 +50,7 @@ class RestrictedBoltzmann(Submission):
                 report(float((self.gibbs(held_out, held_labels) - held_out).square().mean()))
 
     def learn(self, images: Tensor, labels: Tensor, rate: float) -> None:
-        """One half of the gradient of the likelihood: up where the data are, down (a negative rate) where the chains are."""
+        """Apply one half of the likelihood gradient: a positive rate for the data, a negative one for the chains."""
         on = self.units(images, labels)
         each = rate / len(images)
         self.weight += each * (images - self.centre).T @ (on - 0.5)
@@ -61,7 +61,7 @@ class RestrictedBoltzmann(Submission):
         return torch.sigmoid((images - self.centre) @ self.weight + self.hidden[labels])
 
     def gibbs(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The probabilities of the pixels after one step to the hidden units and back."""
+        """Probabilities of the pixels after one step to the hidden units and back."""
         return torch.sigmoid((torch.bernoulli(self.units(images, labels)) - 0.5) @ self.weight.T + self.visible[labels])
 
     def tensors(self, split: Split) -> tuple[Tensor, Tensor]:

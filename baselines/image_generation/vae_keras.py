@@ -23,7 +23,7 @@ BATCH = 64
 
 
 class Autoencoder(keras.Model):
-    """Images and one-hot classes to images; the divergence of the codes from the prior is added to the loss."""
+    """Model from images and one-hot classes to images; it adds the divergence of the codes from the prior to the loss."""
 
     def __init__(self, shape: tuple[int, ...], latent: int, width: int, seed: int) -> None:
         super().__init__()

@@ -1,12 +1,12 @@
 """Class-conditional Wasserstein GAN with gradient penalty, convolutional, torch.
 
-Gulrajani et al. (2017): a critic without batch normalisation takes one step or several for each of the generator's, the norm of
-its gradient between real and generated images held near 1; the class enters by projection (Miyato and Koyama 2018), rates fall
-linearly to zero, and samples come from an exponential average of the generator's weights.
+Gulrajani et al. (2017): a critic without batch normalisation takes one step or several for each step of the generator. A penalty
+keeps the norm of its gradient near 1 between real and generated images. The class enters by projection (Miyato and Koyama 2018),
+rates fall linearly to zero, and samples come from an exponential average of the generator's weights.
 
 Test Fréchet distance 1.619 on digit-images (11 s a fit): means of three seeds with the defaults, a fit on one thread of a
-2-core x86 CPU. Larger data: .636 on fashion-images (21 minutes a fit, the machine busy), one seed, where the mixture,
-the best that is no network and no copier, has 4.67.
+2-core x86 CPU. Larger data: .636 on fashion-images (21 minutes a fit, the machine busy), one seed, where `mixture`,
+the best entry without a network, has 4.67.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ LATENT, BATCH, LAZY, SHEETS = 64, 64, 4, 12
 
 
 class Generator(nn.Module):
-    """Latent vectors (n, LATENT) and classes (n,) to images (n, channels, height, width) in -1..1; sides divisible by 4."""
+    """Network from latents (n, LATENT) and classes (n,) to images (n, channels, height, width) in -1..1; sides divisible by 4."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Images and classes to scores (n,), higher for real."""
+    """Network from images and classes to scores (n,), higher for real images."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class WGANGP(Submission):
                     fake = generator(torch.randn(BATCH, LATENT, device=self.device), label)
                 scores = critic(torch.cat([real, fake]), label.repeat(2))
                 loss = scores[BATCH:].mean() - scores[:BATCH].mean()
-                if (taken := taken + 1) % LAZY == 0:  # as strong in the mean as at every step, and cheaper
+                if (taken := taken + 1) % LAZY == 0:  # cheaper than every step; LAZY times the weight keeps the mean strength
                     between = torch.lerp(real, fake, torch.rand(BATCH, 1, 1, 1, device=self.device)).requires_grad_()
                     slope, = torch.autograd.grad(critic(between, label).sum(), between, create_graph=True)
                     steepness = slope.flatten(1).norm(dim=1)

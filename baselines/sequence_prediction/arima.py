@@ -35,7 +35,7 @@ class ARIMA(Submission):
         self.models = [self.estimate(values, difference, lags) for values in series.T]
 
     def estimate(self, values: np.ndarray, difference: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """The polynomials of phi(B) y = constant + theta(B) residuals, and the constant; phi holds the differences too."""
+        """Estimate phi, theta and the constant of phi(B) y = constant + theta(B) residuals; phi includes the differences."""
         stationary = np.convolve(values, difference, mode="valid")
         for averages in range(self.params["averages"], -1, -1):
             found, _ = hannan_rissanen(stationary, ar_order=lags, ma_order=averages, demean=True)
@@ -45,7 +45,7 @@ class ARIMA(Submission):
         return np.convolve(phi, difference), np.asarray(found.ma_poly.coef), phi.sum() * stationary.mean()
 
     def forecast(self, x: np.ndarray, phi: np.ndarray, theta: np.ndarray, constant: float) -> np.ndarray:
-        """Windows (n, look-back) of one variable to futures (n, horizon)."""
+        """Forecast futures (n, horizon) from windows (n, look-back) of one variable."""
         n, steps = x.shape
         horizon, lags = self.task_kind.horizon, len(phi) - 1
         residuals = lfilter([1.0], theta, lfilter(phi, [1.0], x)[:, lags:] - constant)

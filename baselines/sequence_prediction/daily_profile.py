@@ -1,8 +1,8 @@
 """The mean profile of the look-back's last seasons, repeated up to the horizon; nothing is trained.
 
-The season is the task's: a day of an hourly series, a cycle of sunspots. Averaging over fourteen of them takes the noise out of
-what `seasonal_naive` repeats. Two weeks are the whole look-back of ETTh1: validation prefers it at horizons of 336 and 720, three
-days at 192 and two at 96.
+The season is the task's: a day of an hourly series, a cycle of sunspots. Averaging over fourteen of them removes noise that
+`seasonal_naive` repeats. On ETTh1 validation prefers fourteen days, the whole look-back, at horizons of 336 and 720, three days at
+192 and two at 96.
 
 Test MSE 1.513 on sunspots (0.0 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
 """
@@ -20,7 +20,7 @@ class DailyProfile(Submission):
     defaults = {"seasons": 14}
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
-        """Nothing is learned."""
+        """Do nothing: there is nothing to learn."""
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         season = self.task_kind.season

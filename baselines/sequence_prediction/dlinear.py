@@ -1,4 +1,4 @@
-"""DLinear in torch: one linear map for a window's trend, one for what is left of it (Zeng et al. 2023).
+"""DLinear in torch: one linear map for a window's trend, one for the remainder (Zeng et al. 2023).
 
 The trend is a moving average over 25 steps, its ends padded with the window's first and last value. All variables share both maps,
 whose weights start as the window's mean. Unlike the paper's model it sees windows relative to their last value, as all entries of
@@ -30,7 +30,7 @@ class DLinear(TorchSubmission):
 
 
 class Decomposed(nn.Module):
-    """Windows (n, look-back, variables) to futures (n, horizon, variables), each variable by itself."""
+    """Network from windows (n, look-back, variables) to futures (n, horizon, variables), each variable by itself."""
 
     def __init__(self, lookback: int, horizon: int, smoothing: int = 25) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """Random forest on the last few tokens (Breiman 2001), scikit-learn.
 
-Trees see the tokens as plain numbers. Leaf shares are smoothed, because a token that no leaf has seen must not be
-impossible. 200,000 positions are learned from at most; the leaf size keeps the trees, each leaf of which holds a share for
-every token, within memory.
+Trees see the tokens as plain numbers. Leaf shares are smoothed, because a token that no leaf has seen must not have probability 0.
+Training uses 200,000 positions at most. Every leaf holds a share for every token, so the leaf size limits memory.
 
 Test nats 1.496 on brackets (3.8 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
 Larger data: 1.859 on tiny-shakespeare (16 s a fit, .97 GB at its peak), one seed.
@@ -33,7 +32,7 @@ class ForestNgram(Submission):
         self.forest.fit(self.recent(train.x)[rows], train.labels.ravel()[rows])
 
     def recent(self, x: np.ndarray) -> np.ndarray:
-        """The last tokens (n * t, order) at each position; before the chunk stands one token more than there are."""
+        """Last tokens (n * t, order) at each position; positions before the chunk hold an extra token, ``vocabulary``."""
         order = self.params["order"]
         padded = np.pad(x, ((0, 0), (order - 1, 0)), constant_values=self.task_kind.vocabulary)
         return sliding_window_view(padded, order, axis=1).reshape(-1, order).astype(np.float32)

@@ -1,10 +1,10 @@
 """Decoder-only transformer (Radford et al. 2018) in torch: the next token from all tokens before it.
 
 Layers are normalised first, positions enter by rotating queries and keys (Su et al. 2021), the feed-forward part is a squared ReLU
-(So et al. 2021), and half of what a layer reads is taken from the token before (the token shift of RWKV, Peng et al. 2023), from
-which a small model learns its n-grams sooner. Training takes pieces of ``block`` tokens from anywhere in a chunk; prediction reads
-a longer chunk in pieces that overlap by half, so that all tokens but a chunk's first have half a block before them at least.
-How large it is depends on how much text there is, and on whether there is a GPU.
+(So et al. 2021). Half of a layer's inputs come from the token before (the token shift of RWKV, Peng et al. 2023), so that a small
+model learns its n-grams sooner. Training takes sequences of ``block`` tokens from random places in a chunk; prediction reads a
+longer chunk in sequences that overlap by half, so that all tokens but a chunk's first have half a block of context at least.
+Its size depends on the amount of text and on the device.
 
 Test nats 1.148 on brackets (12 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
 Larger data: 1.623 on tiny-shakespeare (210 s a fit, the machine busy), one seed, where nanoGPT's recipe for a CPU is published
@@ -26,9 +26,9 @@ class Size(NamedTuple):
     width: int
     layers: int
     heads: int
-    block: int  # tokens in a piece
-    batch: int  # tokens in a batch
-    tokens: float  # to learn from in all, the same ones again and again
+    block: int  # tokens a training sequence
+    batch: int  # tokens a batch
+    tokens: float  # tokens seen in training, repetitions included
     dropout: float
     learning_rate: float
     weight_decay: float
@@ -59,7 +59,7 @@ class Layer(nn.Module):
 
 
 def shifted(x: Tensor) -> Tensor:
-    """(n, t, width) with the first half of the channels taken from the token before."""
+    """Take the first half of the channels of x (n, t, width) from the token before."""
     now, before = x[..., x.shape[2] // 2 :], x[:, :-1, : x.shape[2] // 2]
     return torch.cat([F.pad(before, (0, 0, 1, 0)), now], dim=-1)
 
@@ -86,7 +86,7 @@ class Network(nn.Module):
                 nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (n, t) to logits (n, t, vocabulary), of any t."""
+        """Compute logits (n, t, vocabulary) from tokens (n, t) of any t."""
         t = x.shape[1]
         if t <= self.block:
             return self.read(x)
@@ -119,7 +119,7 @@ class GPT(TorchSubmission):
         return Network(self.task_kind.vocabulary, min(size.block, length), size)
 
     def batches(self, x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pieces of ``block`` tokens that start anywhere in their chunk, as many as fill it."""
+        """Yield sequences of ``block`` tokens from random places in each chunk, as many as fill it."""
         length, block = x.shape[1], self.module.block
         for rows, targets in super().batches(x, y, size):
             start = torch.randint(length - block + 1, (size * (length // block), 1), device=x.device)

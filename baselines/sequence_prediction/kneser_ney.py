@@ -1,12 +1,12 @@
 """Interpolated modified Kneser-Ney n-grams (Chen and Goodman 1998), counted and asked in numpy.
 
-Each order takes three discounts off its counts: of one, of two, and of three and more. They start where the counts of counts put
-them, and are then moved to where the validation split is predicted best, as in the paper's best variant: three numbers an order, by
-L-BFGS. Contexts stay inside their chunk, in training as in prediction: a chunk's first tokens are answered from the orders that
-their context is long enough for.
+Each order subtracts three discounts from its counts: for counts of one, of two, and of three and more. They start at the estimates
+from counts of counts; L-BFGS then fits them to the validation split, three numbers an order, as in the paper's best variant.
+Contexts stay inside their chunk, in training as in prediction: a chunk's first tokens are predicted by the orders with a short
+enough context.
 
 Test nats 1.370 on brackets (0.9 s a fit): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.
-Larger data: 1.498 on tiny-shakespeare (2.4 s a fit). With the discounts left where they start it was 1.5216 at order 7 and
+Larger data: 1.498 on tiny-shakespeare (2.4 s a fit). With the initial discounts it was 1.5216 at order 7 and
 1.5271 at order 9.
 """
 
@@ -22,19 +22,19 @@ from harness import Int, Split, Submission
 
 @dataclass
 class Level:
-    """What one order knows. An n-gram is one integer: its tokens as digits in base vocabulary, the oldest first."""
+    """Counts of one order. An n-gram is one integer: its tokens are digits in base vocabulary, the oldest first."""
 
     grams: np.ndarray  # sorted
     counts: np.ndarray
     contexts: np.ndarray  # sorted; the next three are aligned to it
     first: np.ndarray  # where each context's n-grams start
-    size: np.ndarray  # and how many they are
-    total: np.ndarray  # the sum of their counts
-    taken: np.ndarray  # the discounts
+    size: np.ndarray  # number of n-grams of each context
+    total: np.ndarray  # sum of their counts
+    taken: np.ndarray  # discounts
 
     @staticmethod
     def classes(counts: np.ndarray) -> np.ndarray:
-        """(n, 3) float32 indicators of counts of one, of two, and of three and more; a count of nothing is in no class."""
+        """Indicators (n, 3) float32 of counts of one, of two, and of three and more; all 0 for a count of 0."""
         return (np.minimum(counts, 3)[:, None] == (1, 2, 3)).astype(np.float32)
 
 
@@ -46,7 +46,7 @@ class KneserNey(Submission):
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         self.vocabulary = int(self.task_kind.vocabulary)
         text = np.concatenate([train.x, train.labels[:, -1:]], axis=1)
-        fits = int(63 / np.log2(self.vocabulary))  # more tokens than this do not go into an int64
+        fits = int(63 / np.log2(self.vocabulary))  # an int64 holds no more tokens than this
         order = min(self.params["order"], text.shape[1], fits)
         digits = self.vocabulary ** np.arange(order - 1, -1, -1, dtype=np.int64)
         grams, counts = np.unique(sliding_window_view(text, order, axis=1) @ digits, return_counts=True)
@@ -65,7 +65,7 @@ class KneserNey(Submission):
         return Level(grams, counts, contexts, first, size, np.add.reduceat(counts, first), taken)
 
     def seen(self, x: np.ndarray) -> Iterator[tuple[Level, np.ndarray, np.ndarray]]:
-        """Each level with the positions of ``x``, flattened, whose context it knows, and the place of that context in it."""
+        """Yield each level with the flat positions of ``x`` that have a known context there, and the indices of these contexts."""
         context, rows = np.zeros_like(x), np.ones(x.shape, dtype=bool)
         for n, level in enumerate(self.levels):
             if n:  # the n-th token back joins the context, where the chunk reaches back that far
@@ -76,7 +76,7 @@ class KneserNey(Submission):
             yield level, known, at.ravel()[known]
 
     def tune(self, valid: Split) -> float:
-        """Move the discounts to where ``valid`` is predicted best, and return the loss there."""
+        """Fit the discounts to ``valid`` and return the loss there."""
         y, facts = valid.labels.ravel(), []
         for level, rows, at in self.seen(valid.x):
             # With discounts d, a level makes p = share - own @ d + (others @ d) * p of the level below.

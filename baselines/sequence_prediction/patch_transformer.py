@@ -29,7 +29,7 @@ class PatchTransformer(TorchSubmission):
 
 
 class Patches(nn.Module):
-    """Windows (n, look-back, variables) to futures (n, horizon, variables), each variable by itself."""
+    """Network from windows (n, look-back, variables) to futures (n, horizon, variables), each variable by itself."""
 
     def __init__(self, lookback: int, horizon: int, width: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Patches(nn.Module):
         n, _, variables = x.shape
         mean, deviation = x.mean(dim=1, keepdim=True), x.std(dim=1, keepdim=True) + 1e-3
         rows = ((x - mean) / deviation).transpose(1, 2).flatten(0, 1)
-        # The last value is repeated for a stride, so that the newest steps lie in two patches like the others.
+        # Pad with the last value for a stride, so that the newest steps lie in two patches like the others.
         rows = torch.cat([rows, rows[:, -1:].expand(-1, self.stride)], dim=1)
         patches = self.embedding(rows.unfold(1, self.size, self.stride)) + self.positions
         future = self.head(self.dropout(self.encoder(patches).flatten(1)))

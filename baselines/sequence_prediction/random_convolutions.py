@@ -19,7 +19,7 @@ from harness import Int, Split, Submission
 
 WEIGHTS, BIASES = 9, 8
 PENALTIES = np.logspace(-6, 2, 17)
-"""Relative to the mean eigenvalue of the Gram matrix, so that one grid fits every size of data."""
+"""Ridge penalties, relative to the mean eigenvalue of the Gram matrix so that one grid fits every size of data."""
 
 
 class RandomConvolutions(Submission):
@@ -45,7 +45,7 @@ class RandomConvolutions(Submission):
 
     @staticmethod
     def draw(count: int, variables: int, rng: np.random.Generator) -> np.ndarray:
-        """Kernels float32 (count, variables, 9), 0 where one does not look at a variable."""
+        """Draw kernels float32 (count, variables, 9), 0 at the variables that a kernel ignores."""
         places = rng.random((count, WEIGHTS)).argsort(axis=1) < 3
         seen = np.floor(2 ** rng.uniform(0, np.log2(min(variables, WEIGHTS) + 1), size=(count, 1)))
         chosen = rng.random((count, variables)).argsort(axis=1) < seen
@@ -55,13 +55,13 @@ class RandomConvolutions(Submission):
         return torch.tensor(values, device=self.device)
 
     def outputs(self, x: np.ndarray) -> Iterator[Tensor]:
-        """What the kernels of each dilation answer, (n, kernels, steps)."""
+        """Yield the outputs (n, kernels, steps) of the kernels, one dilation at a time."""
         rows = self.tensor(x).transpose(1, 2)
         for dilation, kernels in zip(self.dilations, self.kernels, strict=True):
             yield F.conv1d(rows, kernels, padding="same", dilation=dilation)
 
     def features(self, x: np.ndarray) -> Tensor:
-        """The share of steps above each bias, (n, features)."""
+        """Shares (n, features) of steps above each bias."""
         parts = []
         for start in range(0, len(x), 256):
             exceeded = [(outputs[:, :, None] > biases).float().mean(dim=3).flatten(1)
@@ -73,7 +73,7 @@ class RandomConvolutions(Submission):
         return F.pad((features - self.mean) / self.deviation, (0, 1), value=1.0)
 
     def regress(self, x: Tensor, y: np.ndarray, valid_x: Tensor, valid_y: np.ndarray) -> None:
-        """Ridge regression to one-hot classes."""
+        """Fit ridge regression to one-hot classes; keep the penalty with the lowest validation error."""
         targets, valid_targets = (F.one_hot(self.tensor(labels), self.task_kind.classes).float() for labels in (y, valid_y))
         values, vectors = torch.linalg.eigh(x.T @ x)
         projected = vectors.T @ (x.T @ targets)

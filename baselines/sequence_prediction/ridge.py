@@ -16,7 +16,7 @@ from harness import Split, Submission
 from harness.frameworks.arrays import last_values, pooled, unpooled
 
 PENALTIES = np.logspace(-5, 1, 25)
-"""Relative to the mean eigenvalue of the Gram matrix, so that one grid fits every size of data."""
+"""Ridge penalties, relative to the mean eigenvalue of the Gram matrix so that one grid fits every size of data."""
 
 
 class Ridge(Submission):

@@ -1,7 +1,7 @@
 """Plain recurrent network with tanh units (Elman 1990) in torch: sequences to classes, futures or next tokens.
 
-Its gradient shrinks with every step that it is carried back (Bengio et al. 1994): on `adding`, where 25 steps lie between what
-must be remembered and its use, it stays near chance, while `lstm` and `gru` learn the task.
+Its gradient shrinks with every step back in time (Bengio et al. 1994): on `adding`, which needs memories of 25 steps, it stays near
+chance, while `lstm` and `gru` learn the task.
 
 Test accuracy .959 on digit-rows (2.9 s a fit), .506 on adding (8.5 s); test MSE 1.177 on sunspots (0.9 s); test nats 1.195 on
 brackets (8.6 s): means of three seeds with the defaults, a fit on one thread of a 2-core x86 CPU.

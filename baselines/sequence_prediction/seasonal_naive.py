@@ -15,7 +15,7 @@ class SeasonalNaive(Submission):
     kind = "forecasting"
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
-        """Nothing is learned."""
+        """Do nothing: there is nothing to learn."""
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         season = x[:, -self.task_kind.season:]

@@ -1,6 +1,6 @@
 """Encoder and one softmax per position in Keras: an image or a token sequence to all of its target tokens at once.
 
-The encoding is laid out as one state per position. The softmaxes share their weights and do not see each other's letters.
+The encoding has one state per position. The softmaxes share their weights and do not see each other's letters.
 
 Test exact match .953 on digit-spelling (5.0 s a fit), .007 on dates (5.4 s): means of three seeds with the defaults, a fit on
 one thread of a 2-core x86 CPU.
@@ -29,7 +29,7 @@ class SpellKeras(KerasSubmission):
             inputs = keras.Input(shape)
             h = layers.MaxPooling2D()(layers.Conv2D(32, 3, padding="same", activation="relu")(inputs))
             h = layers.Conv2D(64, 3, padding="same", activation="relu")(h)
-        # Keras's loop costs milliseconds a step whatever the size of the network: few steps where rows are few.
+        # Keras's loop costs milliseconds a step for any network: few rows get few steps.
         self.batch_size, self.epochs = 64, int(np.clip(160 * 64 / len(train), 4, 40))
         h = layers.Dropout(self.params["dropout"])(layers.Dense(width, activation="relu")(layers.Flatten()(h)))
         h = layers.Reshape((kind.length, 32))(layers.Dense(kind.length * 32, activation="relu")(h))

@@ -1,6 +1,6 @@
-"""One support vector machine per target position, scikit-learn: an image or tokens to tokens, each settled by itself.
+"""One support vector machine per target position, scikit-learn: an image or tokens to tokens, each predicted by itself.
 
-The RBF kernel between rows is the same for all positions, so it is computed once and handed to each machine; tokens are one-hot.
+The RBF kernel between rows is the same for all positions, so it is computed once and passed to each machine; tokens are one-hot.
 
 Test exact match .974 on digit-spelling (0.2 s a fit), .536 on dates (4.6 s): means of three seeds with the defaults, a fit on
 one thread of a 2-core x86 CPU.
@@ -23,7 +23,7 @@ class SVMSpeller(Submission):
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         self.shown = self.features(train.x)
-        # "scale" as scikit-learn has it: the inverse of the features' number and variance.
+        # scikit-learn's "scale": 1 / (features x variance).
         scale = 1 / (self.shown.shape[1] * self.shown.var())
         self.gamma = scale if self.params["gamma"] == "scale" else self.params["gamma"]
         kernel = self.kernel(train.x)

@@ -1,6 +1,6 @@
 """Support vector regression with an RBF kernel, from windows to principal components of the future, scikit-learn.
 
-A machine for every step of the horizon would cost minutes and know nothing of its neighbours. Windows and futures are smooth:
+One machine a step of the horizon would cost minutes and ignore the other steps. Windows and futures are smooth:
 24 and 16 principal components hold most of them, and each component of the future gets one machine. All variables share the
 machines, which see 4,000 windows at most.
 
@@ -30,7 +30,7 @@ class SupportVectorRegression(PooledForecaster):
     rows = 4_000
 
     def build(self) -> BaseEstimator:
-        # Squared distances grow with the look-back; gamma is meant for one step of a standardised series.
+        # Squared distances grow with the look-back; the parameter is gamma for one step of a standardised series.
         machine = SVR(C=self.params["C"], gamma=self.params["gamma"] / self.lookback, epsilon=self.params["epsilon"])
         model = make_pipeline(PCA(min(24, self.lookback)), MultiOutputRegressor(machine))
         return TransformedTargetRegressor(model, transformer=PCA(min(16, self.task_kind.horizon)), check_inverse=False)

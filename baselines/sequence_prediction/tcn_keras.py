@@ -33,7 +33,7 @@ class TCN(KerasSubmission):
         else:
             h = inputs = keras.Input(shape)
         steps = h.shape[1]
-        # Keras's loop costs milliseconds a step whatever the size of the network: few steps where rows are few.
+        # Keras's loop costs milliseconds a step for any network: few rows get few steps.
         self.batch_size = min(max(4096 // steps, 16), 64)
         self.epochs = int(np.clip(130 * self.batch_size / len(train), 6, 40))
         h, reach = layers.Conv1D(filters, 1)(h), 1

@@ -2,7 +2,7 @@
 
 The test split is the official one; 5,000 of the 50,000 training images, 500 of each class, are kept for validation. Published:
 airbench .94 in seconds on a GPU (Jordan 2024), ResNet-18 .96. About 3 % of the test images have near twins in the training set
-(Barz and Denzler 2020), which flatters what remembers.
+(Barz and Denzler 2020), which flatters models that memorise.
 """
 
 from harness import Data, ImageClassification, Task, stratified

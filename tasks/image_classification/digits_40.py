@@ -1,8 +1,8 @@
 """Handwritten digits with forty labels: the images and test split of `digits`, four labelled images of each class to learn from.
 
-The other training images come without labels, as ``train.unlabelled``, for entries that can use them; `valid` holds forty labels
-more, since a search with 359 would know more than what it tunes. What is learned from so few labels depends on which they are:
-they are drawn once, from a fixed seed.
+The other training images come without labels, as ``train.unlabelled``, for entries that can use them. `valid` holds forty labels
+more: all 359 would teach a search more than the forty that it tunes for. Scores depend on the choice of so few labels, so they are
+drawn once, from a fixed seed.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ EACH = 4
 
 
 def few(split: Split, rng: np.random.Generator) -> np.ndarray:
-    """The rows of `EACH` images of every class, in random order."""
+    """Rows of `EACH` images of every class, in random order."""
     rows = [rng.permutation(np.flatnonzero(split.labels == label))[:EACH] for label in np.unique(split.labels)]
     return rng.permutation(np.concatenate(rows))
 

@@ -1,7 +1,7 @@
 """MNIST: handwritten digits, 28 x 28, ten classes (LeCun, Bottou, Bengio and Haffner 1998).
 
 The test split is the official one; 5,000 of the 60,000 training images, each class in its share, are kept for validation.
-Published, LeNet-5: .9905. Error rates are so low that the test split tells few entries apart.
+Published, LeNet-5: .9905. Error rates are so low that the test split separates few entries.
 """
 
 from harness import Data, ImageClassification, Task

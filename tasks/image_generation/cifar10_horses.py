@@ -1,8 +1,8 @@
 """Draw horses: the 5,000 training and 1,000 test photographs of one class of CIFAR-10, 32 x 32 in colour (Krizhevsky 2009).
 
-One class, so every input is 0 and an entry answers with as many different horses as it is asked for. Fréchet distance in the
-features "cifar10-v1" ranks; it is not comparable with any published FID. A thousand references are few: look at the floor that
-stands beside the board.
+There is one class, so every input is 0 and an entry answers each with a different horse. Fréchet distance in the features
+"cifar10-v1" ranks; it is not comparable with any published FID. A thousand references are few: compare scores with the floor
+beside the board.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """The adding problem (Hochreiter and Schmidhuber 1997) with two classes: is the sum of two marked values more than 1?
 
 A row has 50 steps of two variables: a value drawn from 0..1, and a marker that is 1 at two steps, one in each half, and 0
-elsewhere. What was marked in the first half must be remembered for 25 steps on average, which is what a plain recurrent network
-cannot learn. Each half also holds the complement of its marked value, unmarked: the values tell nothing without the markers, and
-the markers nothing without the values. Classes are equally frequent; chance is .5.
+elsewhere. The marked value of the first half must be remembered for 25 steps on average, more than a plain recurrent network can
+learn. Each half also holds the complement of its marked value, unmarked: values without markers are no help, nor markers without
+values. Classes are equally frequent; chance is .5.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
 """Nested brackets of three kinds, character by character, generated from a fixed seed: text whose entropy is known exactly.
 
-A chunk starts outside of all brackets. An open bracket is of each kind as likely as of the others; a closing one is of the kind of
-the last that is still open, the only one that it may be. The text goes on opening or closing, as with the character before, with
-probability 3/4; it opens where nothing is open, and closes where `DEEPEST` are. Who keeps the stack scores `entropy`, 1.0364 nats a
-character, and nobody scores less but by luck; who does not must guess the kind of what was opened further back than it looks.
-With the true probabilities this very test split costs 1.0404 nats.
+A chunk starts outside of all brackets. An opening bracket is of each kind with equal probability; a closing one has the kind of the
+last bracket that is still open. After an opening bracket the next one opens with probability 3/4, after a closing one it closes
+with probability 3/4; it always opens at depth 0, and always closes at depth `DEEPEST`. A model that keeps the stack scores
+`entropy`, 1.0364 nats a character, and less only by luck. A model without the stack must guess the kind of
+brackets opened before its context. The true probabilities score 1.0404 nats on this test split.
 """
 
 import numpy as np
@@ -18,17 +18,17 @@ SIZES = {"train": 800, "valid": 200, "test": 500}
 
 
 def opens(depth: np.ndarray, opened: np.ndarray) -> np.ndarray:
-    """Probability that the next bracket opens, at this depth and after one that opened or closed."""
+    """Probability that the next bracket opens, given the depth and whether the last one opened."""
     p = np.where(opened, GOES_ON, 1 - GOES_ON)
     return np.where(depth == 0, 1.0, np.where(depth == DEEPEST, 0.0, p))
 
 
 def entropy() -> float:
-    """The expected loss of the best possible answer, nats a character: the mean over positions 1 to LENGTH of a chunk."""
+    """Expected loss of the best possible answer in nats a character: the mean over positions 1 to LENGTH of a chunk."""
     depth, opened = np.meshgrid(np.arange(DEEPEST + 1), [False, True], indexing="ij")
     p = opens(depth, opened)
     nats = -(p * np.log(np.maximum(p, 1e-300) / KINDS) + (1 - p) * np.log(np.maximum(1 - p, 1e-300)))
-    share = np.where((depth == 1) & opened, 1.0, 0.0)  # after the first bracket, which is shown
+    share = np.where((depth == 1) & opened, 1.0, 0.0)  # after the first bracket, which the entry sees
     total = 0.0
     for _ in range(LENGTH):
         total += float((share * nats).sum())

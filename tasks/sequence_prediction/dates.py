@@ -1,9 +1,9 @@
 """Dates as people write them to ISO 8601: "Thursday, the 21st of November 2019" to "2019-11-21". Generated from a fixed seed.
 
-The exercise by which attention is often taught. Sixteen ways of writing, some of them rare; days of 1800 to 2199, nine in ten of
-them of 1950 to 2049, the only years that are ever cut to two digits. Every text has one reading: with slashes the month comes
-first, with dots the day. Each day is used once, so that neither a test text nor its answer stands in train, in whatever form.
-A date counts only when all of it is right.
+A common exercise for teaching attention. Sixteen formats, some of them rare; days of 1800 to 2199, nine in ten of them of 1950 to
+2049, the only years that are ever cut to two digits. Every text has one reading: with slashes the month comes first, with dots the
+day. Each day is used once, so that neither a test text nor its answer occurs in train, in any format. A date counts only when all
+of it is right.
 """
 
 from datetime import date, timedelta
@@ -21,7 +21,7 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 UNITS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth",
          "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth")
 
-# How often each way is taken. Fields: d day, o ordinal, w ordinal in words, m month, y year, yy its last two digits.
+# Relative frequency of each format. Fields: d day, o ordinal, w ordinal in words, m month, y year, yy its last two digits.
 FORMATS = {
     "{d} {month} {y}": 12, "{month} {d}, {y}": 12, "{d} {mon} {y}": 10, "{mon} {d}, {y}": 8, "the {o} of {month} {y}": 8,
     "{month} {o}, {y}": 8, "{weekday}, {month} {d}, {y}": 8, "{weekday}, the {o} of {month} {y}": 8, "{m:02}/{d:02}/{y}": 6,
@@ -47,7 +47,7 @@ def write(day: date, form: str) -> str:
 
 
 def tokens(texts: list[str], alphabet: str, width: int) -> np.ndarray:
-    """int64 (n, width); what is shorter is padded behind."""
+    """Encode texts as int64 (n, width); shorter ones are padded at the end."""
     return np.array([[alphabet.index(letter) for letter in text.ljust(width, PAD)] for text in texts], dtype=np.int64)
 
 

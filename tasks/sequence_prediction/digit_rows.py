@@ -1,6 +1,6 @@
 """Handwritten digits read as sequences: 8 steps, each a row of 8 grey values in 0..1 (Alpaydin and Kaynak 1998, scikit-learn).
 
-The images, split and classes of `digits`, so that the two boards can be laid side by side.
+The images, split and classes of `digits`, so that the two boards can be compared.
 """
 
 import numpy as np

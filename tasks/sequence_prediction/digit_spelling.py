@@ -1,7 +1,7 @@
 """Handwritten digits, 8 x 8 pixels (Alpaydin and Kaynak 1998, scikit-learn), to the letters of their English names.
 
 The images and split of `digits`. A name counts only when all its letters and the padding behind them are right, so a model
-that settles each letter by itself pays for every "fivn".
+that predicts each letter by itself loses on every "fivn".
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 Test is the last 10 % of the characters, the split that nanoGPT and others publish as their validation split. Valid is the
 first 5 % of the rest: the text right before test is in part the same play, and published figures learn from it. (With valid
 there, order-7 Kneser-Ney scored 1.690 nats on chunks of 256, and 1.533 with valid at the start.) Chunks do not overlap and each
-is answered by itself, so that its first characters have little context; what follows the last whole chunk is left out.
+is predicted by itself, so that its first characters have little context; the rest after the last whole chunk is left out.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ CHUNK = 1024
 
 
 def chunks(tokens: np.ndarray) -> Split:
-    """Non-overlapping chunks x (n, CHUNK), and y the same moved by one character."""
+    """Cut tokens into chunks x (n, CHUNK) without overlap; y is x moved by one character."""
     n = (len(tokens) - 1) // CHUNK
     return Split(tokens[:n * CHUNK].reshape(n, CHUNK), tokens[1:n * CHUNK + 1].reshape(n, CHUNK))
 
