@@ -233,9 +233,7 @@ def shuffled_control(task: Task, data: Data) -> str:
     said, true = (np.bincount(some, minlength=int(codes["test"].max()) + 1) / n for some in (answer, codes["test"]))
     chance = float(said[: len(true)] @ true[: len(said)])
     if binom.sf(right - 1, n, chance) < audit.LEVEL:
-        raise Leak(
-            f"a tree fitted to shuffled targets has {right} of {n} right, {chance * n:.0f} by chance: {advice}"
-        )
+        raise Leak(f"a tree fitted to shuffled targets has {right} of {n} right, {chance * n:.0f} by chance: {advice}")
     first = {code: row for row, code in reversed(list(enumerate(codes["train"])))}
     return control.verdict(
         control.answers(data.train.labels[[first[code] for code in answer]]),

@@ -22,12 +22,14 @@ from test_hostile import HOSTILE
 import harness
 from harness import Limits, plugins
 from harness.errors import ProbeFailed, UsageError
-from harness.execution.child import probe as holes
+from harness.execution.child import probe
 from harness.execution.parent import cgroups, isolation
 from harness.execution.parent import workers as pool
+from harness.execution.parent.bait import MUST_BE_CLOSED, Bait
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.workers import Setting, Worker
+from harness.execution.shared.probe_answers import CLOSED, OPEN
 from harness.plugins.registry import read_tasks
 
 OPEN_TO_ALL = (
@@ -62,36 +64,36 @@ def plain() -> dict[str, str]:
     return isolation.answers_of(Isolation())
 
 
-@pytest.mark.parametrize("hole", sorted(set(holes.MUST_BE_CLOSED["sandbox-a"])))
+@pytest.mark.parametrize("hole", sorted(set(MUST_BE_CLOSED["sandbox-a"])))
 def test_each_attempt_can_succeed(hole: str, plain: dict[str, str]) -> None:
     """A hole that is found closed where nothing closes it has not been tried."""
-    if hole not in OPEN_TO_ALL and plain[hole] == holes.CLOSED:
+    if hole not in OPEN_TO_ALL and plain[hole] == CLOSED:
         pytest.skip(f"this machine closes it to every process: {hole}")
-    assert plain[hole] == holes.OPEN
+    assert plain[hole] == OPEN
 
 
 def test_every_hole_is_tried(plain: dict[str, str]) -> None:
-    assert all(set(needed) <= set(plain) for needed in holes.MUST_BE_CLOSED.values())
+    assert all(set(needed) <= set(plain) for needed in MUST_BE_CLOSED.values())
 
 
 @pytest.mark.parametrize("tier", isolation.TIERS[:2])
 def test_a_tier_is_called_so_when_its_holes_are_closed(tier: str) -> None:
     answers = had(tier).answers
-    assert {answers[hole] for hole in holes.MUST_BE_CLOSED[tier]} == {holes.CLOSED}
+    assert {answers[hole] for hole in MUST_BE_CLOSED[tier]} == {CLOSED}
 
 
 def test_a_probe_that_lies_is_not_believed(tmp_path: Path) -> None:
     """What arrives outside counts, not what the inside says."""
-    with holes.Bait() as bait:
-        said = holes.probe(bait.told)
-        judged = bait.judge(dict.fromkeys(said, holes.CLOSED))
-    assert {judged[hole] for hole in ("udp", "write a file", "change a file's rights")} == {holes.OPEN}
+    with Bait() as bait:
+        said = probe.probe(bait.told)
+        judged = bait.judge(dict.fromkeys(said, CLOSED))
+    assert {judged[hole] for hole in ("udp", "write a file", "change a file's rights")} == {OPEN}
 
 
 def test_an_open_hole_is_no_tier(monkeypatch: pytest.MonkeyPatch) -> None:
     had("sandbox-a")
-    answers = dict.fromkeys(holes.MUST_BE_CLOSED["sandbox-a"], holes.CLOSED)
-    monkeypatch.setattr(isolation, "answers_of", lambda tier: answers | {"udp": holes.OPEN})
+    answers = dict.fromkeys(MUST_BE_CLOSED["sandbox-a"], CLOSED)
+    monkeypatch.setattr(isolation, "answers_of", lambda tier: answers | {"udp": OPEN})
     isolation.tried.cache_clear()
     try:
         with pytest.raises(UsageError, match=r"not to be had here .*its probe found open: udp"):
@@ -146,7 +148,7 @@ def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path)
         answers = isolation.answers_of(candidate)
     except ProbeFailed as error:
         pytest.skip(f"{candidate.name} is not to be had this way: {error}")
-    assert {answers[hole] for hole in holes.MUST_BE_CLOSED[candidate.name]} == {holes.CLOSED}
+    assert {answers[hole] for hole in MUST_BE_CLOSED[candidate.name]} == {CLOSED}
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
     data = FitData.of(loaded, task.kind)

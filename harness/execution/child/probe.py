@@ -15,38 +15,11 @@ import platform
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-SECRET = "the labels"  # noqa: S105
-OPEN, CLOSED = "open", "closed"
-
-EVERY_SANDBOX = (
-    "read a file",
-    "write a file",
-    "change a file's rights",
-    "parent's memory",
-    "parent's environment",
-    "signal the parent",
-    "trace the parent",
-    "tcp",
-    "udp",
-    "vsock",
-    "netlink",
-    "abstract socket",
-    "io_uring",
-    "keyring",
-    "bpf",
-    "user namespace",
-    "capabilities",
-    "new privileges",
-)
-MUST_BE_CLOSED = {"sandbox-a": (*EVERY_SANDBOX, "process list", "unlimited disk"), "sandbox-b": EVERY_SANDBOX}
-"""What a tier has to answer with "closed" before it may be called so."""
+from harness.execution.shared.probe_answers import CLOSED, OPEN
 
 SYSTEM_CALLS = {
     # generic numbers of 64-bit Linux: those above 423 are the same on every architecture
@@ -61,52 +34,6 @@ ARRAY_MAP = struct.pack("4I", 2, 4, 4, 1)
 """A BPF map that any kernel makes for whoever may: an array of one number."""
 PTRACE_SEIZE = 0x4206
 """Becomes a tracer and stops nothing; it is over when the probe ends."""
-
-
-class Bait:
-    """What only the parent should reach: a file, a folder, its own memory and environment, and sockets that it listens on."""
-
-    def __enter__(self) -> Self:
-        self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-bait-")
-        place = Path(self.folder.name)
-        place.chmod(0o777)
-        (place / "labels").write_text(SECRET)
-        (place / "labels").chmod(0o666)
-        self.tcp, self.udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
-        self.abstract = socket.socket(socket.AF_UNIX)
-        for listener in (self.tcp, self.udp):
-            listener.bind(("127.0.0.1", 0))
-        self.abstract.bind(f"\0bakeoff-bait-{os.getpid()}-{id(self)}")
-        self.tcp.listen()
-        self.abstract.listen()
-        self.told = {
-            "parent": os.getpid(),
-            "folder": str(place),
-            "tcp": self.tcp.getsockname()[1],
-            "udp": self.udp.getsockname()[1],
-            "abstract": self.abstract.getsockname()[1:].decode(),
-        }
-        return self
-
-    def judge(self, said: Mapping[str, str]) -> dict[str, str]:
-        """What the probe said, corrected by what really arrived here."""
-        answers = {str(hole): str(answer) for hole, answer in said.items()}
-        self.udp.setblocking(False)
-        with suppress(BlockingIOError):
-            self.udp.recv(1)
-            answers["udp"] = OPEN
-        if (Path(self.folder.name) / "written").exists():
-            answers["write a file"] = OPEN
-        if (Path(self.folder.name) / "labels").stat().st_mode & 0o777 != 0o666:
-            answers["change a file's rights"] = OPEN
-        return answers
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for listener in (self.tcp, self.udp, self.abstract):
-            listener.close()
-        self.folder.cleanup()
 
 
 def main() -> None:

@@ -22,11 +22,9 @@ import numpy as np
 
 from harness.contract import Array, Split, Submission
 from harness.errors import ChannelClosed, PluginError, WrongForm
-from harness.execution.shared.channel import Channel
+from harness.execution.shared.channel import TEXT_LIMIT, Channel
 from harness.execution.shared.memory import map_array
 from harness.seeding import seed_everything
-
-TEXT_LIMIT = 20_000
 
 
 def run_trial(submission: type[Submission], channel: Channel, message: dict[str, Any], fds: list[int]) -> None:

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ProbeFailed, UsageError
-from harness.execution.child import lockdown
-from harness.execution.child import probe as holes
+from harness.execution.parent.bait import MUST_BE_CLOSED, Bait
+from harness.execution.shared.seccomp import export_filter
 
 TIERS = ("sandbox-a", "sandbox-b", "process")
 PASSED_ON = (
@@ -200,7 +200,7 @@ class Isolation:
 def filter_program() -> bytes:
     """The seccomp filter as the kernel's instructions."""
     with tempfile.TemporaryFile() as file:
-        lockdown.export_filter(file)
+        export_filter(file)
         file.seek(0)
         return file.read()
 
@@ -277,7 +277,7 @@ def tried(tier: str) -> tuple[Isolation | None, str]:
         except ProbeFailed as error:
             why = str(error)
             continue
-        needed = holes.MUST_BE_CLOSED[tier]
+        needed = MUST_BE_CLOSED[tier]
         still_open = [hole for hole in needed if answers.get(hole) != "closed"]
         if not still_open:
             return Isolation(isolation.name, answers, isolation.user_namespace), ""
@@ -295,7 +295,7 @@ def answers_of(isolation: Isolation) -> dict[str, str]:
         filter_program()
     except (RuntimeError, ImportError, OSError) as error:
         raise ProbeFailed(f"seccomp is not to be had: {error} (the package libseccomp2 has the library)") from error
-    with holes.Bait() as bait, tempfile.TemporaryDirectory(prefix="bakeoff-probe-") as scratch:
+    with Bait() as bait, tempfile.TemporaryDirectory(prefix="bakeoff-probe-") as scratch:
         try:
             with isolation.start(
                 ["harness.execution.child.probe", json.dumps(bait.told)],

@@ -24,11 +24,10 @@ import psutil
 
 from harness.contract import Array, Form, Kind, Limits
 from harness.errors import ChannelClosed, InvalidPrediction, TrialFailed, TrialPruned
-from harness.execution.child.run_trial import TEXT_LIMIT
 from harness.execution.parent import cgroups
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.limits import Excess, Watch, advice, excess_of, size, too_loud
-from harness.execution.shared.channel import Channel, line, real, text, whole
+from harness.execution.shared.channel import TEXT_LIMIT, Channel, line, real, text, whole
 from harness.execution.shared.memory import Parcel, Shared
 from harness.execution.shared.processes import kill_tree
 

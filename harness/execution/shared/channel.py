@@ -16,6 +16,7 @@ MESSAGE_LIMIT = 1 << 20
 SMALL = 4096
 """Bytes of a message that says no more than how a trial ended."""
 FDS_LIMIT = 16
+TEXT_LIMIT = 20_000
 
 
 class Channel:
