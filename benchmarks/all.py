@@ -1,6 +1,6 @@
-"""Every benchmark, one after the other; what they print becomes docs/benchmarks.md, and a picture beside it. `make bench`.
+"""Run every benchmark in turn; write their output to docs/benchmarks.md and draw its picture. `make bench`.
 
-A machine that does other work beside them measures that work. Benchmarks whose data are not here are left out, and named.
+The machine must do nothing else, or that is measured too. A benchmark without its data is skipped and named at the end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALL = (
     ("classic.py", "svm"),
     ("classic.py", "random-forest"),
     ("isolation.py", "--torch"),
-    ("study.py",),
+    ("sampler.py",),
     ("boards.py",),
     ("simulation.py",),
 )
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=DOCS / "benchmarks.md")
     options = parser.parse_args()
     known = sections(options.out) if options.only else {}
-    left_out = []
+    skipped = []
     for command in options.only or [" ".join(one) for one in ALL]:
         print(command, file=sys.stderr, flush=True)
         file, *arguments = command.split()
@@ -49,28 +49,28 @@ def main() -> int:
             [sys.executable, str(HERE / file), *arguments], stdout=subprocess.PIPE, text=True, check=False
         )
         if done.returncode:
-            left_out.append(command)
+            skipped.append(command)
             continue
         known[key(command)] = f"{done.stdout.strip()}\n\n`python benchmarks/{command}`, {datetime.now(UTC):%Y-%m-%d}."
-        order = [*(key(" ".join(one)) for one in ALL), *known]  # what is not in the list comes last, and is not lost
+        order = [*(key(" ".join(one)) for one in ALL), *known]  # sections outside the list come last
         text = [known[name] for name in dict.fromkeys(order) if name in known]
         options.out.write_text("\n\n".join(["# Benchmarks", *text]) + "\n")
     if options.out == DOCS / "benchmarks.md" and options.out.exists():
         picture.draw(picture.panels(options.out.read_text()), DOCS / "pictures" / "speed.svg")
-    if left_out:
-        print(f"not run: {', '.join(left_out)}", file=sys.stderr)
-    return 1 if left_out else 0
+    if skipped:
+        print(f"not run: {', '.join(skipped)}", file=sys.stderr)
+    return 1 if skipped else 0
 
 
 def key(command: str) -> str:
-    """What a section is known by: the file, what it is about and a device, whatever the other options."""
+    """Key of a section: the benchmark's file, its subject and its device, without the other options."""
     words = command.split()
     device = words[words.index("--device") : words.index("--device") + 2] if "--device" in words else []
     return " ".join([*(word for word in words[:2] if not word.startswith("-")), *device])
 
 
 def sections(path: Path) -> dict[str, str]:
-    """What an earlier run has left."""
+    """Sections of an earlier run, by `key`."""
     if not path.exists():
         return {}
     pieces = re.split(r"\n(?=## )", path.read_text())[1:]

@@ -1,8 +1,8 @@
-"""How boards grow: ``bakeoff leaderboard TASK`` on stores of 1,000 to 1,000,000 results; 20 boards of 1,000 entries ranked, and
-their pages built.
+"""Time of boards by size: ``bakeoff leaderboard TASK`` on stores of 1,000 to 1,000,000 results; 20 boards of 1,000 entries ranked,
+and their pages built.
 
-``python benchmarks/boards.py [--largest 1000000]``. Results are made up, rows of the size of real ones, on 20 tasks, of 100
-submissions that were run again and again. Times are of whole commands, the median of five.
+``python benchmarks/boards.py [--largest 1000000]``. Results are made up, with rows of realistic size, on 20 tasks, of 100
+submissions with many runs each. Times are of whole commands, the median of five.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SQL = (
 
 
 def row(result_id: str, task: str, submission: str, score: float, at: str) -> Result:
-    """A row with as much in it as one of a run has."""
+    """Make a row of the size of a real one."""
     return Result(
         result_id,
         result_id,
@@ -63,7 +63,7 @@ def row(result_id: str, task: str, submission: str, score: float, at: str) -> Re
 
 
 def fill(home: Path, results: int, submissions: int) -> None:
-    """A store of so many results, written in one transaction."""
+    """Write a store of ``results`` results in one transaction."""
     rng = np.random.default_rng(0)
     with closing(Store(home)) as store:
         connection = store.database.connection  # type: ignore[attr-defined]
@@ -101,12 +101,12 @@ def command_seconds(home: Path) -> float:
 
 
 def rank_seconds(home: Path) -> tuple[float, float]:
-    """Of all boards: seconds to read them, and to rank them."""
+    """Seconds to read all boards, and seconds to rank them."""
     with closing(Store(home)) as store:
         started = time.perf_counter()
         boards = [store.standing(f"task-{number}") for number in range(TASKS)]
         read = time.perf_counter() - started
-        rank(boards[0][:10])  # imports
+        rank(boards[0][:10])  # warm up: this first call imports
         started = time.perf_counter()
         for results in boards:
             rank(results)
@@ -114,7 +114,7 @@ def rank_seconds(home: Path) -> tuple[float, float]:
 
 
 def site_seconds(home: Path) -> tuple[float, float, int]:
-    """Of `bakeoff site` where there is nothing yet, and again where one page is missing; and how many pages there are."""
+    """Seconds of a first `bakeoff site`, seconds of a second one that lacks one page, and the number of pages."""
     command = [sys.executable, "-m", "harness.cli", "site", "--home", str(home), "--out", str(home / "site")]
     times = []
     for _ in range(2):

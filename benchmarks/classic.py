@@ -1,8 +1,8 @@
 """SVM and random forest on Fashion-MNIST, 10,000 rows: `bakeoff tune` against plain scikit-learn with Optuna.
 
 ``python benchmarks/classic.py [--trials 20] [--rounds 3]``. All search the baseline's own space with TPE on the same rows and
-score validation, one thread a fit; Optuna runs as many at once as there are cores (``n_jobs``). Side "accelerated" is what somebody
-writes who knows of scikit-learn-intelex, which the baselines use too. Needs the data (``BAKEOFF_DATA``, or a network).
+score validation, one thread a fit; Optuna runs as many at once as there are cores (``n_jobs``). Side "accelerated" adds
+scikit-learn-intelex, which the baselines use too. Needs the data (``BAKEOFF_DATA``, or a network).
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import versus
 
-from harness import Data, Split, Task, plugins
+from harness import Data, Split, Task
 from harness.execution.parent import slots
+from harness.plugins import registry as plugins
 
 MODELS = ("svm", "random-forest")
 SIDES = ("optuna", "optuna, accelerated", "bakeoff")
 
 
 def ten_thousand() -> Task:
-    """Fashion-MNIST with 10,000 of its training rows, 2,000 for validation and 2,000 of its test rows."""
+    """Task of 10,000 training, 2,000 validation and 2,000 test rows of Fashion-MNIST."""
     full = plugins.find_task("fashion-mnist").task
 
     def load() -> Data:
@@ -42,7 +43,7 @@ def ten_thousand() -> Task:
 
 
 def estimators() -> dict[str, Any]:
-    """scikit-learn's own classes. A baseline that is loaded accelerates what is imported after it, so these come first."""
+    """scikit-learn's own classes. Import them before any baseline: loading one accelerates later imports."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.svm import SVC
 
@@ -50,7 +51,7 @@ def estimators() -> dict[str, Any]:
 
 
 def made(estimator: Any, params: Mapping[str, Any], x: np.ndarray) -> Any:
-    """A configuration as scikit-learn has it, for training rows x."""
+    """Build the scikit-learn estimator of a configuration, for training rows x."""
     if "C" in params:
         return estimator(C=params["C"], gamma=params["gamma"] / (x.shape[1] * float(x.var())))
     names = {name: value for name, value in params.items() if name != "trees"}
@@ -62,7 +63,7 @@ def flat(split: Split) -> np.ndarray:
 
 
 def test_accuracy(model: str, params: Mapping[str, Any]) -> float:
-    """What a choice is worth on all 10,000 test images: the best validation score of many trials flatters, that of few less so."""
+    """Accuracy of the chosen configuration on all 10,000 test images: the best validation score of many trials is optimistic."""
     data, test = ten_thousand().load(), plugins.find_task("fashion-mnist").task.load().test
     x = flat(data.train)
     fitted = made(estimators()[model], params, x).fit(x, data.train.labels)
@@ -70,7 +71,7 @@ def test_accuracy(model: str, params: Mapping[str, Any]) -> float:
 
 
 def optuna_side(model: str, trials: int, *, accelerated: bool) -> dict[str, Any]:
-    """What somebody writes who has scikit-learn and not Bakeoff."""
+    """Search in plain scikit-learn and Optuna, as a user without Bakeoff would."""
     import optuna
 
     if accelerated:

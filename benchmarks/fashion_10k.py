@@ -1,4 +1,4 @@
-"""Fashion-MNIST with 10,000 training rows, as a task file for the benchmarks."""
+"""Task file of the benchmarks: Fashion-MNIST with 10,000 training rows."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The whole field: every baseline on every embedded task, with its defaults and three seeds. `make field` writes docs/field.*.
+"""Run every baseline on every embedded task, with its defaults and three seeds. `make field` writes docs/field.*.
 
-docs/field.json is what `tests/test_field.py` holds the headers of the baselines against, docs/field.md and docs/field.html are
-to be read. Whatever is on record in ``--home`` is not run again, so an interrupted run goes on.
+`tests/project/test_field.py` compares the headers of the baselines with docs/field.json; docs/field.md and docs/field.html are for
+readers. Results on record in ``--home`` are not run again, so an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TASKS = (
     "dates",
     "digit-images",
 )
-"""The tasks whose data come with the libraries or are made from a seed."""
+"""Embedded tasks: their data come with the libraries or are generated from a seed."""
 KEPT = (
     "task",
     "submission",

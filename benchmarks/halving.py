@@ -1,8 +1,8 @@
-"""What ending trials early saves, and what it costs: 64 trials of a search with halving and without, on the embedded tasks.
+"""Savings and costs of early stopping: 64 trials of a search with halving and without, on the embedded tasks.
 
-``python benchmarks/halving.py [--trials 64] [--seeds 3]``. Work is counted in epochs: those that the search with halving
-trained, as a share of what the other did. Both ask one sampler, told of what they have seen each. The best validation score of
-more whole fits is better by luck too: what each search chose is fitted again with three seeds and scored on the test split.
+``python benchmarks/halving.py [--trials 64] [--seeds 3]``. Work is counted in epochs: those of the search with halving as a share
+of those without. Both use the same sampler, each on its own trials. The best of more full fits is better by luck too, so the
+configuration that each search chose is fitted again with three seeds and scored on the test split.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CASES = (
 )
 SIDES = ("whole", "halving")
 FINALS = 3
-"""Seeds that what a search chose is fitted with."""
+"""Seeds for the final fits of the chosen configuration."""
 
 
 def search(task: str, submission: str, trials: int, seed: int, *, halving: bool) -> dict[str, float]:
@@ -78,8 +78,10 @@ def main() -> None:
         task, submission = CASES[number]
         pairs = []
         for seed in range(options.seeds):
-            told = ("--case", str(number), "--trials", str(options.trials), "--seed", str(seed))
-            pairs.append([versus.one(__file__, side, *told, label=f"case {number}, seed {seed}, ") for side in SIDES])
+            arguments = ("--case", str(number), "--trials", str(options.trials), "--seed", str(seed))
+            pairs.append(
+                [versus.one(__file__, side, *arguments, label=f"case {number}, seed {seed}, ") for side in SIDES]
+            )
         whole, halving = zip(*pairs)
         higher = plugins.find_task(task).task.ranking.higher_is_better
         cells = (

@@ -1,8 +1,8 @@
-"""What a sandbox costs: one submission's start and one trial, in each tier that this machine has, beside an ordinary process.
+"""Cost of a sandbox: the start of one submission and one trial, in each tier of this machine, beside an ordinary process.
 
 ``python benchmarks/isolation.py [--rounds N]`` prints medians and quartiles in milliseconds, and the difference from tier "process"
-of the same round. Tiers take turns, so that whatever else the machine does falls on all of them. The submission needs numpy alone
-(``--torch`` imports torch as well); its fit and its answer take microseconds, so a trial's time is the harness's own.
+of the same round. Tiers take turns, so that other load on the machine falls on all of them. The submission needs numpy alone
+(``--torch`` imports torch as well); its fit and its predictions take microseconds, so a trial's time is the harness's own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from harness.errors import UsageError
 from harness.execution.parent import isolation
 from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.workers import Setting, Worker
-from harness.plugins.registry import bundle, read_submission
+from harness.plugins.bundle import bundle
+from harness.plugins.source import read_submission
 
 SUBMISSION = """
 import numpy as np
@@ -47,7 +48,7 @@ def data() -> Data:
 def start_and_trials(
     path: Path, tier: isolation.Isolation, kind: ImageClassification, shared: FitData
 ) -> tuple[float, float]:
-    """Seconds from nothing to a process that has imported, and for one trial: fork, fit, answer, end."""
+    """Seconds until a new process has imported the submission, and seconds a trial: fork, fit, predict, end."""
     question = np.zeros((1000, 8, 8, 1), dtype=np.uint8)
     began = time.perf_counter()
     with Worker(bundle(read_submission(path)), Setting(tier)) as worker:
@@ -81,7 +82,7 @@ def main() -> None:
         for number in range(options.rounds + 1):
             for tier in tiers:
                 measured = start_and_trials(path, tier, kind, shared)
-                if number:  # the first round warms the machine's own caches
+                if number:  # the first round warms the caches of the machine
                     times[tier.name].append(measured)
     shared.close()
     print("## What a sandbox costs\n\n```")

@@ -1,4 +1,4 @@
-"""docs/pictures/speed.svg: what docs/benchmarks.md tells of searches, as bars. ``python benchmarks/picture.py``."""
+"""Draw docs/pictures/speed.svg: the search times of docs/benchmarks.md as bars. ``python benchmarks/picture.py``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = {
 }
 
 Bars = Mapping[str, float]
-"""Seconds by side."""
+"""Seconds of each side, by its name."""
 Table = Sequence[Sequence[str]]
 
 
@@ -56,7 +56,7 @@ def number(cell: str) -> float:
 
 
 def panels(text: str) -> list[tuple[str, Bars]]:
-    """The title and the bars of each comparison that is one of seconds, in their order."""
+    """Title and bars of each comparison in seconds, in their order."""
     found = []
     for piece in re.split(r"\n(?=## )", text):
         lines = [line for line in piece.splitlines() if line.startswith("| ")]
@@ -80,7 +80,7 @@ def draw(shown: Sequence[tuple[str, Bars]], place: Path) -> None:
         axes.bar_label(drawn, said, padding=3)
         axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
         axes.set_xlim(0, 1.25 * max(lengths))
-        axes.set_ylim(most[order // columns] - 0.5, -0.5)  # bars of a row are as thick as each other
+        axes.set_ylim(most[order // columns] - 0.5, -0.5)  # the same thickness for all bars of a row
         axes.xaxis.set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.spines[:].set_visible(False)

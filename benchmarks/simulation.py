@@ -1,10 +1,10 @@
-"""What saturates first where 1,000 workers search for 24 hours: a simulation, driven by costs that are measured first.
+"""Simulate 1,000 workers that search for 24 hours, from measured costs, to find the first bottleneck.
 
-``python benchmarks/simulation.py [--workers 1000] [--hours 24]``. Measured here, on this machine: a question to the sampler with
-its answer at 10,000 trials; a claim and a record, on SQLite and on a PostgreSQL server where there is one, alone and from eight
-connections at once; the coordinator's share in one call to a station through Ray, and in taking and scoring 10,000 answers. Then
-events are simulated: each worker asks, reports ten times in a trial of log-normal length, answers, and is lost once in 100 hours. A
-coordinator is one processor (Python's lock), its database one log that is written in turn.
+``python benchmarks/simulation.py [--workers 1000] [--hours 24]``. Measured on this machine: a suggestion of the sampler and its
+result at 10,000 trials; a claim and a record, on SQLite and on a PostgreSQL server where there is one, alone and from eight
+connections at once; the coordinator's share in one call to a node agent through Ray, and in receiving and scoring 10,000
+predictions. Then events are simulated: each worker asks for a trial, reports ten times in a trial of log-normal length, returns its
+predictions, and is lost once in 100 hours. A coordinator is one processor (Python's lock), its database one log with serial writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import study
+import sampler
 import versus
 
 from harness.execution.cluster.node_agent import Reply
@@ -34,16 +34,16 @@ from leaderboard.store.store import Fit
 
 REPORTS = 10
 SPREAD = 0.5
-"""The standard deviation of the logarithm of a trial's length."""
+"""Standard deviation of the logarithm of a trial's length."""
 LOST_EVERY = 100 * 3600.0
-"""Seconds between two losses of one worker."""
+"""Mean seconds between two losses of one worker."""
 TIMES = 200
 CONNECTIONS = 8
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds. ``commit`` is how long one waits, ``apart`` how far commits of several connections follow each other."""
+    """Costs in seconds. ``commit`` is the wait for one commit, ``apart`` the interval between commits of several connections."""
 
     ask: float
     call: float
@@ -60,7 +60,7 @@ def timed(work: Callable[[int], object], times: int = TIMES, clock: Callable[[],
 
 
 def asking() -> float:
-    trial = study.bakeoff()
+    trial = sampler.bakeoff()
     for number in range(10_000):
         trial(number, False)
     return timed(lambda number: trial(10_000 + number, True), 50)
@@ -72,15 +72,15 @@ def fit(number: int) -> Fit:
 
 
 def committing(url: str | None) -> tuple[float, float]:
-    """A claim and a record, half of the two: alone, and the distance between two where several connections write at once."""
+    """Mean seconds of a claim or a record: the time alone, and the interval between two when several connections write at once."""
     with tempfile.TemporaryDirectory() as folder:
 
         def write(connection: int) -> None:
             with closing(Store(Path(folder), url=url)) as store, closing(store.leases("study", "search")) as leases:
                 for number in range(TIMES):
-                    place = connection * TIMES + number
-                    leases.claim([place])
-                    store.add_fit(fit(place), leases[place])
+                    trial = connection * TIMES + number
+                    leases.claim([trial])
+                    store.add_fit(fit(trial), leases[trial])
 
         alone = timed(write, 1) / (2 * TIMES)
         threads = [threading.Thread(target=write, args=(number,)) for number in range(1, CONNECTIONS + 1)]
@@ -93,7 +93,7 @@ def committing(url: str | None) -> tuple[float, float]:
 
 
 class Answering:
-    """Stands where a `Station` stands, and says what one says."""
+    """Stub of a node agent: it returns replies of the same form at once."""
 
     def advance(self, trial: int, answer: object) -> Reply:
         return Reply((False, 0.5))
@@ -103,7 +103,7 @@ class Answering:
 
 
 def calling() -> tuple[float, float]:
-    """Processor seconds of the coordinator in a report, and in taking and scoring 10,000 answers."""
+    """Processor seconds of the coordinator in a report, and in receiving and scoring 10,000 predictions."""
     import ray
 
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -127,20 +127,20 @@ def calling() -> tuple[float, float]:
 
 @dataclass
 class Server:
-    """Something that does one thing at a time, in the order in which it is asked."""
+    """Server of the simulation: it handles one request at a time, first come, first served."""
 
     free: float = 0.0
     busy: float = 0.0
 
     def serve(self, now: float, seconds: float) -> float:
-        """When it is done."""
+        """Queue a request that takes ``seconds``; return the time at which it is done."""
         self.free = max(self.free, now) + seconds
         self.busy += seconds
         return self.free
 
 
 def simulate(costs: Costs, *, workers: int, coordinators: int, length: float, hours: float) -> dict[str, float]:
-    """Events of each worker: ask and claim; a third of the reports, thrice; answer and record."""
+    """Simulate the events of each worker: ask and claim; a third of the reports, three times; predict and record."""
     rng = np.random.default_rng(0)
     minds, database = [Server() for _ in range(coordinators)], Server()
     end = hours * 3600
@@ -172,7 +172,7 @@ def simulate(costs: Costs, *, workers: int, coordinators: int, length: float, ho
         else:
             at = mind.serve(now, costs.call * (REPORTS / 3 + 2) + costs.score)
             at = max(database.serve(at, costs.apart), at + costs.commit)
-            mind.free = max(mind.free, at)  # it records under its lock
+            mind.free = max(mind.free, at)  # the coordinator records under its lock
             trials, worked = trials + 1, worked + seconds
             heapq.heappush(events, (at, worker, 0, 0.0))
     return {
@@ -186,14 +186,14 @@ def simulate(costs: Costs, *, workers: int, coordinators: int, length: float, ho
 
 
 def servers() -> dict[str, str | None]:
-    """The databases to measure: SQLite, and PostgreSQL where the tests' own can be started."""
+    """Databases to measure: SQLite, and PostgreSQL where the server of the tests can start."""
     sys.path.append(str(Path(__file__).parent.parent / "tests"))
     found: dict[str, str | None] = {"SQLite": None}
     try:
         from servers import server
 
         found["PostgreSQL"] = server().database()
-    except BaseException as error:  # pytest's skip is no Exception
+    except BaseException as error:  # pytest's Skipped is no Exception
         print(f"no PostgreSQL here: {error}", file=sys.stderr)
     return found
 

@@ -1,12 +1,12 @@
-"""How long until the best validation score that plain Optuna finds in 64 full trials is reached: `bakeoff tune` against it.
+"""Time to the best validation score that plain Optuna finds in 64 full trials: `bakeoff tune` against Optuna.
 
 ``python benchmarks/time_to_best.py digits|fashion-10k|etth1-96 [--seeds 5] [--trials 64] [--more 4] [--beside 1]
 [--keep FILE]``.
 
-Each seed is a pair: plain Optuna's TPE runs its trials to their ends, and Bakeoff, as it comes, alone on the machine, searches
-until it meets that score, or has run ``--more`` times as many trials. Both train with the same loop, one thread a process, and
-the clock counts imports. Two times are told for Optuna: all of its trials, and until its own best. ``--beside`` runs the studies
-of so many seeds beside each other, where there are more cores than one; with ``--keep`` a run that was cut off goes on.
+Each seed is a pair: plain Optuna's TPE runs all its trials to the end; then Bakeoff with its defaults, alone on the machine,
+searches until it reaches that score or has run ``--more`` times as many trials. Both train with the same loop, one thread a
+process, and the clock counts imports. The table has two times for Optuna: all of its trials, and until its own best. ``--beside``
+runs Optuna's studies of so many seeds at once, on machines with several cores; with ``--keep`` an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import versus
 
 from harness.contract import Task
-from harness.evaluation.entry import Progress
+from harness.dispatch import Progress
 from harness.plugins import registry as plugins
 from harness.scoring import Scorer
 
@@ -37,7 +37,7 @@ CASES = {
 
 
 def task_of(name: str) -> tuple[Task, str]:
-    """The task, and what the command knows it by."""
+    """Task, and its name or path on the command line."""
     if name == "fashion-10k":
         from classic import ten_thousand
 
@@ -68,11 +68,11 @@ def optuna_side(name: str, trials: int, seed: int) -> dict[str, float]:
 
 
 class Reached(Exception):
-    """The score is met."""
+    """Raised to end a search that has reached the score."""
 
 
 class Until(Progress):
-    """Ends a search once it has met a score."""
+    """Progress display that ends a search once it has reached a score."""
 
     def __init__(self, score: float, higher_is_better: bool) -> None:
         self.score, self.sign = score, 1 if higher_is_better else -1
@@ -118,24 +118,24 @@ def main() -> None:
         "| seed | its best score | Optuna, all trials | until its best | `bakeoff` until there |\n|---|---|---|---|---|"
     )
 
-    def told(seed: int) -> tuple[str, ...]:
+    def arguments(seed: int) -> tuple[str, ...]:
         return (options.case, "--seed", str(seed), "--trials", str(options.trials))
 
     def plain_of(seed: int) -> dict[str, Any]:
-        return kept.get(told(seed)) or versus.one(__file__, "optuna", *told(seed), label=f"seed {seed}, ")
+        return kept.get(arguments(seed)) or versus.one(__file__, "optuna", *arguments(seed), label=f"seed {seed}, ")
 
     known = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else []
     kept = {tuple(about): study for about, study in known}
     with ThreadPoolExecutor(options.beside) as pool:
         for seed, study in enumerate(pool.map(plain_of, range(options.seeds))):
-            kept[told(seed)] = study
+            kept[arguments(seed)] = study
             if options.keep:
                 options.keep.write_text(json.dumps(list(kept.items())))
     shares = []
     for seed in range(options.seeds):
-        plain = kept[told(seed)]
+        plain = kept[arguments(seed)]
         target = ("--target", repr(plain["best"]), "--more", str(options.more))
-        mine = versus.one(__file__, "bakeoff", *told(seed), *target, label=f"seed {seed}, ")
+        mine = versus.one(__file__, "bakeoff", *arguments(seed), *target, label=f"seed {seed}, ")
         reached = "not reached" if mine["reached"] is None else f"{mine['reached']:.1f} s"
         row = (seed, f"{plain['best']:.5g}", f"{plain['seconds']:.1f} s", f"{plain['until_best']:.1f} s", reached)
         print(f"| {' | '.join(map(str, row))} |", flush=True)

@@ -1,11 +1,10 @@
-"""Many small networks: `bakeoff tune` against plain Optuna, Ray Tune and KerasTuner, which train the very same thing.
+"""Many small networks: `bakeoff tune` against plain Optuna, Ray Tune and KerasTuner, all with the same training.
 
 ``python benchmarks/tuners.py mlp|cnn|lstm [--trials 64] [--rounds 3] [--sides ...] [--device cuda:0]``. All sides draw from one
 search space, train with the same loop (`TorchSubmission.fit`) on the same rows for as many epochs, and score validation; each is a
-whole command, imports included, one thread a process. Side "bakeoff" ends no trial early (`--no-halving`), as its peers do not;
-"bakeoff-halving" is what `bakeoff tune` does where nobody says otherwise. On a GPU (``--device``) the peers are one trial at a
-time, as it comes ("optuna-1") and with `torch.compile` and CUDA graphs ("compiled"), and eight processes that share the GPU
-("processes-8").
+whole command, imports included, one thread a process. Side "bakeoff" ends no trial early (`--no-halving`), like its peers;
+"bakeoff-halving" is the default of `bakeoff tune`. On a GPU (``--device``) the peers are one trial at a time, plain ("optuna-1")
+and with `torch.compile` and CUDA graphs ("compiled"), and eight processes that share the GPU ("processes-8").
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ MODELS = Path(__file__).parent / "models"
 def objective(
     model: str, device: str = "cpu", *, compiled: bool = False
 ) -> tuple[Any, Callable[[Mapping[str, Any]], float]]:
-    """The search space, and what a configuration comes to: the validation score of the model that it trains here."""
+    """Search space, and a function that trains a configuration in this process and returns its validation score."""
     task = plugins.find_task(TASKS[model]).task
     submission, data, make = versus.prepared(str(MODELS / f"{model}.py"), task, device)
     scorer = Scorer(task, data, "benchmark")
@@ -48,7 +47,7 @@ def objective(
 
 
 def compile_module(model: Any) -> None:
-    """Have a submission train and answer with its module compiled, kernels recorded as CUDA graphs."""
+    """Make a submission train and predict with its module compiled and its kernels recorded as CUDA graphs."""
     import torch
 
     begin = model.begin
@@ -81,7 +80,7 @@ def one_of_many(model: str, device: str, params: Sequence[Mapping[str, Any]]) ->
 
 
 def processes_side(model: str, trials: int, device: str, count: int) -> float:
-    """Configurations drawn at random, dealt out to processes that each keep their own GPU context."""
+    """Best score of random configurations, shared out over processes with a GPU context each."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -91,7 +90,7 @@ def processes_side(model: str, trials: int, device: str, count: int) -> float:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [study.ask(dict(space)).params for _ in range(trials)]
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = [pool.submit(one_of_many, model, device, drawn[place::count]) for place in range(min(count, trials))]
+        found = [pool.submit(one_of_many, model, device, drawn[number::count]) for number in range(min(count, trials))]
         return max(one.result() for one in found)
 
 
@@ -103,10 +102,10 @@ def ray_side(model: str, trials: int) -> float:
         "local", num_cpus=versus.slots.cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
     space, _ = objective(model)
-    place = str(Path(__file__).parent)
+    here = str(Path(__file__).parent)
 
     def trainable(config: dict[str, Any]) -> dict[str, float]:
-        sys.path.insert(0, place)
+        sys.path.insert(0, here)
         from tuners import objective
 
         return {"score": objective(model)[1](config)}
@@ -132,11 +131,11 @@ def keras_tuner_side(model: str, trials: int) -> float:
 
     class Tuner(keras_tuner.RandomSearch):
         def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
-            given = {
+            params = {
                 name: trial.hyperparameters.Float(name, one.low, one.high, sampling="log" if one.log else "linear")
                 for name, one in space.items()
             }
-            return {"score": score(given)}
+            return {"score": score(params)}
 
     with tempfile.TemporaryDirectory() as folder:
         tuner = Tuner(
@@ -173,20 +172,20 @@ def main() -> None:
     device = options.device
     if options.side:
         run: dict[str, Callable[[str, int], float]] = {
-            "optuna-1": lambda *given: optuna_side(*given, 1, device),
-            "optuna-2": lambda *given: optuna_side(*given, 2, device),
-            "compiled": lambda *given: optuna_side(*given, 1, device, compiled=True),
-            "processes-8": lambda *given: processes_side(*given, device, 8),
+            "optuna-1": lambda *args: optuna_side(*args, 1, device),
+            "optuna-2": lambda *args: optuna_side(*args, 2, device),
+            "compiled": lambda *args: optuna_side(*args, 1, device, compiled=True),
+            "processes-8": lambda *args: processes_side(*args, device, 8),
             "ray": ray_side,
             "keras-tuner": keras_tuner_side,
-            "bakeoff": lambda *given: bakeoff_side(*given, device, halving=False),
-            "bakeoff-halving": lambda *given: bakeoff_side(*given, device, halving=True),
+            "bakeoff": lambda *args: bakeoff_side(*args, device, halving=False),
+            "bakeoff-halving": lambda *args: bakeoff_side(*args, device, halving=True),
         }
         print(json.dumps({"best": run[options.side](options.model, options.trials)}))
         return
     sides = options.sides or (SIDES if device == "cpu" else ON_GPU)
-    told = (options.model, "--trials", str(options.trials), "--device", device)
-    found = versus.take_turns(__file__, sides, options.rounds, *told)
+    arguments = (options.model, "--trials", str(options.trials), "--device", device)
+    found = versus.take_turns(__file__, sides, options.rounds, *arguments)
     where = "" if device == "cpu" else f", on {device}"
     print(f"## {options.trials} configurations of `{options.model}` on {TASKS[options.model]}{where}")
     print(f"\n{versus.machine()}\n")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: sides that take turns, each a process of its own, and ratios with their spread."""
+"""Shared parts of the benchmarks: sides that take turns, each in a process of its own, and ratios with their range."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import Submission, plugins
+from harness import Submission
 from harness import seeding as seeds
 from harness.contract import Data, Task
 from harness.execution.parent import slots
+from harness.plugins import registry as plugins
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
-"""What every side is run under: one thread a process, so that no side is given more."""
+"""Environment of every side: one thread a process, so that no side has an advantage."""
 
 
 def machine() -> str:
-    """One line: processor, cores, memory, system, Python."""
+    """Describe the machine in one line: cores, processor, memory, GPUs, system, Python."""
     name = platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -38,9 +39,9 @@ def machine() -> str:
 
 
 def one(file: str, side: str, *arguments: str, label: str = "") -> dict[str, Any]:
-    """One side, once: ``python FILE --side SIDE ARGUMENTS`` prints one JSON object on its last line.
+    """Run one side once: ``python FILE --side SIDE ARGUMENTS`` prints one JSON object on its last line.
 
-    ``seconds`` is the whole command's, imports included.
+    The result adds ``seconds``, the time of the whole command, imports included.
     """
     started = time.perf_counter()
     done = subprocess.run(
@@ -59,7 +60,7 @@ def one(file: str, side: str, *arguments: str, label: str = "") -> dict[str, Any
 
 
 def take_turns(file: str, sides: Sequence[str], rounds: int, *arguments: str) -> dict[str, list[dict[str, Any]]]:
-    """Run each side ``rounds`` times, in turns; what `one` gives, by side."""
+    """Run each side ``rounds`` times, in turns; return the results of `one` by side."""
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides:
@@ -68,17 +69,17 @@ def take_turns(file: str, sides: Sequence[str], rounds: int, *arguments: str) ->
 
 
 def median(values: Sequence[float]) -> str:
-    """``4.2 (4.0–4.9)``: the median and the range."""
+    """Format the median and the range: ``4.2 (4.0–4.9)``."""
     return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
 def ratios(slow: Sequence[Mapping[str, Any]], fast: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Round by round, how many times as long the first side took."""
+    """Seconds of the first side over those of the second, round by round."""
     return [a["seconds"] / b["seconds"] for a, b in zip(slow, fast, strict=True)]
 
 
 def prepared(path: str, task: Task, device: str = "cpu") -> tuple[type[Submission], Data, Callable[..., Submission]]:
-    """A plug-in's class, a task's data, and a maker of seeded models: what a peer needs in order to train the very same thing."""
+    """Class of a plug-in, data of a task and a maker of seeded models, so that a peer trains the same model on the same data."""
     from types import SimpleNamespace
 
     submission, data = plugins.load_submission(Path(path)), task.load()

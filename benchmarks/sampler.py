@@ -1,6 +1,6 @@
-"""What the coordinator itself costs a trial, as a search grows: Bakeoff's study beside plain Optuna's TPE in memory.
+"""Cost of the coordinator a trial, as a search grows: Bakeoff's sampler beside plain Optuna's TPE in memory.
 
-``python benchmarks/study.py [--most 10000]``. No model is trained: a trial is a question and its answer. Five hyperparameters,
+``python benchmarks/sampler.py [--most 10000]``. No model is trained: a trial is a suggestion and its result. Five hyperparameters,
 milliseconds a trial, the mean over 50 trials at each size.
 """
 
@@ -15,7 +15,7 @@ import optuna
 import versus
 
 from harness import Categorical, Float, Int
-from harness.execution.parent.workers import Description
+from harness.plugins.description import Description
 from harness.search.sampler import Study
 from leaderboard.store.store import Fit
 
@@ -30,7 +30,7 @@ SIZES = (10, 100, 1000, 3000, 10_000)
 TIMED = 50
 
 
-def worth(params: dict[str, object]) -> float:
+def objective(params: dict[str, object]) -> float:
     return -float((np.log10(params["a"]) + 3) ** 2 + (params["b"] - 0.3) ** 2 + (params["c"] - 0.7) ** 2)  # type: ignore[operator,call-overload]
 
 
@@ -38,9 +38,9 @@ def bakeoff() -> Callable[[int, bool], None]:
     study = Study(Description(("kind",), SPACE, {}), higher_is_better=True)
     rng = np.random.default_rng(0)
 
-    def trial(number: int, asked: bool) -> None:
-        params = study.ask(number) if asked else drawn(rng)
-        study.tell(Fit("study", "search", number, params, 0, "complete", worth(params), {"losses": []}))
+    def trial(number: int, suggest: bool) -> None:
+        params = study.question(number)[0]() if suggest else random_params(rng)
+        study.tell(Fit("study", "search", number, params, 0, "complete", objective(params), {"losses": []}))
 
     return trial
 
@@ -49,19 +49,19 @@ def plain() -> Callable[[int, bool], None]:
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0, multivariate=True))
     rng = np.random.default_rng(0)
 
-    def trial(number: int, asked: bool) -> None:
-        if asked:
-            one = study.ask(SPACE)
-            study.tell(one, worth(one.params))
+    def trial(number: int, suggest: bool) -> None:
+        if suggest:
+            suggested = study.ask(SPACE)
+            study.tell(suggested, objective(suggested.params))
         else:
-            params = drawn(rng)
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=SPACE, value=worth(params)))
+            params = random_params(rng)
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=SPACE, value=objective(params)))
 
     return trial
 
 
-def drawn(rng: np.random.Generator) -> dict[str, object]:
-    """A configuration at random, for the history between the sizes that are timed."""
+def random_params(rng: np.random.Generator) -> dict[str, object]:
+    """Draw a random configuration, for the history between the timed sizes."""
     return {
         "a": float(10 ** rng.uniform(-5, -1)),
         "b": float(rng.random()),
