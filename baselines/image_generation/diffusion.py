@@ -24,11 +24,11 @@ BATCH, STEPS, LEAST, SHEETS = 128, 30, 0.02, 12  # LEAST: standard deviation of 
 class Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.told = nn.Linear(width, width)
+        self.condition = nn.Linear(width, width)
         self.body = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        return x + self.body(x + self.told(told))
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return x + self.body(x + self.condition(condition))
 
 
 class Denoiser(nn.Module):
@@ -47,10 +47,10 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, level: Tensor, label: Tensor) -> Tensor:
         total = self.variance + level**2
         angle = level.log() * self.frequencies
-        told = self.level(torch.cat([angle.sin(), angle.cos()], dim=1)) + self.classes(label)
+        condition = self.level(torch.cat([angle.sin(), angle.cos()], dim=1)) + self.classes(label)
         hidden = self.enter(x / total.mean(dim=1, keepdim=True).sqrt())
         for block in self.blocks:
-            hidden = block(hidden, told)
+            hidden = block(hidden, condition)
         return self.variance / total * x + level * (self.variance / total).sqrt() * self.leave(hidden)
 
 

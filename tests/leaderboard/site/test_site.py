@@ -1,6 +1,7 @@
 """The pages in a real browser: every one opened, sorted, filtered, on a desk and on a phone, by day and by night.
 
-``PYTHONPATH=tests python tests/leaderboard/site/test_site.py FOLDER docs/pictures`` takes the screenshots of docs/ from the pages in a folder.
+``PYTHONPATH=tests python tests/leaderboard/site/test_site.py FOLDER docs/pictures`` takes the screenshots of docs/ from the pages
+in a folder.
 """
 
 from __future__ import annotations
