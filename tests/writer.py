@@ -1,6 +1,6 @@
-"""A process that records rows and says so: ``python writer.py HOME URL|- STUDY FIRST LAST``. To be killed at any moment.
+"""Record rows and print their numbers: ``python writer.py HOME URL|- STUDY FIRST LAST``. Tests kill it at any moment.
 
-Each number that it prints is acknowledged: the row of its own study and the row that all writers share were both recorded.
+A printed number is acknowledged: the row of the writer's own study and the row that all writers share were both recorded.
 """
 
 import sys
@@ -10,7 +10,7 @@ from leaderboard.store.store import Fit, Store
 
 
 def fit(study: str, number: int) -> Fit:
-    """A row whose value follows from its number, as wide as a final one."""
+    """Make a row with a value computed from its number, as wide as a row of a final fit."""
     return Fit(study, "search", number, {"a": number}, 0, "complete", number / 7, {"seconds": 0.1}, [0.5] * 500)
 
 

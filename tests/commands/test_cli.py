@@ -1,4 +1,4 @@
-"""The command: what it prints, with which exit code, and that a wrong request loses nothing."""
+"""The command line: its output, its exit codes, and that a wrong request loses nothing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_tune_shows_the_best_and_extends(tiny: Path, bakeoff: Command) -> None:
 
 
 def test_replay_of_a_task_given_by_its_path(tiny: Path, bakeoff: Command) -> None:
-    """With helpers beside the plug-in, and the object named: all of it is kept with the result."""
+    """Replay works with helper modules beside the plug-in and a named object: the result keeps all of it."""
     (tiny / "helper.py").write_text("SHRINK = 0.1\n")
     text = (tiny / "nearest.py").read_text().replace("import numpy as np", "import helper\nimport numpy as np")
     (tiny / "nearest.py").write_text(text + "\n\nclass Other(Nearest):\n    pass\n")

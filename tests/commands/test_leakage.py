@@ -26,7 +26,7 @@ CLASSES = 4
 
 
 def leaks(kind: Kind, data: Data, metric: str | None = None, known: dict[str, str] | None = None) -> dict[str, str]:
-    """What the audit finds, by name, with what it says."""
+    """Findings of the leakage audit: name to message."""
     task = Task("planted", kind, lambda: data, metric or kind.metrics[0].name, known=known or {})
     findings = check.audited(task, data)
     assert not [finding for finding in findings if finding.says.startswith("skipped")], findings
@@ -34,7 +34,7 @@ def leaks(kind: Kind, data: Data, metric: str | None = None, known: dict[str, st
 
 
 def pictures(seed: int = 0, n: int = 600, side: int = 12, signal: float = 1.0) -> Data:
-    """Blurred noise of four classes: 300 train, 120 valid and 180 test pictures, with facts that know nothing."""
+    """Blurred noise of four classes: 300 train, 120 valid and 180 test pictures, with metadata unrelated to the classes."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % CLASSES
     blurred = signal * rng.normal(size=(CLASSES, side, side))[y] + 2 * rng.normal(size=(n, side, side))
@@ -75,7 +75,7 @@ def test_clean_pictures_of_any_seed_are_clean(seed: int) -> None:
 
 
 def copied(data: Data, among: str, rows: slice, change: Callable[[Array], Array] = lambda x: x) -> Data:
-    """The first test rows are copies of another split's, changed."""
+    """Replace the first test rows by changed copies of rows of another split."""
     source, x, y = getattr(data, among), data.test.x.copy(), data.test.labels.copy()
     x[: rows.stop - rows.start] = change(source.x[rows].astype(float)).clip(0, 255).astype(np.uint8)
     y[: rows.stop - rows.start] = source.labels[rows]
@@ -110,7 +110,7 @@ def test_near_duplicates(change: Callable[[Array], Array]) -> None:
 
 
 def test_copies_made_before_the_split_are_near() -> None:
-    """Augmented before it was split: train is as full of near copies as test."""
+    """Data augmented before the split: train holds as many near copies as test."""
     data = pictures()
     x = np.repeat(np.concatenate([split.x for split in (data.train, data.valid, data.test)])[:150], 4, axis=0)
     y = np.repeat(np.concatenate([split.labels for split in (data.train, data.valid, data.test)])[:150], 4)
@@ -119,7 +119,7 @@ def test_copies_made_before_the_split_are_near() -> None:
     ]
 
 
-# 3 to 7: the order of rows, and facts about them.
+# 3 to 7: the order of rows, and metadata about them.
 
 
 def ordered(split: Split, order: Array) -> Split:
@@ -128,7 +128,7 @@ def ordered(split: Split, order: Array) -> Split:
 
 
 def in_blocks(y: Array) -> Array:
-    """Rows so that five of a class follow each other, where there are so many."""
+    """Order of rows with five of a class in a row, as long as the class has so many."""
     rows = [np.flatnonzero(y == label) for label in range(CLASSES)]
     return np.concatenate([some[start : start + 5] for start in range(0, len(y), 5) for some in rows])
 
@@ -176,7 +176,7 @@ def test_facts_that_tell(fact: str, make: Callable[[Array], Array], part: str) -
 
 
 def test_a_fact_is_not_blamed_for_the_order_of_rows() -> None:
-    """A fact that is the same everywhere tells nothing, however its rows are sorted."""
+    """Constant metadata is no finding, even if the rows are sorted."""
     data = pictures()
     test = ordered(data.test, np.argsort(data.test.labels, kind="stable"))
     test = replace(test, about={**test.about, "size": np.full(len(test), 7)})
@@ -184,7 +184,7 @@ def test_a_fact_is_not_blamed_for_the_order_of_rows() -> None:
 
 
 def test_chance_is_blamed_no_more_often_than_said() -> None:
-    """Of 300 facts that know nothing, few predict well enough for a level of .05: the bound is on the safe side."""
+    """Few of 300 random columns of metadata are found at a level of .05: the bound is on the safe side."""
     low = 0
     for seed in range(300):
         rng = np.random.default_rng(seed)
@@ -213,7 +213,7 @@ def test_telltale_pixel(place: tuple[int, int]) -> None:
 
 
 def test_mark_on_some_of_a_class() -> None:
-    """Two in three horses carry the photographer's name: far from certain, but no natural pixel stands so alone."""
+    """Two in three horses carry the photographer's name: not certain, but no natural pixel is so unusual."""
     data = pictures(n=3000, signal=0.2)
 
     def marked(split: Split) -> Split:
@@ -250,7 +250,7 @@ def series(n: int = 400, variables: int = 2, seed: int = 0) -> Array:
 
 
 def test_telltale_variable() -> None:
-    """A second variable that is the first of three steps later, as another sensor's clock would have it."""
+    """The second variable is the first one three steps ahead, as with the clock of another sensor."""
     values, kind = series(), Forecasting(horizon=6)
     data = windows(values, lookback=20, horizon=6, bounds=(200, 300, 400))
     assert leaks(kind, data) == {}
@@ -264,7 +264,7 @@ def test_telltale_variable() -> None:
 
 
 def unbalanced(data: Data) -> Data:
-    """One class in nine tenths of all rows: pictures of the others are dropped."""
+    """Drop pictures until one class has nine tenths of all rows."""
 
     def thin(split: Split) -> Split:
         others = np.random.default_rng(0).permutation(np.flatnonzero(split.labels != 0))
@@ -284,7 +284,7 @@ def test_misleading_constant() -> None:
 
 @dataclass(frozen=True)
 class Regression(Kind):
-    """A stranger's kind: one number for each row of numbers."""
+    """Kind of a user: one number for each row of numbers."""
 
     careless: bool = False
     name: ClassVar[str] = "regression"
@@ -312,7 +312,7 @@ def plane(seed: int = 0) -> Data:
 
 
 def test_misleading_metric() -> None:
-    """A metric that forgets which answer belongs to which row rewards the truth in another order."""
+    """A metric that ignores the order of rows gives the shuffled truth a perfect score."""
     assert leaks(Regression(), plane()) == {}
     assert list(leaks(Regression(careless=True), plane())) == ["shuffled control"]
 
@@ -326,7 +326,7 @@ def test_windows_that_overlap() -> None:
     late = windows(values, lookback=20, horizon=6, bounds=(301, 350, 400))
     found = leaks(kind, Data(late.train, clean.valid, clean.test))
     assert list(found) == ["exact duplicates", "time overlap"] and "stand in train" in found["time overlap"]
-    late = windows(values, lookback=20, horizon=6, bounds=(202, 300, 400))  # two steps too many
+    late = windows(values, lookback=20, horizon=6, bounds=(202, 300, 400))  # two steps of overlap
     found = leaks(kind, Data(late.train, clean.valid, clean.test))
     assert list(found) == ["time overlap"] and "2 of 95 valid rows" in found["time overlap"]
     found = leaks(kind, Data(clean.test, clean.valid, clean.train))
@@ -361,7 +361,7 @@ def test_splits_against_time(name: str) -> None:
     assert list(leaks(IMAGES, Data(at(data.train, 0), at(data.valid, 0.5), at(data.test, 0.7)))) == ["time overlap"]
 
 
-# What is told, and what tasks can do about it.
+# The report, and how tasks accept findings.
 
 
 def test_known_leaks_are_told_and_pass() -> None:
@@ -412,7 +412,7 @@ def test_numbers_are_looked_at_too() -> None:
 
 
 def test_strange_arrays_are_no_crash(tmp_path: Path, bakeoff: Command) -> None:
-    """Arrays that no look was made for: words, ragged columns of objects, a target of one class, empty facts."""
+    """Unusual arrays end in no crash: words, ragged columns of objects, a target of one class, empty metadata."""
     write(
         tmp_path,
         "strange.py",

@@ -1,4 +1,4 @@
-"""Files of predictions: all formats grade alike, and no file, however wrong or hostile, does more than be refused in a line."""
+"""Files of predictions: all formats get the same score; a wrong or hostile file is refused in one line, without other effects."""
 
 import io
 import json
@@ -36,7 +36,7 @@ PROBABILITY_FRAME = pd.DataFrame(PROBABILITIES, columns=[f"p{label}" for label i
 
 
 def saved(path, content):
-    """Write bytes, text, an array or a frame as the path's ending says."""
+    """Write bytes, text, an array or a frame in the format of the path's suffix."""
     if isinstance(content, pd.DataFrame):
         content.to_csv(path, index=False) if path.suffix == ".csv" else content.to_parquet(path, index=False)
     elif isinstance(content, np.ndarray):
@@ -47,7 +47,7 @@ def saved(path, content):
 
 
 def graded(answer):
-    """The accuracy of a verified answer."""
+    """Verify an answer and return its accuracy."""
     TASK.kind.verify(answer, DATA.test.x)
     return TASK.kind.measure(answer, DATA.test, DATA.train)["accuracy"].of(IDS)
 
@@ -114,7 +114,7 @@ def test_all_formats_get_the_same_row_on_the_board(tmp_path):
 
 
 def test_the_command_grades_what_the_exported_sample_asks_for(bakeoff, tmp_path):
-    """Only what a competitor may see is written; the sample has the form that is wanted back."""
+    """The export writes only data that a competitor may see; the sample has the expected format."""
     bakeoff("data", "digits", "--out", "given")
     given_files = {path.stem: np.load(path) for path in (tmp_path / "given").iterdir()}
     assert set(given_files) == {"train_x", "train_y", "valid_x", "valid_y", "test_x", "sample_predictions"}
@@ -229,7 +229,7 @@ def test_a_wrong_file_is_refused_in_one_line_and_nothing_is_recorded(tmp_path, m
     assert str(path) in str(refused.value)
     assert recorded(tmp_path / "home") == []
     assert not (tmp_path / "pickle-was-run").exists()
-    assert capfd.readouterr().err == ""  # no warning of a library either
+    assert capfd.readouterr().err == ""  # libraries print no warnings either
 
 
 @pytest.mark.parametrize("name", ["", "Mine", "two words", "under_score", " x", "two\nlines"])
@@ -329,7 +329,7 @@ SEEDS = {
 
 
 def survives(path, content):
-    """Reading these bytes ends in a refusal or in a finite score."""
+    """Check that reading these bytes ends in a refusal or in a finite score."""
     path.write_bytes(content)
     try:
         answer = read(path, FEW_FORMS)

@@ -19,14 +19,12 @@ from hypothesis import strategies as st
 from harness import DataError, datasets, stratified, windows
 from harness.datasets import fetch, read_idx
 
-CONTENT = np.random.default_rng(0).bytes(
-    600_000
-)  # more than two chunks of a download, and nothing that gzip could shrink
+CONTENT = np.random.default_rng(0).bytes(600_000)  # more than two chunks of a download; gzip cannot shrink it
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Site:
-    """What the server sends: ``pages`` maps a path to its body, ``lies`` to a Content-Length; ``asked`` is what was asked for."""
+    """Content of the server: ``pages`` maps paths to bodies, ``lies`` maps paths to false lengths; ``asked`` lists the requests."""
 
     def __init__(self, address):
         self.address, self.pages, self.lies, self.asked = address, {}, {}, []
@@ -63,7 +61,7 @@ def site():
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """The folder that downloads of the data set "set" go to. No proxy, no other place to look."""
+    """Cache folder of the data set "set", without a proxy and without other sources."""
     for name in ("BAKEOFF_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -72,7 +70,7 @@ def cache(tmp_path, monkeypatch):
 
 @contextmanager
 def refused(url, place, *says):
-    """A DataError in one line with the address, the hash, the place to put the file, and these words."""
+    """Check for a DataError in one line with the address, the hash, the place to put the file, and these words."""
     with pytest.raises(DataError) as error:
         yield
     message = str(error.value)
@@ -99,7 +97,7 @@ def test_a_good_download_is_kept_and_not_asked_for_twice(site, cache):
 
 
 def test_a_hidden_progress_bar_changes_nothing(site, cache, monkeypatch):
-    """In a process of its own, because TQDM_DISABLE is read when tqdm is imported."""
+    """Run in a process of its own: tqdm reads TQDM_DISABLE at import."""
     monkeypatch.setenv("TQDM_DISABLE", "1")
     site.pages["a.bin"] = CONTENT
     code = f"from harness.datasets import fetch; fetch('set', {site.url('a.bin')!r}, {SHA256!r})"
@@ -130,7 +128,7 @@ def test_a_missing_page_is_refused(site, cache):
 
 def test_a_closed_port_is_refused(site, cache):
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        url = f"http://127.0.0.1:{server.server_port}/a.bin"  # nobody listens there once the server is closed
+        url = f"http://127.0.0.1:{server.server_port}/a.bin"  # no process listens here once the server is closed
     with refused(url, cache / "a.bin", "refused"):
         fetch("set", url, SHA256)
     assert files(cache) == []
@@ -154,7 +152,7 @@ def test_a_server_that_speaks_no_http_is_refused(cache):
     assert files(cache) == []
 
 
-# What is there already -------------------------------------------------------------------------------------------------------
+# Files in the cache -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_corrupt_file_in_the_cache_is_replaced_by_a_good_download(site, cache):
@@ -241,9 +239,9 @@ PACKED = gzip.compress(CONTENT, mtime=0)
         b"not gzip at all",
         PACKED[: len(PACKED) // 2],
         PACKED[:-4],
-        spoilt(PACKED, 10),  # the first block's type
+        spoilt(PACKED, 10),  # type of the first block
         spoilt(PACKED, len(PACKED) // 2),
-        spoilt(PACKED, len(PACKED) - 6),  # the checksum
+        spoilt(PACKED, len(PACKED) - 6),  # checksum
     ],
     ids=["empty", "text", "half", "no length", "block", "middle", "checksum"],
 )
@@ -266,7 +264,7 @@ def test_an_idx_file_is_read_as_it_was_written(tmp_path):
 
 
 def test_what_libraries_bring_is_what_they_say(monkeypatch):
-    """Their files are read; where those are elsewhere they are asked."""
+    """Files that libraries ship are read directly; a library is imported only if its file is elsewhere."""
     from sklearn.datasets import load_digits
     from statsmodels.datasets import sunspots
 
@@ -336,7 +334,7 @@ def test_stratified_by_something_else_than_the_target():
 @given(st.integers(1, 12), st.integers(1, 6), st.lists(st.integers(0, 12), min_size=3, max_size=3), st.integers(0, 5))
 def test_targets_of_windows_stay_inside_their_part_and_cover_it(lookback, horizon, extra, rest):
     bounds = np.cumsum([lookback + horizon + extra[0], horizon + extra[1], horizon + extra[2]]).tolist()
-    series = np.arange(bounds[-1] + rest, dtype=np.float32)[:, None]  # each value is its own time
+    series = np.arange(bounds[-1] + rest, dtype=np.float32)[:, None]  # each value is its own time step
     data = windows(series, lookback=lookback, horizon=horizon, bounds=bounds)
     starts = [lookback, bounds[0], bounds[1]]
     for part, start, end in zip((data.train, data.valid, data.test), starts, bounds, strict=True):

@@ -1,7 +1,7 @@
-"""Whatever bytes come back as predictions, from a submission's buffer or in a file: a finite score, or a refusal in a sentence.
+"""Fuzzed predictions, in a submission's buffer or in a file, end in a finite score or in a refusal in a sentence.
 
-A thousand of each in the suite, ten thousand in the long tests. Bytes are drawn three ways: at random, a valid answer with pieces
-overwritten, and a valid answer as it is, so that not everything is refused at the first check.
+A thousand cases of each in the suite, ten thousand in the long tests. Bytes are drawn three ways: at random, a valid answer with
+pieces overwritten, and an unchanged valid answer, so that not all cases are refused at the first check.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harness import (
 from harness.commands.submit import read
 from harness.contract import Array
 from harness.errors import TrialFailed
-from harness.execution.shared.memory import Shared
+from harness.execution.shared.memory import SharedArray
 from harness.scoring import Scorer
 
 RNG = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def tokens() -> Split:
 
 
 CASES: dict[str, tuple[Task, Array]] = {}
-"""A task of each kind, with data of a dozen rows, and a valid answer to its test."""
+"""Task of each kind with data of a dozen rows, and a valid answer to its test split."""
 
 
 def case(kind: Any, metric: str, make: Callable[[], Split], answer: Array) -> None:
@@ -111,7 +111,7 @@ REFUSALS = (UsageError, InvalidPrediction, TrialFailed)
 
 
 def graded(name: str, answer: Array) -> bool:
-    """Verify and score an answer; whether it has a score, which must be finite. Anything but a refusal comes out."""
+    """Verify and score an answer. Return True for a finite score and False for a refusal; other errors propagate."""
     task, scorer = CASES[name][0], SCORERS[name]
     try:
         task.kind.verify(answer, scorer.data.test.x)
@@ -126,7 +126,7 @@ def graded(name: str, answer: Array) -> bool:
 
 
 def mangled(content: bytes) -> st.SearchStrategy[bytes]:
-    """Bytes of the same length: at random, or this content with pieces of it overwritten."""
+    """Strategy for bytes of the same length: random, or this content with pieces overwritten."""
 
     def overwrite(pieces: list[tuple[int, bytes]]) -> bytes:
         changed = bytearray(content)
@@ -154,18 +154,18 @@ def fuzzed_buffers(name: str, count: int) -> None:
         form = data.draw(st.sampled_from(forms))
         fits = valid.shape == form.shape
         content = data.draw(mangled(valid.astype(form.dtype).tobytes() if fits else bytes(form.nbytes)))
-        with Shared.blank(forms) as buffer:
+        with SharedArray.blank(forms) as buffer:
             assert os.pwrite(buffer.fd, content, 0) == len(content) <= max(form.nbytes for form in forms)
             with pytest.raises(OSError, match="not permitted"):
                 os.ftruncate(buffer.fd, 1)
             seen[graded(name, buffer.read(form))] += 1
 
     one()
-    assert seen[True] and (seen[False] or name == "image-generation"), seen  # every byte is a shade
+    assert seen[True] and (seen[False] or name == "image-generation"), seen  # any bytes are valid pictures
 
 
 def fuzzed_files(folder: Path, count: int) -> None:
-    """Files for the tasks that take them, damaged, or of another task, or no such files at all."""
+    """Read damaged files, files of other tasks and random files for each task that takes files."""
     files: dict[str, list[tuple[str, bytes]]] = {}
     for name, (_, valid) in CASES.items():
         flat = pd.DataFrame(valid.reshape(N, -1)).add_prefix("p").assign(id=np.arange(N))
@@ -188,7 +188,7 @@ def fuzzed_files(folder: Path, count: int) -> None:
         path.write_bytes(content)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # parsers remark on much of this
+                warnings.simplefilter("ignore")  # parsers warn about many of these files
                 answer = read(path, CASES[name][0].kind.forms(SCORERS[name].data.test.x))
         except REFUSALS as error:
             assert str(error) and "\n" not in str(error)
@@ -205,7 +205,7 @@ QUICK = [name for name in CASES if name != "image-generation"]
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_buffer_of_any_bytes(name: str) -> None:
-    """Any bytes are pictures, so each of those is measured in full, which takes a hundred times as long: there are fewer."""
+    """Fewer cases for pictures: any bytes are valid pictures, so each case takes a full scoring, a hundred times as long."""
     fuzzed_buffers(name, 1000 // len(QUICK) if name in QUICK else 10)
 
 

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, against sums done by hand, and for the properties that every one of them should have."""
+"""Metrics: against scikit-learn, against sums done by hand, and for properties that every metric should have."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tasks from a folder of images, a table of images and a CSV file, each in one line, run and refused as a user would meet them."""
+"""Tasks in one line from a folder of images, a table of images and a CSV file: runs, and errors for unreadable data."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def folder(root: Path, each: int = 20, side: int = 12) -> Path:
 
 
 def loaded(place: Path, line: str) -> tuple[harness.Task, Data]:
-    """The task of a file of one line, and its data, checked."""
-    file = f"own{len(list(place.glob('own*.py')))}.py"  # a file is imported once
+    """Write a task file of one line; load its task and its checked data."""
+    file = f"own{len(list(place.glob('own*.py')))}.py"  # a new name, because a file is imported once
     task = plugins.find_task(str(write(place, file, f"import harness\nTASK = {line}\n"))).task
     data = task.load()
     task.kind.check(data)
@@ -170,7 +170,7 @@ def test_what_cannot_be_read_says_why(line: str, words: str, tmp_path: Path) -> 
 
 
 def archive(path: Path, names: list[str]) -> tuple[Array, Array]:
-    """An archive as CIFAR-10's, of three images a batch."""
+    """Write an archive in the format of CIFAR-10 with three images a batch; return its images and labels."""
     rng = np.random.default_rng(0)
     images, labels = (
         rng.integers(0, 256, (len(names), 3, 3, 32, 32), np.uint8),

@@ -1,4 +1,4 @@
-"""Scores that can be believed: hidden parts, bootstrap draws, and intervals that cover the truth."""
+"""Scoring: public and private halves, bootstrap draws, and the coverage of intervals."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from harness import Data, Forecasting, ImageClassification, Split, Task
 from harness.errors import TrialFailed
 from harness.scoring import Scorer, draws, hidden_parts
 from leaderboard.statistics.inference import interval
-from leaderboard.statistics.variance import Spread
+from leaderboard.statistics.variance import ScoreVariance
 
 keys, blocks = st.text(max_size=8), st.integers(1, 30)
 
@@ -24,7 +24,7 @@ def test_public_and_private_are_two_disjoint_halves_that_cover_everything(n, blo
     assert len(public) == n // 2
     for again, before in zip(hidden_parts(n, block, key), (public, private), strict=True):
         np.testing.assert_array_equal(again, before)
-    if block > 1:  # neighbours overlap, so the halves touch at one place alone
+    if block > 1:  # neighbours overlap, so the halves may touch at one place only
         assert public.max() < private.min()
 
 
@@ -51,7 +51,7 @@ def test_draws_are_of_whole_blocks_and_the_same_for_the_same_key(n, block, key):
 def test_every_sample_is_drawn_equally_often(block):
     n, count = 50, 4000
     times = np.bincount(np.concatenate(list(draws(n, block, count, "key"))), minlength=n) / count
-    # A sample is drawn about once a draw; its number of times has a variance of at most `block`.
+    # A sample occurs once a draw on average; the variance of its count is at most `block`.
     assert np.abs(times - 1).max() < 4.5 * np.sqrt(block / count)
 
 
@@ -63,7 +63,7 @@ def scorer(kind, metric, test, key=""):
 
 
 def test_the_interval_covers_the_true_accuracy_of_19_boards_in_20():
-    """Of 200 simulated boards, each of 200 samples, 95 % should cover; their share has a standard error of .015."""
+    """Coverage on 200 simulated boards of 200 samples each should be 95 %; its standard error is .015."""
     rng, n, boards = np.random.default_rng(0), 200, 200
     test = Split(np.zeros((n, 1, 1, 1), np.uint8), np.zeros(n, np.int64))
     covered = widths = 0.0
@@ -71,7 +71,7 @@ def test_the_interval_covers_the_true_accuracy_of_19_boards_in_20():
         accuracy = rng.uniform(0.6, 0.9)
         answer = (rng.random(n) > accuracy).astype(np.int64)
         scored = scorer(ImageClassification(classes=2), "accuracy", test, str(board)).test(answer)
-        low, high = interval(scored.score, Spread(float(scored.replicates.var(ddof=1)), n), proportion=True)
+        low, high = interval(scored.score, ScoreVariance(float(scored.replicates.var(ddof=1)), n), proportion=True)
         covered += low <= accuracy <= high
         widths += (high - low) / (2 * 1.96 * np.sqrt(accuracy * (1 - accuracy) / n))
     assert 0.9 <= covered / boards <= 0.985
@@ -79,19 +79,19 @@ def test_the_interval_covers_the_true_accuracy_of_19_boards_in_20():
 
 
 def test_the_interval_allows_for_overlapping_windows():
-    """Errors of neighbours that share most of their horizon: drawn one by one they would look too certain."""
+    """Neighbouring windows share most of their horizon: a bootstrap of single windows would give too short intervals."""
     rng, n, horizon, boards = np.random.default_rng(0), 400, 8, 80
     test = Split(np.zeros((n, 20, 1), np.float32), np.zeros((n, horizon, 1), np.float32))
-    test.x[:, ::2] = 1  # a history that moves, so that MASE has a scale
+    test.x[:, ::2] = 1  # a history that varies, so that MASE has a scale
     covered = naive = 0
     for board in range(boards):
         noise = rng.normal(size=n + horizon - 1).astype(np.float32)
         answer = np.lib.stride_tricks.sliding_window_view(noise, horizon)[..., None]
         scored = scorer(Forecasting(horizon=horizon), "mse", test, str(board)).test(answer)
-        low, high = interval(scored.score, Spread(float(scored.replicates.var(ddof=1)), n // horizon))
-        covered += low <= 1 <= high  # the mean of a squared standard normal
+        low, high = interval(scored.score, ScoreVariance(float(scored.replicates.var(ddof=1)), n // horizon))
+        covered += low <= 1 <= high  # 1: the mean of a squared standard normal
         by_one = [scored.losses[index].mean() for index in draws(n, 1, 200, str(board))]
-        low, high = interval(scored.score, Spread(float(np.var(by_one, ddof=1)), n))
+        low, high = interval(scored.score, ScoreVariance(float(np.var(by_one, ddof=1)), n))
         naive += low <= 1 <= high
     assert covered / boards > 0.85
     assert naive / boards < 0.7

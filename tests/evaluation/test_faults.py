@@ -1,7 +1,7 @@
-"""Crashes lose nothing: runs that are killed at every step, disks that fill up, servers that go away, in mid-run.
+"""Crashes lose nothing: runs killed at every step, full disks, and database servers that go away during a run.
 
-A run is killed, the same command is given again, and the table is that of a run that nobody disturbed. What was acknowledged is
-there, once; nothing is left running and nothing is left lying about.
+A run is killed and the same command is given again. The table must be that of an undisturbed run. Every acknowledged row is there,
+once; no process and no temporary file is left.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NOT_COMPARED = (
 
 @dataclass
 class Scene:
-    """A folder with a task, a submission and a home, and the command that is given again and again."""
+    """Folder with a task, a submission and a home, and the command that is repeated in it."""
 
     folder: Path
     url: str | None = None
@@ -80,7 +80,7 @@ class Scene:
         )
 
     def run(self) -> list[dict[str, object]]:
-        """The command, undisturbed; its rows."""
+        """Run the command undisturbed; return its rows."""
         started = time.monotonic()
         process = self.start()
         said, complained = process.communicate(timeout=120)
@@ -90,7 +90,7 @@ class Scene:
         return rows
 
     def killed(self, step: str, when: str, hit: int) -> bool:
-        """The command, killed at a step; whether it came that far."""
+        """Run the command and kill it at a step. Return False if it ended before that step."""
         process = self.start(step=step, when=when, hit=hit)
         process.communicate(timeout=120)
         assert process.returncode in (0, -signal.SIGKILL)
@@ -102,7 +102,7 @@ class Scene:
         time.sleep(seconds)
         family = []
         with suppress(psutil.Error):
-            psutil.Process(process.pid).suspend()  # so that it has no child that is not seen
+            psutil.Process(process.pid).suspend()  # so that it starts no child unseen
             family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate(timeout=60)
@@ -110,7 +110,7 @@ class Scene:
         return process.returncode != 0
 
     def entries(self, kind: str) -> list[object]:
-        """What the diaries say: every acknowledged ``fit`` or ``result``."""
+        """All acknowledged entries of the diaries, of kind ``fit`` or ``result``."""
         lines = [
             json.loads(line)
             for path in self.folder.glob("diary*")
@@ -120,7 +120,7 @@ class Scene:
         return [line[kind] for line in lines if kind in line]
 
     def children(self) -> list[psutil.Process]:
-        """What the last run had started when it was killed, as far as it still is."""
+        """Processes that the killed run had started and that still run."""
         found = []
         *_, last = sorted(self.folder.glob("diary*"), key=lambda path: int(path.name[5:]))
         for line in map(json.loads, last.read_text().splitlines()):
@@ -140,7 +140,7 @@ class Scene:
             store.close()
 
     def table(self) -> object:
-        """Everything that a run in pieces and a run in one piece must agree on."""
+        """Rows and fits that must be equal in an interrupted and in an undisturbed run."""
         with self.store() as store:
             fits = store.database.read("SELECT phase, number, params, attempt, status, value FROM fits")
             rows = [result.row() for result, _ in store.results()]
@@ -148,7 +148,7 @@ class Scene:
         return sorted(fits), [{key: row[key] for key in row if key not in NOT_COMPARED} for row in rows], kept
 
     def nothing_is_lost(self) -> None:
-        """What was acknowledged is there; nothing is there twice; the budget is exact; all is in a final state."""
+        """Check that every acknowledged row is there, none twice, the budget is exact, and all rows are final."""
         with self.store() as store:
             fits = [list(row) for row in store.database.read("SELECT study, phase, number, params, attempt FROM fits")]
             results = [result for result, _ in store.results()]
@@ -163,12 +163,12 @@ class Scene:
         assert self.entries("result") == [results[0].result_id] and statuses <= {"complete", "pruned"}
 
     def nothing_is_left(self) -> None:
-        """No temporary folder; what was left by a kill went with the next start."""
+        """Check that no temporary folder is left: the next start removes those of a killed run."""
         assert list(self.temporary.glob("bakeoff-*")) == []
 
 
 def nobody(family: list[psutil.Process]) -> None:
-    """None of these processes lives for more than a few seconds."""
+    """Check that all these processes end within a few seconds."""
     _, alive = psutil.wait_procs(family, timeout=10)
     alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not alive, alive
@@ -176,7 +176,7 @@ def nobody(family: list[psutil.Process]) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """The table of a run that nothing happened to."""
+    """Table of an undisturbed run."""
     scene = Scene(tmp_path_factory.mktemp("undisturbed") / "scene")
     scene.run()
     scene.nothing_is_lost()
@@ -188,15 +188,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 
 def both(check: Callable[[Any], float], cases: Sequence[Any]) -> float:
-    """Two checks at once: a run waits more than it works. The longest of the times that they return."""
+    """Run two checks at once, since a run mostly waits; return the longest of their times."""
     with ThreadPoolExecutor(2) as threads:
         return max(threads.map(check, cases))
 
 
 @pytest.mark.slow
 def test_killed_at_each_step(tmp_path: Path, undisturbed: object) -> None:
-    """One run, killed five times, at another step each time, and then left alone: before the steps in one tier of isolation,
-    after them in another."""
+    """Kill one run five times, at another step each time, then let it end: before the steps in one isolation tier, after them in
+    another."""
 
     def check(case: tuple[str, str]) -> float:
         when, isolation = case
@@ -215,7 +215,7 @@ def test_killed_at_each_step(tmp_path: Path, undisturbed: object) -> None:
 
 
 def test_killed_around_the_last_rows(tmp_path: Path, undisturbed: object) -> None:
-    """After the first seed of the final fits, and between the result's row and the end of the run."""
+    """Kill a run after the first seed of the final fits, and between the result's row and the end."""
     scene = Scene(tmp_path / "scene")
     assert scene.killed("commit", "after", hit=TRIALS + 1)
     assert scene.killed("commit", "after", hit=SEEDS)
@@ -227,7 +227,7 @@ def test_killed_around_the_last_rows(tmp_path: Path, undisturbed: object) -> Non
 
 @pytest.mark.slow
 def test_killed_at_any_time(tmp_path: Path, undisturbed: object) -> None:
-    """At moments that nobody chose; with two trials at once the questions depend on who is first, and the rest does not."""
+    """Kill runs at random moments. With two trials at once the suggestions depend on their order, the other checks do not."""
 
     def check(workers: int) -> float:
         chance = random.Random(workers)
@@ -244,14 +244,14 @@ def test_killed_at_any_time(tmp_path: Path, undisturbed: object) -> None:
 
 
 KILLS = int(os.environ.get("BAKEOFF_TORTURE", "200"))
-"""Kills of each kind in the long tests."""
+"""Number of kills of each kind in the long tests."""
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("how", ["random", "named"])
 def test_torture(how: str, tmp_path: Path, undisturbed: object, capsys: pytest.CaptureFixture[str]) -> None:
-    """Kill upon kill, each run left alone after one to four of them."""
+    """Kill runs again and again; let each end after one to four kills."""
     kills = 0
 
     def check(seed: int) -> float:
@@ -265,7 +265,7 @@ def test_torture(how: str, tmp_path: Path, undisturbed: object, capsys: pytest.C
                     died = scene.killed_after(chance.uniform(0, 2))
                 else:
                     died = scene.killed(chance.choice(STEPS), chance.choice(["before", "after"]), chance.randint(1, 4))
-                kills += died  # not in one statement with the call: the other thread adds meanwhile
+                kills += died  # a separate statement: the other thread adds during the call
             scene.run()
             scene.nothing_is_lost()
             scene.nothing_is_left()
@@ -283,7 +283,7 @@ def test_torture(how: str, tmp_path: Path, undisturbed: object, capsys: pytest.C
 
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[Path]:
-    """A file system of its own. Skips where mounting is not allowed."""
+    """Mount a small file system; skip the test if mounting is not allowed."""
     place.mkdir(parents=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True, check=False
@@ -298,7 +298,7 @@ def small_disk(place: Path, size: str) -> Iterator[Path]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_a_full_disk_loses_nothing(tmp_path: Path, undisturbed: object) -> None:
-    """Somebody else fills the disk while a run records on it: in the search, and once more in the final fits."""
+    """Fill the disk while a run records on it: in the search, and again in the final fits."""
     scene = Scene(tmp_path / "scene")
     with small_disk(scene.folder / "home", "2m") as home:
         for rows in (2, TRIALS):
@@ -328,7 +328,7 @@ def fill(path: Path) -> None:
 
 
 def test_a_server_that_restarts_in_mid_run(tmp_path: Path, undisturbed: object) -> None:
-    """A run that was killed; then its server is stopped in good order, and killed, while it records; it goes on by itself."""
+    """Resume a killed run; stop its server cleanly and then kill it while the run records: the run continues by itself."""
     machine = server()
     scene = Scene(tmp_path / "scene", url=machine.database())
     assert scene.killed("commit", "after", hit=1)
@@ -357,13 +357,13 @@ def wait_for_rows(scene: Scene, process: subprocess.Popen[str], wanted: int) -> 
 
 
 def test_a_server_that_stays_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several threads wait together, not one after the other; when it comes back the store goes on."""
+    """Several threads wait at the same time, not in turn; the store works again once the server is back."""
     from leaderboard import StoreError
     from leaderboard.store import postgres
     from leaderboard.store.store import Fit
 
     machine: Server = server()
-    monkeypatch.setattr(postgres, "PATIENCE", 1.0)
+    monkeypatch.setattr(postgres, "RECONNECT_SECONDS", 1.0)
     store = Store(tmp_path, url=machine.database())
     machine.stop("immediate")
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""Search, seeds, record, board: what a run does, and that doing it in pieces comes to the same."""
+"""Runs: search, seeds, record and board, and that an interrupted run gives the same results."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from conftest import REPOSITORY, TINY_TASK, Command, hostile, table, write
 import harness
 import leaderboard
 from harness.commands.tune import tune
+from harness.dispatch import Progress
 from harness.errors import PluginError, TrialFailed
-from harness.evaluation.entry import Progress
 from leaderboard import Store
 
 
@@ -61,7 +61,7 @@ def test_rows_are_dicts_with_a_frame_and_a_table_for_notebooks(tiny: Path) -> No
 
 
 def test_the_search_sees_validation_and_takes_the_best(tiny: Path) -> None:
-    """A model that is right only under one setting: the search finds it, and the default is tried first."""
+    """The search finds the only setting under which the model is right, and tries the default first."""
     write(
         tiny,
         "picky.py",
@@ -109,7 +109,7 @@ def test_a_changed_source_is_another_entry(tiny: Path) -> None:
 def test_a_failed_entry_is_tried_again(tiny: Path) -> None:
     flag = tiny / "flag"
     bad = hostile(tiny, "bad", f"assert os.path.exists({str(flag)!r}), 'no flag'")
-    trusted = {"isolation_tier": "process", "home": tiny / "home"}  # a sandbox would not see the flag
+    trusted = {"isolation_tier": "process", "home": tiny / "home"}  # the flag is a file, invisible in a sandbox
     (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], seeds=1, **trusted)
     assert row["status"] == "failed" and "no flag" in row["error"]
     flag.touch()
@@ -136,7 +136,7 @@ for epoch in range(30):
 
 
 def test_bad_trials_are_pruned_and_cannot_win(tiny: Path) -> None:
-    """What is reported ends trials; a lie in it wins nothing, because the score is computed from predictions."""
+    """Reported losses end trials; false ones win nothing, because the score is computed from predictions."""
     racer = hostile(tiny, "racer", RACER, space="{'a': Float(0, 1)}")
     (row,) = harness.run(str(tiny / "tiny.py"), [str(racer)], trials=15, seeds=1, workers=1, home=tiny / "home")
     assert row["n_pruned"] >= 5 and row["n_failed"] == 0
@@ -149,7 +149,7 @@ def test_bad_trials_are_pruned_and_cannot_win(tiny: Path) -> None:
 
 
 def test_tune_goes_on_where_it_stopped_as_if_it_never_had(tiny: Path) -> None:
-    """The same questions, the same trials pruned at the same epochs."""
+    """A resumed search makes the same suggestions and prunes the same trials at the same epochs."""
     hostile(tiny, "racer", RACER, space="{'a': Float(0, 1)}")
 
     def go(home: str, trials: int) -> object:
@@ -168,7 +168,7 @@ def slow(folder: Path) -> Path:
 
 
 def heed_interrupts() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so does all that it starts: these tests may be such a thing."""
+    """Restore the default for SIGINT: a shell makes background processes, maybe these tests, and their children ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -237,7 +237,7 @@ def test_two_runs_at_once_share_a_home(tiny: Path) -> None:
 
 
 def test_a_reply_that_looks_ahead_is_invalid(tmp_path: Path) -> None:
-    """Causality is verified end to end: a next-token model that reads the answer from its input."""
+    """Check causality end to end with a next-token model that reads the answer from its input."""
     write(
         tmp_path,
         "echo.py",
@@ -276,7 +276,7 @@ class Peek(Submission):
 
 
 def test_what_was_asked_for_is_what_is_answered(tiny: Path) -> None:
-    """Also where a newer result of the same submission stands on the board."""
+    """The requested version is returned even if the board has a newer result of the submission."""
 
     def go(seeds: int) -> tuple[object, object]:
         (row,) = harness.run(
@@ -289,7 +289,7 @@ def test_what_was_asked_for_is_what_is_answered(tiny: Path) -> None:
 
 
 def test_another_metric_is_another_question(tiny: Path) -> None:
-    """Also in the same Python: the file is read again once it has been edited."""
+    """A new metric needs a new result, also in the same process: an edited file is read again."""
 
     def go() -> dict[str, object]:
         return harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], trials=1, seeds=1, home=tiny / "home")[0]
@@ -325,7 +325,7 @@ def test_json_stays_one_document_whatever_a_task_prints(tiny: Path, bakeoff: Com
 
 
 def test_what_is_hashed_is_what_runs_and_is_kept(tiny: Path) -> None:
-    """A file that changes while the run is on changes nothing: its content was read once."""
+    """Editing a file during the run has no effect: its content is read once."""
     other = hostile(tiny, "other")
     before = other.read_bytes()
     hostile(tiny, "editor", f"open({str(other)!r}, 'a').write('\\nraise ValueError')\ntime.sleep(1)")
@@ -354,7 +354,7 @@ def answer(n):
 
 
 def test_helpers_and_named_files_come_along_and_are_hashed(tiny: Path) -> None:
-    """Modules that a plug-in imports from its own folder, theirs in turn, and the files it names; nothing else."""
+    """A plug-in brings the modules that it imports from its folder, their imports, and its named files; nothing else."""
     (tiny / "helper.py").write_text(HELPER)
     (tiny / "folder").mkdir()
     (tiny / "folder" / "__init__.py").touch()
@@ -420,7 +420,7 @@ TASK = Task(name="few-labels", kind=ImageClassification(classes=3), load=load, m
 
 
 def test_inputs_without_labels_and_losses_go_their_ways(tiny: Path) -> None:
-    """Unlabelled inputs reach a submission, what is known about rows does not, and what it reports is kept with the fit."""
+    """Unlabelled inputs reach a submission, metadata of rows does not, and reported losses are kept with the fit."""
     task = write(tiny, "few.py", SEMI_SUPERVISED)
     checks = """assert train.unlabelled.shape == (81, 2, 2, 1) and valid.unlabelled is None and len(train) == 9
 assert not train.about and not valid.about

@@ -1,4 +1,4 @@
-"""Runs on a real Ray cluster of several nodes on this machine: the same results, also where a node is lost, and no way out."""
+"""Runs on a real Ray cluster of several nodes on this machine: the same results, also after the loss of a node, and no escape."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Escape(Nearest):
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """A head without a CPU for trials, and two nodes with one each."""
+    """Cluster of a head without CPUs for trials and two nodes with one CPU each."""
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
@@ -82,13 +82,13 @@ def nodes() -> Iterator[Any]:
 
 
 def rows(home: Path) -> list[tuple[Any, ...]]:
-    """What a search came to, whatever it took: number, configuration, status and value."""
+    """Outcome of a search without its costs: number, configuration, status and value of each trial."""
     return sorted(table(home, "number", "params", "status", "value", "phase"), key=str)
 
 
 @pytest.mark.long
 def test_a_cluster_finds_what_this_machine_finds(nodes: Any, tiny: Path, bakeoff: Command) -> None:
-    """A search whose trials are trained together, and three seeds: to the last digit."""
+    """A vectorized search and three seeds give the same results to the last digit."""
     write(tiny, "blobs.py", BLOBS)
     for place, more in (("here", ()), ("there", ("--cluster", nodes.address))):
         bakeoff("tune", "tiny.py", "blobs.py", "--trials", 6, "--no-halving", "--home", place, *more)
@@ -99,7 +99,7 @@ def test_a_cluster_finds_what_this_machine_finds(nodes: Any, tiny: Path, bakeoff
 
 @pytest.mark.long
 def test_pickled_models_stay_on_their_node(nodes: Any, tmp_path: Path, bakeoff: Command) -> None:
-    """Generation asks more than once, each question in a process of its own."""
+    """Image generation has several queries, each answered in a process of its own."""
     for place, more in (("here", ()), ("there", ("--cluster", nodes.address))):
         bakeoff("run", "digit-images", "-s", "pca-gaussian", "--trials", 0, "--seeds", 2, "--home", place, *more)
     assert rows(tmp_path / "there") == rows(tmp_path / "here")
@@ -107,7 +107,7 @@ def test_pickled_models_stay_on_their_node(nodes: Any, tmp_path: Path, bakeoff: 
 
 @pytest.mark.long
 def test_a_node_is_lost_and_another_comes(nodes: Any, tiny: Path) -> None:
-    """What ran on it is run again; nothing is counted twice, and nothing is another number for it."""
+    """Trials of the lost node run again under their numbers, and none is counted twice."""
     write(tiny, "slow.py", SLOW)
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "BAKEOFF_STORE": ""}
     command = [sys.executable, "-m", "harness.cli", "tune", "tiny.py", "slow.py", "--trials", "10", "--no-halving"]
@@ -155,7 +155,7 @@ def test_where_no_cluster_is(tiny: Path, bakeoff: Command) -> None:
     st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=5), st.none() | st.integers(1, 40)
 )
 def test_slots_fit_on_the_machines(machines: list[tuple[int, int]], workers: int | None) -> None:
-    """One a GPU or a CPU, or as many as are wanted: threads and shares of GPUs never add up to more than there is."""
+    """Slots are one a GPU or CPU, or as many as requested: threads and GPU shares never exceed those of the machines."""
     there = [{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in machines]
     usable = [cpus for cpus, gpus in machines if gpus or not any(gpus for _, gpus in machines)]
     if not sum(usable):
@@ -175,7 +175,7 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "known to the machines of o
 
 @pytest.fixture
 def apart() -> Iterator[str]:
-    """A head and a node, each with a network of its own and a cable between them; the head's address. Nothing else is connected."""
+    """Address of a head that is connected only to one node: each has a network namespace, with one cable between them."""
     if os.getuid() or not shutil.which("ip"):
         pytest.skip("separate networks need root and the program ip (the package iproute2)")
     tag = f"bk{os.getpid() % 100_000}"
@@ -202,7 +202,7 @@ def apart() -> Iterator[str]:
         for space, address in ((head, "10.77.0.1/24"), (node, "10.77.0.2/24")):
             ip("-n", space, "addr", "add", address, "dev", space)
             ip("-n", space, "link", "set", space, "up")
-        # A folder of its own: Ray would write there which cluster is this machine's.
+        # A separate folder: Ray writes the address of this machine's cluster into it.
         folder = (
             f"--temp-dir={held.enter_context(tempfile.TemporaryDirectory(prefix='bk', ignore_cleanup_errors=True))}"
         )

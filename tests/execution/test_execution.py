@@ -25,6 +25,7 @@ from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.slots import CONTEXT, Slots
 from harness.execution.parent.workers import Setting, Worker
 from harness.plugins import registry as plugins
+from harness.plugins.bundle import bundle
 from harness.plugins.registry import read_tasks
 
 CASES = {
@@ -52,7 +53,7 @@ CASES = {
 
 
 LONG = ("slow-answer", "deaf")
-"""Cases that wait for a limit as "hang" does, which is tried always."""
+"""Cases that wait for a limit; the quick tests have "hang" for these."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES])
@@ -76,7 +77,7 @@ def test_a_bad_entry_is_one_row(name: str, tiny: Path) -> None:
 
 
 def test_nothing_outlives_a_time_limit(tiny: Path) -> None:
-    """The whole tree goes: children, and those that left their process group and their parent."""
+    """A time limit ends the whole tree: children, and processes that left their process group and their parent."""
     orphan = """
 subprocess.Popen(['sleep', '987'])
 if os.fork() == 0:
@@ -99,7 +100,7 @@ def test_a_flood_of_output_is_kept_short_and_harms_nobody(tiny: Path) -> None:
 
 
 def test_the_child_is_never_given_test_labels(tiny: Path) -> None:
-    """What a fork holds of the parent's: train and valid alone while it fits; the parent's environment stays outside."""
+    """While it fits, a fork holds only train and valid of the parent, and not the parent's environment."""
     os.environ["BAKEOFF_TEST_SECRET"] = "hidden"
     nosy = hostile(
         tiny,
@@ -114,7 +115,7 @@ def test_the_child_is_never_given_test_labels(tiny: Path) -> None:
 
 
 def test_order_of_rows_tells_nothing(tiny: Path) -> None:
-    """Truth in the file's order scores by chance, because test rows come in another order each time."""
+    """Labels in the order of the file score like chance, because test rows come in a new order each time."""
     (tiny / "sorted_tiny.py").write_text(
         (tiny / "tiny.py")
         .read_text()
@@ -141,13 +142,13 @@ def test_a_trial_finds_nothing_of_the_one_before(tiny: Path) -> None:
 
 
 def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
-    """Writing into train changes a private copy; the shared one cannot be written or resized."""
+    """Writes to train change a private copy; the shared array cannot be written or resized."""
     source = plugins.find_submission(
         str(hostile(tiny, "scribbler", "assert train.x.max() > 0\ntrain.x[:] = 0\nvalid.y[:] = 0"))
     )
     task = read_tasks(tiny / "tiny.py")[0].task
     data = FitData.of(task.load(), task.kind)
-    with Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker:
+    with Worker(bundle(source), Setting(isolation.choose("auto"))) as worker:
         worker.ready()
         for _ in range(2):
             with worker.trial({}, data, seed=0, device="cpu", time_limit=20) as trial:
@@ -164,7 +165,7 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
     data = FitData.of(loaded, task.kind)
-    with Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker:
+    with Worker(bundle(source), Setting(isolation.choose("auto"))) as worker:
         description = worker.ready()
         assert description.kinds == ("image-classification",) and description.defaults == {"shrink": 0.0}
         with worker.trial({"shrink": 0.0}, data, seed=0, device="cpu", time_limit=20) as trial:
@@ -188,7 +189,7 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
 def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Path) -> None:
     source = plugins.find_submission(str(hostile(tiny, "bad", top=top)))
     with (
-        Worker(plugins.bundle(source), Setting(isolation.choose("auto"))) as worker,
+        Worker(bundle(source), Setting(isolation.choose("auto"))) as worker,
         pytest.raises(PluginError, match=words),
     ):
         worker.ready()
@@ -198,7 +199,7 @@ def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
     source = plugins.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
     task = read_tasks(tiny / "tiny.py")[0].task
     data = FitData.of(task.load(), task.kind)
-    worker = Worker(plugins.bundle(source), Setting(isolation.choose("auto")))
+    worker = Worker(bundle(source), Setting(isolation.choose("auto")))
     worker.ready()
     trial = worker.trial({}, data, seed=0, device="cpu", time_limit=100)
     failures: list[TrialFailed] = []
@@ -221,7 +222,7 @@ def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
 
 
 def frame(body: str) -> bytes:
-    """A message as the channel frames it."""
+    """Frame a message as the channel does."""
     return len(body.encode()).to_bytes(4, "big") + body.encode()
 
 
@@ -247,7 +248,7 @@ GARBAGE = [
 
 @pytest.mark.parametrize("place", range(len(GARBAGE)))
 def test_garbage_on_the_channel_is_one_row(place: int, tiny: Path, bakeoff: Command) -> None:
-    """A submission that writes into every socket it has, and leaves."""
+    """A submission writes garbage into all its sockets and exits."""
     sockets = f"""
 import stat
 for fd in range(3, 64):
@@ -283,7 +284,7 @@ def sockets():
 
 
 def test_a_message_that_never_ends_is_a_timeout(tiny: Path) -> None:
-    """A byte now and then is no sign of life."""
+    """Single bytes now and then do not extend the time limit."""
     drip = "fd = max(sockets())\nos.write(fd, bytes([0, 15, 0, 0]))\nwhile True:\n    os.write(fd, b' ')\n    time.sleep(0.5)"
     bad = hostile(tiny, "bad", drip, top=SOCKETS)
     started = time.monotonic()
@@ -306,7 +307,7 @@ for fd in sockets():
 
 
 def test_shared_memory_cannot_be_resized_by_a_child(tmp_path: Path) -> None:
-    """Snapshots too: the parent maps them when the child has gone, at the size that it gave them."""
+    """Snapshots cannot be resized either: the parent maps them later, at the size that it set."""
     cut = """
 for fd in range(3, 64):
     try: os.ftruncate(fd, 1)
@@ -339,7 +340,7 @@ GIB = 1 << 30
 
 @given(st.lists(st.sampled_from(["measured", "crowded"]), max_size=12), st.integers(1, 30), st.data())
 def test_a_shared_gpu_is_never_promised_twice(events: list[str], size: int, data: st.DataObject) -> None:
-    """Trials of the largest size so far fit into it together, and after one ran out of memory there are half as many."""
+    """All trials on a GPU fit into it at the largest size seen so far; an out-of-memory failure halves their number."""
     slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, most=4)
     for event in events:
         before = slots.allowed["cuda:0"]
@@ -347,7 +348,7 @@ def test_a_shared_gpu_is_never_promised_twice(events: list[str], size: int, data
             slots.measured("cuda:0", data.draw(st.integers(1, size)) * GIB)
         else:
             assert slots.crowded("cuda:0") == (before > 1) and slots.allowed["cuda:0"] == max(before // 2, 1)
-        for _ in range(slots.there["cuda:0"]):  # all come back, and those that are too many stay away
+        for _ in range(slots.there["cuda:0"]):  # all slots come back, and surplus ones are withdrawn
             if not slots.free.empty():
                 slots.give(slots.take())
         held = slots.allowed["cuda:0"]
@@ -357,7 +358,7 @@ def test_a_shared_gpu_is_never_promised_twice(events: list[str], size: int, data
 
 @pytest.mark.parametrize("needs", [1, 2, 0])
 def test_what_ran_out_of_memory_beside_others_is_run_again(needs: int) -> None:
-    """Where there are fewer; once it has the device to itself its failure is its own."""
+    """The trial runs again beside fewer others; once it is alone on the device, its failure is final."""
     slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, most=4)
     slots.measured("cuda:0", 2 * GIB)
     beside, failed = [], []
@@ -378,7 +379,7 @@ def test_what_ran_out_of_memory_beside_others_is_run_again(needs: int) -> None:
 
 
 def powercap(folder: Path, *packages: int, end: int = 999_999_999) -> Path:
-    """What the kernel shows of processors that have used so many microjoules, each with a core of its own below it."""
+    """Imitate the kernel's energy counters: processors with these microjoules, each with a core below it."""
     for place, used in enumerate(packages):
         for name in (f"intel-rapl:{place}", f"intel-rapl:{place}:0"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -409,7 +410,7 @@ def test_without_a_meter_nothing_is_said(tmp_path: Path) -> None:
 
 
 def test_a_row_says_what_a_fit_used(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the machine has a meter: one that counts a joule each time that it is read."""
+    """Rows report energy on a machine with a meter; this one counts a joule at each reading."""
     folder = powercap(tiny / "powercap", 0)
     read = meter.number
 

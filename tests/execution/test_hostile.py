@@ -1,16 +1,16 @@
-"""Every attack of tests/hostile gets the verdict that its file names, in each tier, and harms nobody beside it.
+"""Every attack of tests/hostile gets the verdict that its file names, in each tier, and harms no other entry.
 
-An attack is a file with a docstring (what it tries, what it hopes for), a submission, and up to three literals, which are read
-here and never imported:
+An attack is a file with a docstring (its attempt, its hope), a submission, and up to three literals. This module parses the file
+and never imports it:
 
-- ``VERDICT``: the row that it must get. ``status``, one or several; ``error``, words in it; ``chance``, a score like a guesser's
-  where it is complete; ``fit_seconds``, at least so many on record.
-- ``OPTIONS``: what it needs: ``task`` (a file of `TASKS`), ``limits`` (a name in `LIMITS`), ``seeds``, ``trials``, ``workers``,
+- ``VERDICT``: the row that it must get. ``status``, one or several; ``error``, words in it; ``chance``, a complete row must score
+  like a guess; ``fit_seconds``, the least seconds on record.
+- ``OPTIONS``: its needs: ``task`` (a file of `TASKS`), ``limits`` (a name in `LIMITS`), ``seeds``, ``trials``, ``workers``,
   ``time_limit``.
-- ``TIERS``: tiers that do not promise to hold against it, and why; it is not run there.
+- ``TIERS``: tiers that promise no defence against it, and why; it is not run there.
 
-Whatever its verdict, an attack that says ``GOT THROUGH`` (see tests/hostile/_base.py) has found a hole. Attacks with the same
-options are one run, with an honest entry beside the last of them, whose scores must be those of a run alone, to the last bit.
+With any verdict, an attack that prints ``GOT THROUGH`` (see tests/hostile/_base.py) has found a hole. Attacks with the same options
+share one run. An honest entry runs beside the last of them, and its scores must be those of a run alone, to the last bit.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ OPTIONS: dict[str, Any] = {
     "time_limit": 20,
 }
 MARK = f"bakeoff-test-hostile-{os.getpid()}"
-"""Stands in the environment of everything that a run here starts."""
+"""Mark in the environment of every process that a run of this module starts."""
 GUESSED = {"tiny": 0.5, "sorted": 0.5}
-"""An accuracy that nobody reaches by guessing one of three classes."""
+"""Accuracies above those of guessing one of three classes."""
 
 SCORES = ("status", "score", "seeds", "metrics", "ci_low", "ci_high", "public_score", "private_score", "valid_score")
-"""What an honest entry's row must say alike, whoever it ran beside."""
+"""Columns of an honest entry's row that must not depend on its neighbours."""
 STATUSES = {
     "complete",
     "failed",
@@ -142,7 +142,7 @@ class Last(Submission):
 
 @dataclass(frozen=True)
 class Attack:
-    """A file of tests/hostile, read."""
+    """Parsed file of tests/hostile."""
 
     name: str
     verdict: Mapping[str, Any]
@@ -169,7 +169,7 @@ ATTACKS = {path.stem: read(path) for path in sorted(HOSTILE.glob("[a-z]*.py"))}
 
 
 class Target:
-    """What there is to attack: a folder with secrets, a process, and sockets that somebody listens on. ``told`` says where."""
+    """Target of the attacks: a folder with secrets, a process, and listening sockets; module ``target_info`` says where."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -206,7 +206,7 @@ class Target:
         }
 
     def harm(self) -> list[str]:
-        """What has happened to it."""
+        """List the damage that attacks have done."""
         found = [f"{path.name} was changed" for path, content in self.kept.items() if path.read_bytes() != content]
         if (self.folder / "canary").exists():
             found.append("the canary was written")
@@ -229,7 +229,7 @@ class Target:
 
 
 def leftovers() -> list[str]:
-    """Processes, folders and control groups of runs of this process that are still there."""
+    """List processes, folders and control groups that runs of this process have left."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -245,7 +245,7 @@ def leftovers() -> list[str]:
 
 @dataclass
 class Ran:
-    """What came out of attacks run together: their rows, what each printed, and what was wrong afterwards."""
+    """Outcome of a run of several attacks: their rows, the output of each, and any damage."""
 
     rows: dict[str, dict[str, Any]]
     printed: dict[str, str]
@@ -254,7 +254,7 @@ class Ran:
 
 @cache
 def alone(tier: str, task: str, trials: int, seeds: int) -> dict[str, Any]:
-    """The row of a task's honest entry in a run of its own."""
+    """Row of a task's honest entry in a run of its own."""
     with tempfile.TemporaryDirectory() as folder:
         place = write(Path(folder), f"{task}.py", TASKS[task])
         honest = write(Path(folder), "honest.py", HONEST[task])
@@ -265,7 +265,7 @@ def alone(tier: str, task: str, trials: int, seeds: int) -> dict[str, Any]:
 
 
 def attack(attacks: Sequence[Attack], tier: str, folder: Path) -> Ran:
-    """Run attacks of the same options in one run, and an honest entry beside the last of them."""
+    """Run attacks with the same options in one run, and an honest entry beside the last of them."""
     options = dict(attacks[0].options)
     task, limits = options.pop("task"), LIMITS[options.pop("limits")]
     target = Target(folder)
@@ -286,7 +286,7 @@ def attack(attacks: Sequence[Attack], tier: str, folder: Path) -> Ran:
             **options,
         )
         wrong = target.harm() + leftovers()
-        if (kept := psutil.Process().num_fds() - open_before) > 40:  # matplotlib keeps a font or two for each thread
+        if (kept := psutil.Process().num_fds() - open_before) > 40:  # matplotlib keeps a few fonts open in each thread
             wrong.append(f"{kept} descriptors more are open in the parent")
         rows = {str(row["submission"]).replace("-", "_"): row for row in found}
         wrong += [f"there is no row of {name}" for name in names if name not in rows]
@@ -310,7 +310,7 @@ def group_of(one: Attack) -> str:
 
 
 def needs(tier: str) -> None:
-    """Skip where this machine does not have a tier; say why."""
+    """Skip the test, with the reason, if this machine lacks the tier."""
     if tier != "process":
         found, why = isolation.tried(tier)
         if found is None:
@@ -321,7 +321,7 @@ def needs(tier: str) -> None:
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str, Attack], Ran]]:
-    """The outcome of an attack's group in a tier, run when it is first asked for: those of the group that were chosen to be run."""
+    """Outcome of an attack's group in a tier; the first request runs the selected attacks of the group."""
     chosen = {
         (item.callspec.params["tier"], item.callspec.params["name"])
         for item in request.session.items
@@ -330,7 +330,7 @@ def outcomes(
     patch = pytest.MonkeyPatch()
     patch.setenv("PATH", f"{os.environ['PATH']}:/{MARK}")
     patch.setattr(pool, "WARM_LIMIT", 8.0)  # some attacks never end their import
-    patch.setattr(trial, "EXIT_LIMIT", 1.0)  # and some stop their server, so that nobody says that they have gone
+    patch.setattr(trial, "EXIT_LIMIT", 1.0)  # some stop their server, so that it does not report their exit
 
     @cache
     def outcome(tier: str, group: str) -> Ran:
@@ -358,7 +358,7 @@ def judge(one: Attack, row: Mapping[str, Any], printed: str) -> None:
 
 
 def cases(tier: str) -> list[Any]:
-    """Every attack in a tier. In tier A always; in the others a handful, and all of them in the long tests."""
+    """Parameters of all attacks in a tier. All run in tier A; in other tiers a handful run, the others are long tests."""
     few = (
         "hang_deaf",
         "memory_hog_of_many",
@@ -386,7 +386,7 @@ def test_an_attack_gets_its_verdict(tier: str, name: str, outcomes: Callable[[st
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_says_what_it_must_get(name: str) -> None:
-    """The literals of a file are of the form that this module's docstring says."""
+    """The literals of a file have the form given in the docstring of this module."""
     one = ATTACKS[name]
     statuses = [one.verdict["status"]] if isinstance(one.verdict["status"], str) else one.verdict["status"]
     assert set(statuses) <= STATUSES and set(one.verdict) <= {"status", "error", "chance", "fit_seconds"}
@@ -411,12 +411,12 @@ rows = harness.run(task, hostile + honest[2:], **options)
 after = process.memory_full_info().uss
 print(json.dumps({"grown": after - before, "rows": rows}))
 """
-"""A harness of its own: warmed up by a first run, then measured over a second one. (Recorded fits are not done again.)"""
+"""Program of a separate harness: a first run warms it up, a second one is measured. (Recorded fits are not repeated.)"""
 
 
 @pytest.mark.long
 def test_a_hundred_hostile_entries_cost_the_others_nothing(tmp_path: Path) -> None:
-    """Honest entries beside them score what they score alone, and the parent's memory does not grow."""
+    """Honest entries beside the attacks score as they do alone, and the parent's memory does not grow."""
     needs("sandbox-a")
     names = [one.name for one in ATTACKS.values() if one.options == OPTIONS]
     target = Target(tmp_path)
@@ -427,7 +427,7 @@ def test_a_hundred_hostile_entries_cost_the_others_nothing(tmp_path: Path) -> No
         shutil.copytree(HOSTILE, plugs, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
         write(plugs, "told.py", f"TOLD = {target.told!r}\n")
         hostile = []
-        for number in range(120):  # the first twenty are the warming up
+        for number in range(120):  # the first twenty are the warm-up
             text = (HOSTILE / f"{names[number % len(names)]}.py").read_text()
             hostile.append(str(write(plugs, f"hostile_{number:03}.py", f"{text}\n# {number}\n")))
         honest = [str(write(plugs, f"honest_{number}.py", f"{TINY_MODEL}# {number}\n")) for number in range(6)]

@@ -1,4 +1,4 @@
-"""The sandbox itself: its probe tells the truth, a tier that is not to be had is an error, each limit has its own status."""
+"""The sandbox: its probe is right, an unavailable tier is an error, and each limit has its own status."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from harness.execution.parent.fit_data import FitData
 from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.workers import Setting, Worker
 from harness.execution.shared.probe_answers import CLOSED, OPEN
+from harness.plugins.bundle import bundle
 from harness.plugins.registry import read_tasks
 
 OPEN_TO_ALL = (
@@ -60,13 +61,13 @@ def had(tier: str) -> Isolation:
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, str]:
-    """What the probe answers in an ordinary process."""
+    """Results of the probe in an ordinary process."""
     return isolation.answers_of(Isolation())
 
 
 @pytest.mark.parametrize("hole", sorted(set(MUST_BE_CLOSED["sandbox-a"])))
 def test_each_attempt_can_succeed(hole: str, plain: dict[str, str]) -> None:
-    """A hole that is found closed where nothing closes it has not been tried."""
+    """Each hole is open in an ordinary process; otherwise the probe would not really try it."""
     if hole not in OPEN_TO_ALL and plain[hole] == CLOSED:
         pytest.skip(f"this machine closes it to every process: {hole}")
     assert plain[hole] == OPEN
@@ -83,7 +84,7 @@ def test_a_tier_is_called_so_when_its_holes_are_closed(tier: str) -> None:
 
 
 def test_a_probe_that_lies_is_not_believed(tmp_path: Path) -> None:
-    """What arrives outside counts, not what the inside says."""
+    """Only messages that arrive outside count, not claims from inside."""
     with Bait() as bait:
         said = probe.probe(bait.told)
         judged = bait.judge(dict.fromkeys(said, CLOSED))
@@ -109,7 +110,7 @@ def test_an_open_hole_is_no_tier(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_bubblewrap(tmp_path: Path) -> dict[str, str]:
-    """A PATH with all that a run needs but bubblewrap."""
+    """PATH with all programs that a run needs, without bubblewrap."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("setpriv", "git", "sh"):
@@ -143,7 +144,7 @@ def test_auto_goes_down_and_says_so(tiny: Path, bakeoff: Command, no_bubblewrap:
 
 @pytest.mark.parametrize("candidate", isolation.candidates(), ids=lambda one: f"{one.name}-{one.user_namespace}")
 def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path) -> None:
-    """As root, tier A changes to another user; else, and here too, it can be nobody in a namespace of its own."""
+    """As root, tier A changes to another user; without root, and here too, it can be nobody in a new namespace."""
     try:
         answers = isolation.answers_of(candidate)
     except ProbeFailed as error:
@@ -153,7 +154,7 @@ def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path)
     loaded = task.load()
     data = FitData.of(loaded, task.kind)
     source = plugins.find_submission(str(tiny / "nearest.py"))
-    with Worker(plugins.bundle(source), Setting(candidate)) as worker:
+    with Worker(bundle(source), Setting(candidate)) as worker:
         worker.ready()
         with worker.trial({"shrink": 0.0}, data, seed=0, device="cpu", time_limit=20) as trial:
             trial.fit()
@@ -245,7 +246,7 @@ LIMITS = Limits(cpu_seconds=1.0, memory=400_000_000, processes=64, output=2_000_
 
 @pytest.fixture
 def attacks(tiny: Path) -> Path:
-    """The tiny task's folder with the attacks in it."""
+    """Folder of the tiny task with the attacks."""
     shutil.copytree(HOSTILE, tiny / "plugs", ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
     (tiny / "plugs" / "told.py").write_text("TOLD = {}\n")
     text = (tiny / "tiny.py").read_text()
@@ -264,13 +265,13 @@ def attacks(tiny: Path) -> Path:
     "tier", ["sandbox-a", *(pytest.param(tier, marks=pytest.mark.long) for tier in ("sandbox-b", "process"))]
 )
 def test_limits_hold_where_no_control_group_counts(tier: str, attacks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task's limits, each with its own status, kept by looking. (test_hostile has them with control groups.)"""
+    """Polling enforces the task's limits, each with its own status. (test_hostile covers control groups.)"""
     wanted = dict(STATUSES)
     if tier != "process":
         had(tier)
     own_user = tier == "sandbox-a" or (tier == "sandbox-b" and isolation.readable_by_others())
     if os.getuid() == 0 and not own_user:
-        del wanted["fork_bomb"]  # nobody counts root's processes, and who looks gets no turn: it ends as a timeout
+        del wanted["fork_bomb"]  # root's processes have no limit, and the poller is starved: this ends as a timeout
     monkeypatch.setattr(cgroups, "parents", dict)
     rows = harness.run(
         str(attacks / "limited.py"),
@@ -287,7 +288,7 @@ def test_limits_hold_where_no_control_group_counts(tier: str, attacks: Path, mon
 
 
 def test_each_limit_has_a_flag(attacks: Path, bakeoff: Command) -> None:
-    """Flags go before the task's own limits, and the error names the flag that raises it."""
+    """Flags override the task's own limits, and the error names the flag that raises a limit."""
     flags = {
         "cpu_hog": ("--cpu-limit", "0.5"),
         "memory_hog": ("--memory-limit", "300M"),
@@ -318,7 +319,7 @@ def test_an_import_that_never_ends_is_one_row(tiny: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def gone() -> int:
-    """The number of a process that has ended."""
+    """Process id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
@@ -353,7 +354,7 @@ def test_groups_of_the_dead_are_ended_and_those_of_the_living_kept(gone: int) ->
             group.add(sleepers[pid].pid)
         cgroups.sweep()
         assert sleepers[gone].wait(5) == -signal.SIGKILL and sleepers[os.getpid()].poll() is None
-        cgroups.sweep()  # a group can be removed when its processes have been waited for
+        cgroups.sweep()  # a group can be removed once its processes are reaped
         assert not any(place.exists() for place in places[gone].values())
         assert all(place.exists() for place in places[os.getpid()].values())
     finally:
@@ -365,7 +366,7 @@ def test_groups_of_the_dead_are_ended_and_those_of_the_living_kept(gone: int) ->
 
 
 def of_run(mark: str) -> Iterator[psutil.Process]:
-    """Processes whose environment says that a run started them."""
+    """Yield the processes with this mark in their environment."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if mark in process.environ().get("PATH", "") and process.status() != psutil.STATUS_ZOMBIE:
@@ -374,7 +375,7 @@ def of_run(mark: str) -> Iterator[psutil.Process]:
 
 @pytest.mark.parametrize("tier", isolation.TIERS)
 def test_a_killed_harness_leaves_nothing_that_runs(tier: str, tiny: Path) -> None:
-    """kill -9 of the parent, while a submission and its child compute: both go, and what lies about is swept up by the next run."""
+    """SIGKILL of the parent also ends a submission and its child, and the next run removes the files that are left."""
     if tier != "process":
         had(tier)
     busy = hostile(tiny, "busy", "os.fork()\nwhile True: pass")
@@ -389,7 +390,7 @@ def test_a_killed_harness_leaves_nothing_that_runs(tier: str, tiny: Path) -> Non
         wait_for(lambda: sum(process.cpu_times().user > 0.3 for process in of_run(mark)) >= 3, 60)
         run.kill()
         run.wait()
-        if tier == "sandbox-b":  # its server dies with the harness, and cannot end what its trials have started
+        if tier == "sandbox-b":  # its server dies with the harness and cannot end the processes of its trials
             isolation.sweep()
             cgroups.sweep()
         wait_for(lambda: not list(of_run(mark)), 5)
