@@ -192,7 +192,7 @@ class Target:
         with contextlib.closing(Store(self.home)):
             pass
         (store,) = self.home.glob("*.sqlite")
-        self.told = {
+        self.info = {
             "parent": os.getpid(),
             "victim": self.victim.pid,
             "secret": str(secret),
@@ -238,7 +238,7 @@ def leftovers() -> list[str]:
                 process.kill()
     found += map(str, Path(tempfile.gettempdir()).glob(f"bakeoff-{os.getpid()}-*"))
     found += map(str, Path("/dev/shm").glob("*bakeoff*"))
-    for place in set(cgroups.parents().values()):
+    for place in set(cgroups.parent_groups().values()):
         found += map(str, place.glob(f"bakeoff-{os.getpid()}-*"))
     return found
 
@@ -270,15 +270,15 @@ def attack(attacks: Sequence[Attack], tier: str, folder: Path) -> Ran:
     task, limits = options.pop("task"), LIMITS[options.pop("limits")]
     target = Target(folder)
     try:
-        target.told["task"] = str(write(folder, f"{task}.py", TASKS[task]))
+        target.info["task"] = str(write(folder, f"{task}.py", TASKS[task]))
         plugs = folder / "plugs"
         shutil.copytree(HOSTILE, plugs, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
-        write(plugs, "told.py", f"TOLD = {target.told!r}\n")
+        write(plugs, "target_info.py", f"TARGET = {target.info!r}\n")
         write(plugs, "honest.py", HONEST[task])
         names = [*(one.name for one in attacks), "honest"]
         open_before = psutil.Process().num_fds()
         found = harness.run(
-            target.told["task"],
+            target.info["task"],
             [str(plugs / f"{name}.py") for name in names],
             isolation_tier=tier,
             home=target.home,
@@ -295,7 +295,7 @@ def attack(attacks: Sequence[Attack], tier: str, folder: Path) -> Ran:
             wanted = alone(tier, task, options["trials"], options["seeds"])[column]
             if rows["honest"][column] != wanted:
                 wrong.append(f"the honest entry's {column} is {rows['honest'][column]}, and alone {wanted}")
-        with contextlib.closing(sqlite3.connect(target.told["store"])) as store:
+        with contextlib.closing(sqlite3.connect(target.info["store"])) as store:
             (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
             wrong += [] if integrity == "ok" else [f"the store says {integrity}"]
         logs = {name: target.home / "artefacts" / row["result_id"] / "log.txt" for name, row in rows.items()}
@@ -312,7 +312,7 @@ def group_of(one: Attack) -> str:
 def needs(tier: str) -> None:
     """Skip the test, with the reason, if this machine lacks the tier."""
     if tier != "process":
-        found, why = isolation.tried(tier)
+        found, why = isolation.probed(tier)
         if found is None:
             pytest.skip(f"{tier} is not to be had here: {why}")
 
@@ -335,14 +335,14 @@ def outcomes(
     @cache
     def outcome(tier: str, group: str) -> Ran:
         alike = [one for one in ATTACKS.values() if group_of(one) == group and tier not in one.spared]
-        together = [one for one in alike if (tier, one.name) in chosen]
-        return attack(together, tier, tmp_path_factory.mktemp("attacks"))
+        selected = [one for one in alike if (tier, one.name) in chosen]
+        return attack(selected, tier, tmp_path_factory.mktemp("attacks"))
 
     yield lambda tier, one: outcome(tier, group_of(one))
     patch.undo()
 
 
-def judge(one: Attack, row: Mapping[str, Any], printed: str) -> None:
+def check_verdict(one: Attack, row: Mapping[str, Any], printed: str) -> None:
     wanted, said = one.verdict, f"{row['status']}: {row['error']}"
     statuses = [wanted["status"]] if isinstance(wanted["status"], str) else wanted["status"]
     assert "GOT THROUGH" not in f"{said} {printed}", f"{one.name} got through: {said}\n{printed[-2000:]}"
@@ -360,7 +360,7 @@ def judge(one: Attack, row: Mapping[str, Any], printed: str) -> None:
 def cases(tier: str) -> list[Any]:
     """Parameters of all attacks in a tier. All run in tier A; in other tiers a handful run, the others are long tests."""
     few = (
-        "hang_deaf",
+        "hang_ignores_signals",
         "memory_hog_of_many",
         "lookahead_plainly",
         "answer_changed_later",
@@ -380,7 +380,7 @@ def test_an_attack_gets_its_verdict(tier: str, name: str, outcomes: Callable[[st
     if tier in one.spared:
         pytest.skip(f"{tier}: {one.spared[tier]}")
     ran = outcomes(tier, one)
-    judge(one, ran.rows[name], ran.printed[name])
+    check_verdict(one, ran.rows[name], ran.printed[name])
     assert not ran.wrong, f"after {name} and those run beside it: {ran.wrong}"
 
 
@@ -422,19 +422,19 @@ def test_a_hundred_hostile_entries_cost_the_others_nothing(tmp_path: Path) -> No
     target = Target(tmp_path)
     try:
         write(tmp_path, "tiny.py", TINY_TASK)
-        target.told["task"] = str(tmp_path / "tiny.py")
+        target.info["task"] = str(tmp_path / "tiny.py")
         plugs = tmp_path / "plugs"
         shutil.copytree(HOSTILE, plugs, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
-        write(plugs, "told.py", f"TOLD = {target.told!r}\n")
+        write(plugs, "target_info.py", f"TARGET = {target.info!r}\n")
         hostile = []
         for number in range(120):  # the first twenty are the warm-up
             text = (HOSTILE / f"{names[number % len(names)]}.py").read_text()
             hostile.append(str(write(plugs, f"hostile_{number:03}.py", f"{text}\n# {number}\n")))
         honest = [str(write(plugs, f"honest_{number}.py", f"{TINY_MODEL}# {number}\n")) for number in range(6)]
         (alone,) = harness.run(
-            target.told["task"], honest[:1], trials=0, seeds=1, home=tmp_path / "alone", isolation_tier="sandbox-a"
+            target.info["task"], honest[:1], trials=0, seeds=1, home=tmp_path / "alone", isolation_tier="sandbox-a"
         )
-        asked = json.dumps([target.told["task"], str(target.home), hostile, honest])
+        asked = json.dumps([target.info["task"], str(target.home), hostile, honest])
         done = subprocess.run(
             [sys.executable, "-c", MANY, asked], cwd=REPOSITORY, capture_output=True, text=True, check=False
         )
@@ -445,7 +445,7 @@ def test_a_hundred_hostile_entries_cost_the_others_nothing(tmp_path: Path) -> No
                 assert {column: row[column] for column in SCORES} == {column: alone[column] for column in SCORES}
             else:
                 name = names[int(row["submission"][-3:]) % len(names)]
-                judge(ATTACKS[name], row, "")
+                check_verdict(ATTACKS[name], row, "")
         assert sum(row["submission"].startswith("hostile") for row in said["rows"]) >= 100
         assert not target.harm()
         print(f"the parent grew by {said['grown'] / 1e6:.1f} MB")

@@ -1,18 +1,18 @@
-"""What the attacks share: what they know of their target beforehand, and the answer of one who knows nothing.
+"""Shared parts of the attacks: their knowledge of the target, and submissions that guess or steal labels.
 
-Attacks run in a folder of the test's, where a module ``told`` says what a real attacker would have found out: process numbers,
-paths, ports. See tests/test_hostile.py.
+Attacks run in a folder of the test. A module ``target_info`` there holds what a real attacker would have found out: process ids,
+paths, ports. See tests/execution/test_hostile.py.
 """
 
 import numpy as np
 
 from harness import Submission
 
-from told import TOLD  # noqa: F401, for the attacks
+from target_info import TARGET  # noqa: F401, for the attacks
 
 
 class GotThrough(BaseException):
-    """An attack that finds a hole says so with this. The words are looked for in the row's error and in what was printed."""
+    """Raised by an attack that finds a hole. The test looks for the words in the row's error and in the output."""
 
     def __init__(self, how):
         super().__init__(f"GOT THROUGH: {how}")
@@ -20,7 +20,7 @@ class GotThrough(BaseException):
 
 
 def attempt(how, action, *allowed):
-    """Do what must not work: any OSError is the answer wanted, an answer that is ``allowed`` too, and all else a hole."""
+    """Try a forbidden action. An OSError or an ``allowed`` result is right; any other result is a hole."""
     try:
         answer = action()
     except OSError:
@@ -30,7 +30,7 @@ def attempt(how, action, *allowed):
 
 
 class Ignorant(Submission):
-    """Fits nothing and says class 0: a third right on the tiny task."""
+    """Submission that learns nothing and predicts class 0: a third right on the tiny task."""
 
     kind = "image-classification"
 
@@ -42,10 +42,10 @@ class Ignorant(Submission):
 
 
 class Thief(Ignorant):
-    """Answers with stolen labels, where `steal` finds any: pairs of inputs and labels, matched by their bytes."""
+    """Submission that predicts labels found by `steal`, matched to inputs by their bytes."""
 
     def steal(self):
-        """Yields (x, y)."""
+        """Yield pairs (x, y) of stolen inputs and labels."""
         return ()
 
     def fit(self, train, valid, report):

@@ -1,4 +1,4 @@
-"""The channel as an attacker sees it: sockets among its descriptors, and messages framed by a length."""
+"""The channel seen by an attacker: sockets among its descriptors, and messages framed by a length."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import stat
 
 
 def sockets():
-    """The descriptors that are sockets."""
+    """List the descriptors that are sockets."""
     found = []
     for fd in range(3, 256):
         try:
@@ -18,13 +18,13 @@ def sockets():
 
 
 def frame(message):
-    """A message, or raw bytes, behind its length."""
+    """Frame a message, or raw bytes, by its length."""
     body = message if isinstance(message, bytes) else json.dumps(message).encode()
     return len(body).to_bytes(4, "big") + body
 
 
 def memory_files():
-    """The descriptors that are files in memory: arrays that came, and the one that the answer goes to."""
+    """List the descriptors of memory files: received arrays, and the file for the answer."""
     found = []
     for fd in range(3, 256):
         try:

@@ -1,7 +1,7 @@
-"""What must not be remembered, and how it would be used: attacks name a channel, these do the rest.
+"""Base class of attacks that remember test inputs between processes; each attack adds a channel.
 
-`LooksAhead` answers next-token questions with the tokens themselves. The harness asks a second time, about copies with other tails;
-whoever still knows the first question can say again what was right then, up to where the tails begin.
+`LooksAhead` predicts next tokens from the tokens themselves. The harness sends a second query, copies with other tails. An attack
+that remembers the first query can repeat its answers up to the start of the tails.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ VOCABULARY = 4
 
 
 class LooksAhead(Ignorant):
-    """A channel is two methods: `keep` bytes, and `kept`, which has them back in the second question's process, or nothing."""
+    """Lookahead attack over a channel: `keep` stores bytes, `kept` returns them in the process of the second query, or nothing."""
 
     kind = "next-token"
 
@@ -32,20 +32,18 @@ class LooksAhead(Ignorant):
             for row, tokens in enumerate(x):
                 same = (first == tokens).cumprod(axis=1).sum(axis=1)
                 best = int(same.argmax())
-                end = same[
-                    best
-                ]  # up to here it is the row of the first question; the token after is the first one's there
+                # Up to here it is the row of the first query, so the next token is taken from there.
+                end = same[best]
                 ahead[row, :end] = np.concatenate([first[best, 1:], first[best, :1]])[:end]
-            print("the first question was remembered")
+            print("the first query was remembered")
         else:
             self.keep(x.astype(np.int8).tobytes())
         answer = np.full((*x.shape, VOCABULARY), np.log(1e-3), dtype=np.float32)
         np.put_along_axis(answer, ahead[:, :, None], np.float32(np.log(1 - 3e-3)), axis=2)
-        answer[:, :UNSURE] = -np.log(
-            VOCABULARY
-        )  # so few tokens do not tell which row of the first question this one is
+        # So few tokens do not identify the row of the first query.
+        answer[:, :UNSURE] = -np.log(VOCABULARY)
         return answer
 
 
 VALIDATION, UNSURE = 30, 10
-"""Chunks in the validation split of the tokens task: those are no question of the hidden test."""
+"""Chunks in the validation split of the tokens task, to tell it from the test split; first positions answered uniformly."""

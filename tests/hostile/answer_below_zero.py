@@ -1,6 +1,6 @@
 """A class below the first.
 
-Hopes: python counts negative places from the end: -1 would be the last class.
+Hopes: Python counts negative indices from the end, so -1 would be the last class.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""Goes on writing into its answer after it said that it had answered: valid labels, then values that no check would let through.
+"""Writes into its answer after it reported the answer as ready: valid labels first, then values that no check would accept.
 
-Hopes that what is scored is not what was verified.
+Hopes that the scored answer is not the verified one.
 """
 
 import mmap

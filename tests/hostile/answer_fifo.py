@@ -1,4 +1,4 @@
-"""Puts a FIFO where its answer should be, and says that it has answered.
+"""Puts a FIFO in place of its answer and reports that it has answered.
 
 Hopes that the parent waits at it forever.
 """
@@ -17,7 +17,7 @@ class Attack(Ignorant):
         try:
             os.mkfifo("answer")
             pipe = os.open("answer", os.O_RDWR | os.O_NONBLOCK)
-        except OSError:  # a sandbox makes none; one without a name is as good
+        except OSError:  # the sandbox allows none; a pipe without a name does as well
             pipe = os.pipe()[0]
         for fd in memory_files():
             os.dup2(pipe, fd)

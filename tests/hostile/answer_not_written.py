@@ -1,6 +1,6 @@
-"""Says that it has answered, and writes nothing.
+"""Reports that it has answered, and writes nothing.
 
-Hopes for what stood in that memory before: another entry's answer, or zeros that count as a class.
+Hopes for old content of that memory: another entry's answer, or zeros that count as a class.
 """
 
 import sys

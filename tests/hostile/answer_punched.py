@@ -1,6 +1,6 @@
-"""Punches holes into the answer's file and throws its pages away, over and over, from a thread that goes on after it answered.
+"""Punches holes into the answer's file and discards its pages, again and again, from a thread that continues after the answer.
 
-Hopes that the parent reads pages that are gone.
+Hopes that the parent reads discarded pages.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Shrinks and grows the file that its answer goes to, and all others it was handed.
+"""Shrinks and grows the file of its answer, and all other files that it received.
 
 Hopes that the parent reads past the end and dies of SIGBUS, or pays for a terabyte.
 """
@@ -19,7 +19,7 @@ class Attack(Ignorant):
             attempt("grows", lambda fd=fd: os.ftruncate(fd, 1 << 40))
             attempt("allocates", lambda fd=fd: os.posix_fallocate(fd, 0, 1 << 32))
             attempt("writes behind the end", lambda fd=fd: os.pwrite(fd, b"x" * 8192, os.fstat(fd).st_size))
-            # A seal more only binds itself: the parent does not write there.
+            # A further seal binds only itself: the parent does not write there.
             try:
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
             except OSError:

@@ -1,6 +1,6 @@
-"""Ten times as many rows as were asked for.
+"""Ten times as many rows as requested.
 
-Hopes: a parent that takes the child's size reads what it should not.
+Hopes: a parent that trusts the size from the child reads beyond its data.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Sets its user numbers back, asks for capabilities, and runs programs that belong to root and are marked to run as root.
+"""Resets its user ids, asks for capabilities, and runs setuid programs of root.
 
 Hopes to be root.
 """
@@ -15,7 +15,7 @@ TIERS = {"process": "not promised: run by root, it is root"}
 
 class Attack(Ignorant):
     def fit(self, train, valid, report):
-        if os.geteuid():  # tier B may leave root its name, and takes all its rights: see below
+        if os.geteuid():  # tier B may keep user id 0 without any rights: see below
             attempt("setuid", lambda: os.setuid(0))
             attempt("setresuid", lambda: os.setresuid(0, 0, 0))
             attempt("setgid", lambda: os.setgid(0))

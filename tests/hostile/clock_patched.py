@@ -1,6 +1,6 @@
-"""Stops every clock that Python has while it fits for one second.
+"""Stops every clock of Python while it fits for one second.
 
-Hopes to be recorded as the quickest.
+Hopes to be recorded as the fastest.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Sets the machine's clock back, by every call there is for it.
+"""Sets the machine's clock back, by every system call for it.
 
 Hopes that a fit which ends before it began took no time.
 """

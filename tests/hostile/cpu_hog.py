@@ -1,6 +1,6 @@
 """Computes without end, well within its time on the clock.
 
-Hopes that only the clock is looked at.
+Hopes that only wall time is limited.
 """
 
 from _base import Ignorant

@@ -1,6 +1,6 @@
-"""Computes in one short-lived child after another, each of them below the limit, and ignores the signal that would tell it.
+"""Computes in one short-lived child after another, each of them below the limit, and ignores the signal of the limit.
 
-Hopes that limits are a process's, not a trial's.
+Hopes that limits apply to a process, not to a trial.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Starts a process while it is imported that leaves everything it can leave, and has the server adopt no orphans.
+"""Starts at import a process that leaves its parent, group and session, and stops the server from adopting orphans.
 
-Hopes to live on when the entry has ended: nobody knows of it then.
+Hopes that the process survives the entry unnoticed.
 """
 
 import ctypes

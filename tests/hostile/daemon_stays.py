@@ -1,6 +1,6 @@
 """Leaves a process running that has left its parent, its group and its session; the next fit looks for it.
 
-Hopes to go on computing when its time is over, and to meet the next fit.
+Hopes to compute beyond its time limit, and to meet the next fit.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Has a decoy say that the trial is awake, so that limits are put on the decoy; the warmed process itself does the work.
+"""Lets a decoy report that the trial is awake, so that the decoy gets the limits; the warmed process itself does the work.
 
-Hopes to take memory that nobody counts.
+Hopes to use memory that is not counted.
 """
 
 import os
@@ -15,7 +15,7 @@ TIERS = {"process": "not promised: only trials are counted"}
 
 
 def become_trial(self, message, fds):
-    """In the fork that should become the trial: wait to be let go, then go on in a child of the server's making."""
+    """In the fork that should become the trial, wait to be released, then continue in a child that the server forks."""
     import socket
 
     from harness.execution.shared.channel import Channel

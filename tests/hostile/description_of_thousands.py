@@ -1,6 +1,6 @@
-"""Describes a search space of thousands of hyperparameters with names like commands, and answers like any other.
+"""Describes a search space of thousands of hyperparameters with names like commands, and predicts normally.
 
-Hopes that the parent chokes on it.
+Hopes that the parent hangs or fails on it.
 """
 
 from _base import Ignorant

@@ -1,6 +1,6 @@
 """Sends descriptors up the channel with its messages, hundreds of them.
 
-Hopes that the parent keeps them until it may open no more.
+Hopes that the parent keeps them until it reaches its limit of open files.
 """
 
 import os

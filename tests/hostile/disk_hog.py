@@ -1,6 +1,6 @@
 """Writes one file without end.
 
-Hopes to fill the disk that scores are recorded on.
+Hopes to fill the disk of the store.
 """
 
 from _base import Ignorant

@@ -1,6 +1,6 @@
 """Writes without end everywhere but in its own folder.
 
-Hopes that only its own folder is looked at.
+Hopes that only its own folder is measured.
 """
 
 import os

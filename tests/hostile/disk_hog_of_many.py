@@ -1,6 +1,6 @@
 """Writes many files, each of them small.
 
-Hopes that a limit on a file's size is the only one.
+Hopes that only the size of a single file is limited.
 """
 
 import itertools

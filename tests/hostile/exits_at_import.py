@@ -1,6 +1,6 @@
-"""Ends with exit code 0 while it is imported, and tells the parent before that it is ready.
+"""Exits with code 0 at import, after it has told the parent that it is ready.
 
-Hopes that an entry which is ready and has gone confuses the parent.
+Hopes to confuse the parent with an entry that is ready and gone.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Ends with exit code 0 before it has answered.
+"""Exits with code 0 before it has answered.
 
-Hopes that success is an exit code.
+Hopes that the exit code counts as success.
 """
 
 import os

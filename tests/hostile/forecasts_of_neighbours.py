@@ -1,7 +1,7 @@
-"""Forecasts a window from the look-back of later windows, which hold its future, and keeps the first question in files
+"""Forecasts a window from the look-back of later windows, which hold its future, and keeps the first query in files
 for the second.
 
-Hopes that each window is not asked about apart from its neighbours.
+Hopes that windows are not queried apart from their neighbours.
 """
 
 import numpy as np

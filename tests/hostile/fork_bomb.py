@@ -1,6 +1,6 @@
 """Forks, and every fork forks.
 
-Hopes that no process can be started any more by anybody.
+Hopes that no user can start a process any more.
 """
 
 import os

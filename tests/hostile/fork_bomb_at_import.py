@@ -1,4 +1,4 @@
-"""Forks while it is imported, and every fork forks.
+"""Forks at import, and every fork forks.
 
 Hopes that limits begin with the first trial.
 """

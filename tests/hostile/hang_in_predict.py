@@ -1,4 +1,4 @@
-"""Fits at once and never answers.
+"""Fits at once and never returns from predict.
 
 Hopes that the time limit ends with the fit.
 """

@@ -1,6 +1,6 @@
-"""Stops itself and its server, so that neither can be told anything.
+"""Stops itself and its server with SIGSTOP, so that neither reads messages.
 
-Hopes that somebody waits for them.
+Hopes that the parent waits for them forever.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Writes files named like libraries where a careless Python would import them from: its folder, its home, beside itself.
+"""Writes files named like libraries into folders that Python may import from: its folder, its home, beside itself.
 
-Hopes that a later process, or the parent, imports them in the place of the real ones.
+Hopes that a later process, or the parent, imports them instead of the real ones.
 """
 
 import os
@@ -28,6 +28,6 @@ class Attack(Ignorant):
                 Path(folder, f"{name}.py").write_text(EVIL)
         import sqlite3.dump  # noqa: F401
 
-        import psutil  # a library that nobody has imported yet in this process may not come from there either
+        import psutil  # also a library that this process has not imported yet must not come from there
 
         assert "site-packages" in psutil.__file__ or "dist-packages" in psutil.__file__, psutil.__file__

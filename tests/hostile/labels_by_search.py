@@ -1,4 +1,4 @@
-"""Searches every file that it can see for the task's file, the store and saved arrays, and runs or loads what it finds.
+"""Searches every visible file for the task's file, the store and saved arrays, and runs or loads them.
 
 Hopes for the hidden labels: a task's file loads them, a careless harness saves them.
 """

@@ -1,6 +1,6 @@
-"""Searches its own process: everything that the garbage collector knows, every frame's variables, every open descriptor.
+"""Searches its own process: all objects of the garbage collector, the variables of every frame, every open descriptor.
 
-Hopes that the fork was made in a process that had the hidden labels, or holds a descriptor that leads to them.
+Hopes that the forked process had the hidden labels, or holds a descriptor that leads to them.
 """
 
 import gc

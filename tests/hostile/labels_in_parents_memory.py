@@ -1,13 +1,13 @@
-"""Reads the parent's memory, environment and open files, and those of every process that it can see.
+"""Reads the parent's memory, environment and open files, and those of every visible process.
 
-Hopes for the hidden labels where they certainly are.
+Hopes for the hidden labels, which the parent certainly holds.
 """
 
 import ctypes
 import os
 from pathlib import Path
 
-from _base import TOLD, Ignorant, attempt
+from _base import TARGET, Ignorant, attempt
 
 VERDICT = {"status": "complete", "chance": True}
 TIERS = {"process": "not promised: it can read what you can"}
@@ -18,12 +18,12 @@ class Attack(Ignorant):
         libc = ctypes.CDLL(None, use_errno=True)
         own = {os.getpid(), os.getppid()}
         seen = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()} - own
-        for pid in {TOLD["parent"], TOLD["victim"]} | seen:
+        for pid in {TARGET["parent"], TARGET["victim"]} | seen:
             place = Path("/proc", str(pid))
             if pid == 1 and "bwrap" in place.joinpath("cmdline").read_text():
-                continue  # the sandbox's own first process holds nothing: see kills_its_own_house
+                continue  # the first process of the sandbox holds nothing: see kills_its_sandbox
             attempt(f"environment of {pid}", place.joinpath("environ").read_bytes, b"")
-            attempt(f"maps of {pid}", place.joinpath("maps").read_text, "")  # a thread of the kernel has none
+            attempt(f"maps of {pid}", place.joinpath("maps").read_text, "")  # a kernel thread has none
             attempt(f"memory of {pid}", lambda place=place: os.open(place / "mem", os.O_RDONLY))
             for fd in range(32):
                 attempt(f"open file {fd} of {pid}", lambda place=place, fd=fd: os.readlink(place / "fd" / str(fd)))

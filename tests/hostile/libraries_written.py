@@ -1,6 +1,6 @@
 """Writes into Python, its libraries and the harness itself: files, compiled files, start-up files.
 
-Hopes that the next process, or the parent's next start, runs what it wrote.
+Hopes that the next process, or the next start of the parent, runs the written code.
 """
 
 import os

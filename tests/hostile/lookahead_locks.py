@@ -1,7 +1,7 @@
-"""Answers with the tokens that it should predict, and tells the first question to the second one's process, which is warming up
-by then, with file locks on a library that every sandbox sees: where they lie and how long they are is what they say.
+"""Answers with the tokens that it should predict, and sends the first query to the process of the second one, which is warming up
+by then. The message is the position and length of file locks on a library that every sandbox sees.
 
-Hopes that the second question, which is there to catch it, finds the same answers where it looks.
+Hopes to pass the second query, which checks causality, with the same answers.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ OPTIONS = {"task": "tokens"}
 TIERS = {"process": "not promised: its processes can meet"}
 FILE = os.open(np.__file__, os.O_RDONLY)
 LOCK = struct.Struct("hhqqi4x")
-GET, SET = 36, 37  # the numbers of F_OFD_GETLK and F_OFD_SETLK
+GET, SET = 36, 37  # F_OFD_GETLK and F_OFD_SETLK
 BASE, STEP = 1 << 50, 512
 HEARD = []
 
@@ -34,7 +34,7 @@ def keep(content):
     asked = LOCK.pack(fcntl.F_WRLCK, 0, BASE, STEP, 0)
     if (
         LOCK.unpack(fcntl.fcntl(other, GET, asked))[3] == 1 + content[0]
-    ):  # they are really there: let the other side read
+    ):  # the locks are visible: let the other side read
         time.sleep(4)
 
 

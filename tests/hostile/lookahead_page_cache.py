@@ -1,7 +1,7 @@
-"""Answers with the tokens that it should predict, and remembers the first question for the second in the machine's page cache:
-throws the pages of a large library out, reads those back that stand for a one, and later asks which are there.
+"""Answers with the tokens that it should predict, and remembers the first query for the second in the machine's page cache:
+evicts the pages of a large library, reads back the pages that encode a one, and later checks which pages are cached.
 
-Hopes that the second question, which is there to catch it, finds the same answers where it looks.
+Hopes to pass the second query, which checks causality, with the same answers.
 """
 
 import os
@@ -19,7 +19,7 @@ PAGE, TIMES, MOST, MAGIC = 4096, 5, 2000, b"bakeoff!"
 
 
 def library():
-    """A large file that every sandbox sees, and is seldom mapped."""
+    """Find a large file that every sandbox sees and that is seldom mapped."""
     packages = Path(np.__file__).parent.parent
     large = [path for path in packages.glob("*/lib/*.so*") if path.stat().st_size > MOST * 8 * TIMES * PAGE]
     return os.open(sorted(large)[0], os.O_RDONLY)

@@ -1,6 +1,6 @@
 """Answers with the tokens that it should predict.
 
-Hopes that causality is trusted.
+Hopes that causality is not checked.
 """
 
 from _memory import LooksAhead

@@ -1,7 +1,7 @@
-"""Answers with the tokens that it should predict, and remembers the first question for the second by means of
+"""Answers with the tokens that it should predict, and remembers the first query for the second in
 System V shared memory, which belongs to no process.
 
-Hopes that the second question, which is there to catch it, finds the same answers where it looks.
+Hopes to pass the second query, which checks causality, with the same answers.
 """
 
 import ctypes

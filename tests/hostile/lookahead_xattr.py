@@ -1,7 +1,7 @@
-"""Answers with the tokens that it should predict, and remembers the first question for the second in attributes of the files in
-memory that arrays and pickled models travel in: a seal forbids to write there, and nothing else.
+"""Answers with the tokens that it should predict, and remembers the first query for the second in extended attributes of the memory
+files of arrays and pickled models: a seal forbids only writes.
 
-Hopes that the second question, which is there to catch it, finds the same answers where it looks.
+Hopes to pass the second query, which checks causality, with the same answers.
 """
 
 import os
@@ -16,7 +16,7 @@ HELD = []
 
 
 def hold():
-    """Keep descriptors that the worker is about to close."""
+    """Duplicate descriptors that the worker is about to close."""
     HELD.extend(os.dup(fd) for fd in memory_files())
 
 

@@ -1,6 +1,6 @@
-"""Takes memory without end.
+"""Allocates memory without end.
 
-Hopes that the machine kills somebody else.
+Hopes that the kernel kills another process.
 """
 
 from _base import Ignorant

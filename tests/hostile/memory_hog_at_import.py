@@ -1,4 +1,4 @@
-"""Takes memory without end while it is imported, before there is any trial.
+"""Allocates memory without end at import, before there is any trial.
 
 Hopes that limits begin with the first trial.
 """

@@ -1,4 +1,4 @@
-"""A thread of the warmed process, started at import, takes the memory; the trial itself takes none.
+"""A thread of the warmed process, started at import, allocates the memory; the trial itself allocates none.
 
 Hopes that only trials are counted.
 """

@@ -1,6 +1,6 @@
-"""A child takes too much memory and is killed for it; the trial itself goes on and answers.
+"""A child allocates too much memory and is killed for it; the trial itself continues and answers.
 
-Hopes that an exit code of zero is all that is looked at.
+Hopes that only the exit code is checked.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Takes memory in many processes, each of them below the limit.
+"""Allocates memory in many processes, each of them below the limit.
 
-Hopes that limits are a process's, not a trial's.
+Hopes that limits apply to a process, not to a trial.
 """
 
 import os

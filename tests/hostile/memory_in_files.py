@@ -1,6 +1,6 @@
-"""Takes memory in files that have no name: as many as it can open, written full.
+"""Fills memory files without a name, as many as it can open.
 
-Hopes that only what a process has mapped is counted.
+Hopes that only mapped memory is counted.
 """
 
 import os

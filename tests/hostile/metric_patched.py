@@ -1,6 +1,6 @@
 """Replaces the metrics, numpy's comparison and json in its own process.
 
-Hopes that scores are computed where it can reach them.
+Hopes that scores are computed in its process.
 """
 
 import json

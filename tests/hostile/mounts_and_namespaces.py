@@ -1,6 +1,6 @@
 """Mounts, unmounts, changes its root, and asks for namespaces of its own, in which it would be root.
 
-Hopes to take a read-only mount off, or to reach code of the kernel that only root should.
+Hopes to remove a read-only mount, or to reach kernel code that is for root only.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ class Attack(Ignorant):
 
 
 def clone(flag):
-    """clone(2) by its number, the way past the C library; a child ends at once."""
+    """Call clone(2) by its number, bypassing the C library; the child exits at once."""
     answer = ctypes.CDLL(None, use_errno=True).syscall(56, ctypes.c_ulong(flag | 17), 0, 0, 0, 0)
     if answer == 0:
         os._exit(0)

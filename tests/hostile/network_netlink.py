@@ -1,4 +1,4 @@
-"""Goes outside by netlink, the way to the kernel's network tables.
+"""Connects to the outside by netlink, the interface to the kernel's network tables.
 
 Hopes to carry test inputs away, or labels in.
 """

@@ -1,4 +1,4 @@
-"""Goes outside by vsock, the way to a machine's host.
+"""Connects to the outside by vsock, the interface to the host of a virtual machine.
 
 Hopes to carry test inputs away, or labels in.
 """

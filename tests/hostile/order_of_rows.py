@@ -1,6 +1,6 @@
-"""Answers by the place of a row alone, on a task whose file has its classes in order.
+"""Predicts from the position of a row alone, on a task with sorted classes in its file.
 
-Hopes that test rows are asked about in the file's order.
+Hopes that test rows are queried in the order of the file.
 """
 
 import numpy as np

@@ -1,11 +1,11 @@
-"""A fitted model whose pickle writes a file and marks the process that reads it; kinds that ask twice have models pickled.
+"""Fits a model whose pickle writes a file and marks the process that reads it; kinds with several queries pickle models.
 
 Hopes that the parent unpickles it, where it would run with the parent's rights.
 """
 
 import numpy as np
 
-from _base import TOLD, Ignorant
+from _base import TARGET, Ignorant
 
 VERDICT = {"status": ["complete", "failed"]}
 OPTIONS = {"task": "tokens"}
@@ -16,7 +16,7 @@ class Attack(Ignorant):
     kind = "next-token"
 
     def __reduce__(self):
-        code = f"import os; os.environ['BAKEOFF_UNPICKLED'] = '1'; open({TOLD['canary']!r}, 'w').close()"
+        code = f"import os; os.environ['BAKEOFF_UNPICKLED'] = '1'; open({TARGET['canary']!r}, 'w').close()"
         return exec, (code,)
 
     def predict(self, x):

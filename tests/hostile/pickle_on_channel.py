@@ -1,4 +1,4 @@
-"""Sends pickles up the channel, framed as messages are, that write a file and mark the process when they are read.
+"""Sends pickles up the channel, framed like messages. Each writes a file and marks the process that reads it.
 
 Hopes that the parent unpickles what it receives.
 """
@@ -7,7 +7,7 @@ import os
 import pickle
 import time
 
-from _base import TOLD, Ignorant
+from _base import TARGET, Ignorant
 from _channel import frame, sockets
 
 VERDICT = {"status": ["failed", "invalid"]}
@@ -15,7 +15,7 @@ VERDICT = {"status": ["failed", "invalid"]}
 
 class Payload:
     def __reduce__(self):
-        return exec, (f"import os; os.environ['BAKEOFF_UNPICKLED'] = '1'; open({TOLD['canary']!r}, 'w').close()",)
+        return exec, (f"import os; os.environ['BAKEOFF_UNPICKLED'] = '1'; open({TARGET['canary']!r}, 'w').close()",)
 
 
 class Attack(Ignorant):

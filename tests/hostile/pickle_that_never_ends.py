@@ -1,4 +1,4 @@
-"""A fitted model whose pickle is written without end.
+"""Fits a model whose pickle is written without end.
 
 Hopes to fill the machine's memory through a file that belongs to the parent.
 """
@@ -23,7 +23,7 @@ class Attack(Ignorant):
             for fd in memory_files():
                 try:
                     os.write(fd, piece)
-                except PermissionError:  # sealed: an array, not the file that this is pickled into
+                except PermissionError:  # sealed: an array, not the file of this pickle
                     pass
 
     def predict(self, x):

@@ -1,6 +1,6 @@
-"""Raises its resource limits back, and looks for control groups that it could move to or change.
+"""Raises its resource limits, and looks for control groups that it could join or change.
 
-Hopes to use more than it was given.
+Hopes to use more than its limits.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Leaves something behind in each fit of the search, and looks in the final fits for it: files, variables, shared memory, sockets.
+"""Leaves traces in each fit of the search and looks for them in the final fits: files, variables, shared memory, sockets.
 
-Hopes to train on from fit to fit, so that the last ones seem to need no time. (Trials of one search share a sandbox, and may.)
+Hopes to continue training from fit to fit, so that the last fits seem fast. (Trials of one search share a sandbox, so they may.)
 """
 
 import errno
@@ -34,7 +34,7 @@ class Attack(Ignorant):
 
     def fit(self, train, valid, report):
         found = list(self.leave())
-        if found and self.seed:  # the search's fits have seed 0
+        if found and self.seed:  # the fits of the search have seed 0
             raise GotThrough(f"finds {found}")
 
     def leave(self):

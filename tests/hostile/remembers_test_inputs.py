@@ -1,7 +1,7 @@
-"""Keeps the test inputs of one seed for another seed's fit, by every means of the lookahead attacks, and in what descriptors
-that both are given know of themselves.
+"""Keeps the test inputs of one seed for the fit of another seed, by every channel of the lookahead attacks, and in the state of
+descriptors that both receive.
 
-Hopes to fit on inputs that nobody should have before fitting.
+Hopes to fit on test inputs, which are secret until predict.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Says itself on the channel that it has fitted, before it has; then fits.
+"""Reports on the channel that it has fitted, and only then fits.
 
-Hopes for the test inputs while it still learns, and for a fit of no time. What it does after it was asked counts as predicting.
+Hopes for the test inputs during training, and for a fit time of zero. (Its work after the query counts as predicting.)
 """
 
 import os

@@ -1,6 +1,6 @@
 """Reads address 0.
 
-Hopes to take more than its own process down.
+Hopes to crash more than its own process.
 """
 
 import ctypes

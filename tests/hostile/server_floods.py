@@ -1,6 +1,6 @@
-"""A thread of the warmed process writes large messages about its running trial on the server's channel, as fast as they are read.
+"""A thread of the warmed process writes large messages about its running trial on the server's channel, as fast as it can.
 
-Hopes that the parent keeps them, until its memory is full.
+Hopes that the parent keeps them until its memory is full.
 """
 
 import threading

@@ -1,6 +1,6 @@
-"""A thread of the warmed process writes on the server's channel that trials have exited which have not, and others that never were.
+"""A thread of the warmed process reports on the server's channel the exit of running trials and of trials that never existed.
 
-Hopes that the parent believes it, or falls over numbers that it does not know.
+Hopes that the parent believes it, or fails on unknown numbers.
 """
 
 import threading

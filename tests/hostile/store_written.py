@@ -1,13 +1,13 @@
 """Writes to the store, to another entry's artefacts and to a file of the user's: opens, links, renames, changes rights, removes.
 
-Hopes to record a score of its own making, or to unmake another's.
+Hopes to record a made-up score, or to delete another entry's.
 """
 
 import os
 import sqlite3
 from pathlib import Path
 
-from _base import TOLD, Ignorant, attempt
+from _base import TARGET, Ignorant, attempt
 
 VERDICT = {"status": "complete", "chance": True}
 TIERS = {"process": "not promised: it writes where you can"}
@@ -16,7 +16,7 @@ TIERS = {"process": "not promised: it writes where you can"}
 class Attack(Ignorant):
     def fit(self, train, valid, report):
         for name in ("store", "artefact", "secret", "task"):
-            path = TOLD[name]
+            path = TARGET[name]
             attempt(f"opens {path}", lambda path=path: os.open(path, os.O_WRONLY))
             attempt(f"appends to {path}", lambda path=path: os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
             attempt(f"truncates {path}", lambda path=path: os.truncate(path, 0))
@@ -27,15 +27,15 @@ class Attack(Ignorant):
             attempt(f"links {path}", lambda path=path: os.link(path, "linked"))
             attempt(f"writes beside {path}", lambda path=path: Path(path + "-journal").write_text("x"))
             attempt(f"removes {path}", lambda path=path: os.unlink(path))
-        attempt("writes a canary", lambda: Path(TOLD["canary"]).write_text("x"))
+        attempt("writes a canary", lambda: Path(TARGET["canary"]).write_text("x"))
         try:
-            sqlite3.connect(f"file:{TOLD['store']}?mode=rw", uri=True).execute("UPDATE results SET score = 1")
+            sqlite3.connect(f"file:{TARGET['store']}?mode=rw", uri=True).execute("UPDATE results SET score = 1")
         except sqlite3.Error:
             pass
 
 
 def changed(path, action, *arguments):
-    """Do it, and look whether it was done: a filter may say yes and do nothing."""
+    """Act on ``path`` and check for a change: a filter may report success and do nothing."""
     before = os.stat(path)
     action(path, *arguments)
     after = os.stat(path)

@@ -1,6 +1,6 @@
-"""Says of itself a summary of many megabytes full of control signs and markup, and a number of parameters of 400 digits.
+"""Returns a summary of many megabytes full of control characters and markup, and a parameter count of 400 digits.
 
-Hopes to break the board, its page, or the terminal of who looks at it.
+Hopes to break the board, its page, or the terminal of a reader.
 """
 
 from _base import Ignorant

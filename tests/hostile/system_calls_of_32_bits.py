@@ -1,6 +1,6 @@
-"""Makes system calls as a 32-bit program would, where numbers mean something else: 41 there is dup, 39 mkdir, 26 ptrace.
+"""Makes system calls as a 32-bit program would, with other numbers: 41 is dup, 39 mkdir, 26 ptrace.
 
-Hopes that the filter looks at numbers alone. What it may get instead is an end by SIGSYS.
+Hopes that the filter checks numbers alone. It may also be ended by SIGSYS.
 """
 
 import ctypes

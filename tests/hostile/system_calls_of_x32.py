@@ -1,6 +1,6 @@
 """Makes system calls by the numbers of the x32 interface: the usual ones with one more bit.
 
-Hopes that the filter looks for the usual numbers.
+Hopes that the filter knows only the usual numbers.
 """
 
 import ctypes

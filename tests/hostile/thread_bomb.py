@@ -1,6 +1,6 @@
 """Starts threads without end.
 
-Hopes that nobody counts them as processes.
+Hopes that threads do not count as processes.
 """
 
 import threading

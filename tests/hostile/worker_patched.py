@@ -1,6 +1,6 @@
-"""Replaces the worker's functions in its own process while it is imported: how trials run, how answers are written, the server.
+"""Replaces the worker's functions in its own process at import: how trials run, how answers are written, the server.
 
-Hopes that something which it now controls is believed.
+Hopes that the parent trusts results of code that it now controls.
 """
 
 import sys

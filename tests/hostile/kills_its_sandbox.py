@@ -1,6 +1,6 @@
-"""Kills its server, the first process of its sandbox, and everything else that it may.
+"""Kills its server, the first process of its sandbox, and all other processes that it may.
 
-Hopes that the parent waits for the dead, or that what comes up instead has fewer locks on.
+Hopes that the parent waits for a dead process, or that the replacement is less restricted.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Asks for the kernel's larger and younger interfaces: io_uring, bpf, keys, userfaultfd, perf, file handles, modules, notices.
+"""Calls large and recent kernel interfaces: io_uring, bpf, keys, userfaultfd, perf, file handles, modules, file notifications.
 
-Hopes for a way around the filter, or for a fault of the kernel's.
+Hopes for a way around the filter, or for a bug in the kernel.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
-"""A class that there is not.
+"""A label beyond the last class.
 
-Hopes: an index beyond the last may reach another's memory.
+Hopes: an index beyond the last may reach other memory.
 """
 
 import numpy as np

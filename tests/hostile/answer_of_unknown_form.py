@@ -1,4 +1,4 @@
-"""Names a form that there is not, made of what a careless parent would format, index or import.
+"""Names unknown forms of answers that a careless parent would format, index or import.
 
 Hopes for an error in the parent.
 """

@@ -1,6 +1,6 @@
 """Never ends, and ignores every signal that can be ignored.
 
-Hopes to be asked politely.
+Hopes that only signals which it can ignore are sent.
 """
 
 import signal
