@@ -20,6 +20,7 @@ import versus
 from harness import Data, Split, Task
 from harness.execution.parent import slots
 from harness.plugins import registry as plugins
+from harness.plugins.loader import load_submission
 
 MODELS = ("svm", "random-forest")
 SIDES = ("optuna", "optuna, accelerated", "bakeoff")
@@ -81,7 +82,7 @@ def optuna_side(model: str, trials: int, *, accelerated: bool) -> dict[str, Any]
     estimator = estimators()[model]
     assert estimator.__module__.startswith("sklearnex" if accelerated else "sklearn."), estimator
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = plugins.load_submission(plugins.find_submission(model).path).space
+    space = load_submission(plugins.find_submission(model).path).space
     data = ten_thousand().load()
     x, valid = flat(data.train), flat(data.valid)
 

@@ -19,8 +19,8 @@ import numpy as np
 from harness import Data, ImageClassification, Split
 from harness.errors import UsageError
 from harness.execution.parent import isolation
-from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.workers import Setting, Worker
+from harness.execution.parent.fit_data import SharedInputs
+from harness.execution.parent.workers import WorkerConfig, Worker
 from harness.plugins.bundle import bundle
 from harness.plugins.source import read_submission
 
@@ -46,12 +46,12 @@ def data() -> Data:
 
 
 def start_and_trials(
-    path: Path, tier: isolation.Isolation, kind: ImageClassification, shared: FitData
+    path: Path, tier: isolation.Isolation, kind: ImageClassification, shared: SharedInputs
 ) -> tuple[float, float]:
     """Seconds until a new process has imported the submission, and seconds a trial: fork, fit, predict, end."""
     question = np.zeros((1000, 8, 8, 1), dtype=np.uint8)
     began = time.perf_counter()
-    with Worker(bundle(read_submission(path)), Setting(tier)) as worker:
+    with Worker(bundle(read_submission(path)), WorkerConfig(tier)) as worker:
         worker.ready()
         ready = time.perf_counter() - began
         began = time.perf_counter()
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
     kind = ImageClassification(classes=10)
-    shared = FitData.of(data(), kind)
+    shared = SharedInputs.of(data(), kind)
     tiers = [isolation.Isolation()]
     for name in isolation.TIERS[:2]:
         try:

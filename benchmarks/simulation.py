@@ -27,7 +27,7 @@ import sampler
 import versus
 
 from harness.execution.cluster.node_agent import Reply
-from harness.execution.cluster.proxies import Place
+from harness.execution.cluster.proxies import RemoteSlot
 from harness.metrics import accuracy
 from leaderboard import Store
 from leaderboard.store.store import Fit
@@ -108,7 +108,7 @@ def calling() -> tuple[float, float]:
 
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        place = Place("slot", ray, ray.remote(Answering).remote())
+        place = RemoteSlot("slot", ray, ray.remote(Answering).remote())
         labels = np.zeros(10_000, np.int64)
         place.call("advance", 0, None)
 

@@ -20,6 +20,7 @@ from typing import Any
 import versus
 
 from harness.plugins import registry as plugins
+from harness.plugins.loader import load_submission
 from harness.scoring import Scorer
 
 TASKS = {"mlp": "digits", "cnn": "digits", "lstm": "digit-rows"}
@@ -86,7 +87,7 @@ def processes_side(model: str, trials: int, device: str, count: int) -> float:
 
     import optuna
 
-    space = plugins.load_submission(MODELS / f"{model}.py").space
+    space = load_submission(MODELS / f"{model}.py").space
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [study.ask(dict(space)).params for _ in range(trials)]
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:

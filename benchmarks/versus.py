@@ -17,7 +17,7 @@ from harness import Submission
 from harness import seeding as seeds
 from harness.contract import Data, Task
 from harness.execution.parent import slots
-from harness.plugins import registry as plugins
+from harness.plugins.loader import load_submission
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
 """Environment of every side: one thread a process, so that no side has an advantage."""
@@ -82,7 +82,7 @@ def prepared(path: str, task: Task, device: str = "cpu") -> tuple[type[Submissio
     """Class of a plug-in, data of a task and a maker of seeded models, so that a peer trains the same model on the same data."""
     from types import SimpleNamespace
 
-    submission, data = plugins.load_submission(Path(path)), task.load()
+    submission, data = load_submission(Path(path)), task.load()
 
     def make(params: Mapping[str, Any], seed: int = 0) -> Submission:
         seeds.seed_everything(seed)

@@ -306,7 +306,7 @@ def compare_command(options: argparse.Namespace) -> int:
 
 def overall_command(options: argparse.Namespace) -> int:
     from leaderboard import StoreError
-    from leaderboard.statistics.overall import by_kind, text
+    from leaderboard.statistics.overall import by_kind, format_overall
 
     store = open_store(options)
     try:
@@ -324,7 +324,7 @@ def overall_command(options: argparse.Namespace) -> int:
     if options.json:
         print_json({kind: one.record() for kind, one in found.items()})
     else:
-        print("\n\n".join(text(kind, one) for kind, one in found.items()))
+        print("\n\n".join(format_overall(kind, one) for kind, one in found.items()))
     return 0
 
 

@@ -67,14 +67,14 @@ class Split:
     x: Array
     y: Array | None = None
     unlabelled: Array | None = None
-    about: Mapping[str, Array] = field(default_factory=dict)
+    metadata: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.y is not None and len(self.x) != len(self.y):
             raise DataError(
                 f"a split needs as many targets as inputs; it has {len(self.x)} inputs and {len(self.y)} targets"
             )
-        for name, values in self.about.items():
+        for name, values in self.metadata.items():
             if len(values) != len(self.x):
                 raise DataError(f"a split of {len(self.x)} inputs should know {name} of each; it has {len(values)}")
         if self.unlabelled is not None and self.unlabelled.shape[1:] != self.x.shape[1:]:
@@ -169,7 +169,7 @@ class Kind(ABC):
         """Raise DataError where the arrays are not what this kind says they are."""
 
     @abstractmethod
-    def forms(self, x: Array) -> Sequence[Form]:
+    def output_specs(self, x: Array) -> Sequence[Form]:
         """The shapes and dtypes that ``predict(x)`` may answer with, preferred first."""
 
     @abstractmethod
@@ -180,7 +180,7 @@ class Kind(ABC):
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
         """Every metric of the kind for ``answer`` to ``split.x``, truth being ``split.y``."""
 
-    def questions(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
+    def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
         """What is really asked in order to learn the answer to ``x``, one call of ``predict`` each, and how to read the replies.
 
         By default one question, the rows in random order, so that an answer cannot be made from row order. A kind may ask more
@@ -194,7 +194,7 @@ class Kind(ABC):
         """Figures that belong beside every score of a task, such as a floor. Named like metrics, with a suffix."""
         return {}
 
-    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+    def flags(self, metrics: Mapping[str, float]) -> Sequence[str]:
         """What a reader of the board should know of an entry with these scores, such as that it copies. Shown beside its rank."""
         return ()
 
@@ -273,7 +273,7 @@ class Task:
     time_limit: float = 1800.0
     description: str = ""
     limits: Limits = Limits()
-    known: Mapping[str, str] = field(default_factory=dict)
+    accepted_findings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, Kind):
@@ -329,7 +329,7 @@ class Submission(ABC):
         """Answer ``x`` in one of the forms of the task's kind. May be called several times, with any number of rows."""
 
     @classmethod
-    def heeds_budget(cls) -> bool:
+    def supports_budget(cls) -> bool:
         """Whether ``fit`` goes by ``budget``. Bases of frameworks do, unless a plug-in has a ``fit`` of its own."""
         return False
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from harness.errors import SlotCrowded, SlotLost, TrialFailed
-from harness.execution.cluster.proxies import RemoteCrew
-from harness.execution.parent.fit_data import FitData
+from harness.execution.cluster.proxies import RemoteWorkerPool
+from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.workers import Crew
+from harness.execution.parent.workers import WorkerPool
 from harness.scoring import Scorer
-from leaderboard import Store
+from leaderboard import Result, Store
 
 MOST_LOST = 3
 """Slots that a job may lose: perhaps it is the job that ends them."""
@@ -22,11 +22,13 @@ LOOK = 2.0
 """Seconds between looks at what other commands have recorded of the same search."""
 
 
-class Watcher(Protocol):
-    """What is told about an entry as it goes."""
+class Progress:
+    """What is told about a run as it goes. This one keeps silent; the command line's speaks."""
 
+    def begin(self, task: str, submission: str, place: int, total: int) -> None: ...
     def trial(self, done: int, wanted: int, best: float | None) -> None: ...
     def seed(self, done: int, wanted: int) -> None: ...
+    def end(self, result: Result, *, known: bool) -> None: ...
     def note(self, message: str) -> None: ...
 
 
@@ -38,15 +40,15 @@ class Bench:
     Fits that failed in an earlier ``attempt`` are done again.
     """
 
-    crew: Crew | RemoteCrew
-    data: FitData
+    crew: WorkerPool | RemoteWorkerPool
+    data: SharedInputs
     scorer: Scorer
     store: Store
     study: str
     attempt: int
     time_limit: float
     slots: Slots
-    watcher: Watcher
+    watcher: Progress
 
 
 J = TypeVar("J")
@@ -60,7 +62,7 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
 
     def one(job: J) -> None:
         for left in reversed(range(MOST_LOST)):
-            device = bench.slots.take()
+            device = bench.slots.acquire()
             try:
                 return run(job, device)
             except SlotLost as error:
@@ -68,7 +70,7 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
                 if not left:
                     raise TrialFailed("failed", f"{error}, the {MOST_LOST}th that it ran on") from error
             finally:
-                bench.slots.give(device)
+                bench.slots.release(device)
 
     with ThreadPoolExecutor(bench.slots.at_once) as threads:
         futures = [threads.submit(one, job) for job in jobs]
@@ -84,5 +86,5 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
 
 def check_crowd(error: TrialFailed, device: str, slots: Slots) -> None:
     """Raise SlotCrowded where a job ran out of a GPU's memory that it shared."""
-    if error.status == "out-of-memory" and slots.crowded(device):
+    if error.status == "out-of-memory" and slots.shrink(device):
         raise SlotCrowded(f"the memory of {device} ran out, with several trials on it") from error

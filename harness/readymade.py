@@ -322,7 +322,7 @@ def _split(rows: Mapping[str, Rows], classes: Sequence[Any], valid: float, test:
 
 
 def _at(split: Split, rows: Array) -> Split:
-    return Split(split.x[rows], split.labels[rows], None, {key: values[rows] for key, values in split.about.items()})
+    return Split(split.x[rows], split.labels[rows], None, {key: values[rows] for key, values in split.metadata.items()})
 
 
 # Series ---------------------------------------------------------------------------------------------------------------------

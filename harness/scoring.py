@@ -84,7 +84,7 @@ class Scorer:
         TrialFailed. The order of rows depends on the hidden labels and on ``turn`` (whose answer this is): unknown to a submission,
         and the same when replayed.
         """
-        questions, read = self.task.kind.questions(split.x, generator("questions", self.key, turn))
+        questions, read = self.task.kind.queries(split.x, generator("questions", self.key, turn))
 
         def read_all(replies: Sequence[tuple[Array, float]]) -> tuple[Array, float]:
             answers, seconds = zip(*replies, strict=True)

@@ -16,13 +16,13 @@ from typing import Any
 import psutil
 
 from harness import cli, scoring
-from harness.execution.parent import workers as pool
+from harness.execution.parent import workers
 from harness.search import history as ledger
 from leaderboard.store import store
 
 STEPS: dict[str, list[tuple[Any, str]]] = {
-    "spawn": [(pool.Worker, "trial")],
-    "read": [(pool.Trial, "predict")],
+    "spawn": [(workers.Worker, "trial")],
+    "read": [(workers.Trial, "predict")],
     "score": [(scoring.Scorer, "valid"), (scoring.Scorer, "test")],
     "commit": [(store.Store, "add_fit"), (store.Store, "add")],
     "tell": [(ledger.Study, "tell")],

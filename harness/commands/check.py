@@ -10,14 +10,16 @@ import numpy as np
 
 from harness.commands import leakage as audit
 from harness.contract import Array, Data, Kind, Split, Task
+from harness.dispatch import Progress
 from harness.errors import BakeoffError, Leak, PluginError, Skip, TrialFailed, UnknownKind
-from harness.evaluation.entry import Progress, load
+from harness.evaluation.task_data import load
 from harness.execution.parent import isolation, slots
-from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.workers import Setting, Worker
+from harness.execution.parent.fit_data import SharedInputs
+from harness.execution.parent.workers import WorkerConfig, Worker
 from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import registry as plugins
-from harness.plugins.registry import Source
+from harness.plugins.bundle import bundle
+from harness.plugins.source import Source
 from harness.scoring import Scorer
 from harness.search.sampler import first_guess
 from leaderboard import StoreError
@@ -117,7 +119,7 @@ def audited(task: Task, data: Data) -> list[Finding]:
     looks = {**audit.looks(data), **LOOKS}
     findings = [look_for(name, claim, look, task, data) for (name, claim), look in looks.items()]
     names = [name for name, _ in looks]
-    for name in sorted(set(task.known) - set(names)):
+    for name in sorted(set(task.accepted_findings) - set(names)):
         says = f"known has {name!r}, which is none of {', '.join(names)}"
         findings.append(Finding("what is known is looked for", False, says))
     return findings
@@ -129,7 +131,7 @@ def look_for(name: str, claim: str, look: audit.Look, task: Task, data: Data) ->
     try:
         return Finding(what, True, look(task, data))
     except Leak as leak:
-        known = task.known.get(name)
+        known = task.accepted_findings.get(name)
         return Finding(what, known is not None, f"known: {known} ({leak})" if known else str(leak))
     except Skip as reason:
         return Finding(what, True, f"does not apply: {reason}")
@@ -139,7 +141,7 @@ def look_for(name: str, claim: str, look: audit.Look, task: Task, data: Data) ->
 
 def as_answer(kind: Kind, split: Split, fill: float | None) -> Array | None:
     """The truth, or a constant, in the last form that the kind takes (labels rather than probabilities)."""
-    form = kind.forms(split.x)[-1]
+    form = kind.output_specs(split.x)[-1]
     if form.shape == split.labels.shape:
         return split.labels.astype(form.dtype) if fill is None else np.full(form.shape, fill, form.dtype)
     if form.shape[:-1] != split.labels.shape or split.labels.dtype.kind not in "iu":
@@ -262,7 +264,7 @@ class Control:
     def answers(self, targets: Array, shares: Array | None = None) -> list[Array]:
         """Targets, for every test row or all of them, in the forms that the kind takes; as probabilities, ``shares`` or certain."""
         found, shape, rng = [], self.data.test.labels.shape, np.random.default_rng(0)
-        for form in self.task.kind.forms(self.data.test.x):
+        for form in self.task.kind.output_specs(self.data.test.x):
             if form.shape == shape:
                 found.append(np.broadcast_to(targets, shape).astype(form.dtype))
             elif form.shape[:-1] == shape and not self.numbers:
@@ -302,8 +304,8 @@ LOOKS: dict[tuple[str, str], audit.Look] = {
 
 def check_submission(source: Source) -> list[Finding]:
     findings = Findings()
-    setting = Setting(isolation.choose("auto", plugins.warn_on_stderr), threads=slots.cores())
-    with Worker(plugins.bundle(source), setting) as worker:
+    setting = WorkerConfig(isolation.choose("auto", plugins.warn_on_stderr), threads=slots.cores())
+    with Worker(bundle(source), setting) as worker:
         kinds: tuple[str, ...] = ()
         with findings.trying(f"{source.path.name} can be imported and describes itself") as note:
             description = worker.ready()
@@ -346,7 +348,7 @@ def cut(data: Data) -> Data:
 
 
 def check_kind(findings: Findings, worker: Worker, task: Task, data: Data, params: dict[str, object]) -> None:
-    kind, shared = task.kind, FitData.of(data, task.kind)
+    kind, shared = task.kind, SharedInputs.of(data, task.kind)
     scorer = Scorer(task, data, "")
     answers: list[Array] = []
 

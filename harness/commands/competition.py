@@ -18,14 +18,14 @@ import numpy as np
 from harness.commands.submit import read, regular_file
 from harness.contract import Array, Kind, Task
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
-from harness.evaluation.entry import Ground
+from harness.evaluation.task_data import Ground
 from harness.plugins import registry as plugins
 from leaderboard import Store
-from leaderboard.competition.competition import Competition, told
-from leaderboard.competition.entries import Graded
+from leaderboard.competition.competition import Competition, format_utc
+from leaderboard.competition.entries import ScoredEntry
 from leaderboard.competition.events import Event
 from leaderboard.competition.rules import Rules
-from leaderboard.tables.render import aligned, number
+from leaderboard.tables.render import align_columns, format_number
 
 DRAWS = 200
 """Bootstrap draws for the standard error of a metric that is no mean over samples."""
@@ -39,7 +39,7 @@ class Host:
     task: Task
     competition: Competition
 
-    def grade(self, path: Path, team: str) -> Graded:
+    def grade(self, path: Path, team: str) -> ScoredEntry:
         """A file's scores on both parts. A file that is not what it should be is refused, on record."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.competition.check(team, digest)
@@ -50,26 +50,26 @@ class Host:
             self.competition.refuse(team, said)
             raise
 
-    def graded(self, path: Path, digest: str) -> Graded:
+    def graded(self, path: Path, digest: str) -> ScoredEntry:
         """The same, whoever asks. Raises UsageError, InvalidPrediction and TrialFailed."""
         with closing(Ground(self.task)) as ground:
             test = ground.data.test
-            answer = read(path, self.task.kind.forms(test.x))
+            answer = read(path, self.task.kind.output_specs(test.x))
             self.task.kind.verify(answer, test.x)
             return graded(ground, answer, *self.competition.split(len(test)), digest)
 
 
-def graded(ground: Ground, answer: Array, public: Array, private: Array, digest: str) -> Graded:
+def graded(ground: Ground, answer: Array, public: Array, private: Array, digest: str) -> ScoredEntry:
     """Scores of a verified answer, and what the Ladder needs of them. Raises TrialFailed for one that is not finite."""
     measure = ground.scorer.measured(answer)
     scores = [float(measure.of(part)) for part in (public, private)]
     if measure.values is None:
         rng = np.random.default_rng(0)
         error = float(np.std([measure.of(rng.choice(public, len(public))) for _ in range(DRAWS)]))
-        return Graded(scores[0], scores[1], None, error, digest)
+        return ScoredEntry(scores[0], scores[1], None, error, digest)
     values = np.asarray(measure.values, dtype=np.float32)
     error = float(values[public].std(ddof=1)) / len(public) ** 0.5 if len(public) > 1 else 0.0
-    return Graded(scores[0], scores[1], values, error, digest)
+    return ScoredEntry(scores[0], scores[1], values, error, digest)
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def host(options: argparse.Namespace) -> Iterator[Host]:
     rules = Rules.read(options.rules)
     beside = options.rules.parent / rules.task.partition(":")[0]
     task = plugins.find_task(str(options.rules.parent / rules.task) if beside.is_file() else rules.task).task
-    if type(task.kind).questions is not Kind.questions:
+    if type(task.kind).queries is not Kind.queries:
         raise UsageError(
             f"{task.name} verifies answers by asking again, which a file cannot answer: it cannot be competed on by files"
         )
@@ -98,7 +98,7 @@ def start(options: argparse.Namespace) -> int:
         return say(
             options,
             record(event),
-            f"{here.rules.name} is open from {told(here.rules.opens)} to {told(here.rules.closes)}",
+            f"{here.rules.name} is open from {format_utc(here.rules.opens)} to {told(here.rules.closes)}",
         )
 
 
@@ -121,7 +121,7 @@ def enter(options: argparse.Namespace) -> int:
         if row["score"] is not None:
             moved = row["since"] == event.at
             text = (
-                f"entry {event.number} of {team}: public {here.task.metric} {number(row['score'])}, "
+                f"entry {event.number} of {team}: public {here.task.metric} {format_number(row['score'])}, "
                 f"{'rank ' + str(row['rank']) if moved else 'not better than before by more than noise'}; {left} more may follow"
             )
         return say(options, record(event) | {"public": row}, text)
@@ -159,15 +159,15 @@ def reveal(options: argparse.Namespace) -> int:
 
 def board(options: argparse.Namespace) -> int:
     with host(options) as here:
-        here.competition.opened()
-        if any(event.kind == "revealed" for event in here.competition.history.events()):
+        here.competition.opening_event()
+        if any(event.kind == "revealed" for event in here.competition.event_log.events()):
             return show(options, here, here.competition.final_board(), FINAL)
         return show(options, here, here.competition.public_board(), PUBLIC)
 
 
 def history(options: argparse.Namespace) -> int:
     with host(options) as here:
-        events = [record(event) for event in here.competition.history.events()]
+        events = [record(event) for event in here.competition.event_log.events()]
         lines = [
             f"{event['number']:>4}  {event['at'][:19]}  {event['kind']:<10} {event['team']:<20} {summary(event)}".rstrip()
             for event in events
@@ -214,7 +214,7 @@ FINAL = {
 def show(options: argparse.Namespace, here: Host, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
     order = "higher" if here.task.ranking.higher_is_better else "lower"
     lines = [f"{here.rules.name}: {here.task.name}, {here.task.metric}, {order} is better"]
-    lines += aligned([list(columns), *([cell(row, key) for key in columns.values()] for row in rows)])
+    lines += align_columns([list(columns), *([cell(row, key) for key in columns.values()] for row in rows)])
     if columns is PUBLIC and here.rules.release == "ladder":
         lines.append("  a public score moves only when an entry is better by more than noise")
     return say(options, {"rows": list(rows)}, "\n".join(lines))
@@ -231,7 +231,7 @@ def cell(row: Mapping[str, Any], key: str) -> str:
         return f"+{value}" if value > 0 else str(value)
     if key == "since":
         return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-    return number(value) if isinstance(value, float) else str(value)
+    return format_number(value) if isinstance(value, float) else str(value)
 
 
 def say(options: argparse.Namespace, document: Mapping[str, Any], text: str) -> int:

@@ -62,7 +62,7 @@ def shut_in() -> list[Answer]:
     answers: list[Answer] = []
     reasons = []
     for tier in isolation.TIERS[:2]:
-        found, why = isolation.tried(tier)
+        found, why = isolation.probed(tier)
         if found:
             held = [hole for hole, state in found.answers.items() if state == "closed"]
             left = [hole for hole, state in found.answers.items() if state != "closed"]
@@ -73,7 +73,7 @@ def shut_in() -> list[Answer]:
     else:
         answers.append(("isolation", False, "process: submissions can read what you can; run only code that you trust"))
     answers += [("better isolation", False, reason) for reason in reasons]
-    groups = cgroups.parents()
+    groups = cgroups.parent_groups()
     answers.append(
         (
             "control groups",

@@ -39,7 +39,7 @@ Look = Callable[[Task, Data], str]
 
 def looks(data: Data) -> dict[tuple[str, str], Look]:
     """All looks at a task's data, by name and claim."""
-    facts = sorted({fact for _, split in splits(data) for fact in split.about})
+    facts = sorted({fact for _, split in splits(data) for fact in split.metadata})
     about = partial(partial, tells, level=LEVEL / max(len(facts), 1))
     return {
         ("exact duplicates", "no test input stands in train or valid as it is"): exact_duplicates,
@@ -239,7 +239,7 @@ def tells(task: Task, data: Data, *, fact: str | None, level: float) -> str:
     """Whether a fact, or the row number, predicts the targets of held-out rows of its split better than chance."""
     from scipy.stats import binom
 
-    facts = {name: split.about.get(fact) if fact else np.arange(len(split)) for name, split in splits(data)}
+    facts = {name: split.metadata.get(fact) if fact else np.arange(len(split)) for name, split in splits(data)}
     rows = {name: np.asarray(values) for name, values in facts.items() if values is not None and len(values) >= 20}
     tests = [(name, codes[name]) for codes in targets(data) for name in rows]
     best, leaks = 0.0, []

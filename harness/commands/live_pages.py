@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from harness.evaluation.entry import Progress
+from harness.dispatch import Progress
 from leaderboard import Result, Store
 from leaderboard.site import Site
-from leaderboard.tables.render import number
+from leaderboard.tables.render import format_number
 
 SECONDS = 1.0
 """What is being done now is written no more often than this."""
@@ -47,7 +47,7 @@ class Pages(Progress):
 
     def trial(self, done: int, wanted: int, best: float | None) -> None:
         self.other.trial(done, wanted, best)
-        self.say(f"search {done} of {wanted}" + ("" if best is None else f", best so far {number(best)}"))
+        self.say(f"search {done} of {wanted}" + ("" if best is None else f", best so far {format_number(best)}"))
 
     def seed(self, done: int, wanted: int) -> None:
         self.other.seed(done, wanted)
@@ -68,7 +68,7 @@ class Pages(Progress):
             self.word = f"{self.head}: {what}"
             if time.monotonic() >= self.next_word:
                 self.next_word = time.monotonic() + SECONDS
-                self.guarded(partial(self.site.tell, self.word))
+                self.guarded(partial(self.site.write_status, self.word))
 
     def build(self) -> None:
         with self.lock:

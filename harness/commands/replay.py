@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.contract import Task
+from harness.dispatch import Progress
 from harness.errors import TrialFailed, UsageError
-from harness.evaluation.entry import Entry, Ground, Progress, Settings
+from harness.evaluation.entry import Entry, Settings
 from harness.evaluation.provenance import versions
+from harness.evaluation.task_data import Ground
 from harness.execution.parent import isolation, slots
 from harness.plugins import registry as plugins
+from harness.plugins.source import read_submission
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6
@@ -91,7 +94,7 @@ def replay(
     )
     nowhere = Store(kept / "replay")  # a store of its own, so that nothing recorded is taken for the answer
     try:
-        found = replace(plugins.read_submission(source, object_name or None), name=result.submission)
+        found = replace(read_submission(source, object_name or None), name=result.submission)
         entry = Entry(ground, found, settings, nowhere)
         entry.study += f"-{len(nowhere.fits(entry.study, 'final'))}"
         with entry.crew() as crew:

@@ -11,16 +11,18 @@ from typing import Any
 from harness import datasets
 from harness.commands.live_pages import Pages
 from harness.contract import LONGEST, Limits, Task
+from harness.dispatch import Progress
 from harness.errors import BakeoffError, UsageError
-from harness.evaluation.entry import Entry, Ground, Progress, Settings
-from harness.execution.cluster.proxies import RemoteCrew
+from harness.evaluation.entry import Entry, Settings
+from harness.evaluation.task_data import Ground
+from harness.execution.cluster.proxies import RemoteWorkerPool
 from harness.execution.cluster.ray_cluster import Cluster
 from harness.execution.parent import cgroups, isolation, slots
-from harness.execution.parent.workers import Crew
+from harness.execution.parent.workers import WorkerPool
 from harness.plugins import registry as plugins
-from harness.plugins.registry import Source
+from harness.plugins.source import Source
 from leaderboard import Result, Rows, Store, rank
-from leaderboard.statistics.ranking import unranked
+from leaderboard.statistics.ranking import unranked_row
 
 DEFAULT_TRIALS, DEFAULT_SEEDS = 10, 3
 
@@ -91,7 +93,7 @@ def evaluate(
         for row in rank(kept.standing(task, ids[task]), ids[task])
         if row["result_id"] in ids[task]
     ]
-    return Rows(rows + [unranked(result) for result in unmade])
+    return Rows(rows + [unranked_row(result) for result in unmade])
 
 
 def hands(
@@ -165,7 +167,7 @@ def evaluate_task(
         waiting = [Entry(ground, source, settings, store) for source in sources]
         unknown = [entry for entry in waiting if entry.known is None]
         with ExitStack() as started:
-            crews: list[Crew | RemoteCrew] = []
+            crews: list[WorkerPool | RemoteWorkerPool] = []
             for place, entry in enumerate(waiting, start=1):
                 progress.begin(task.name, entry.source.name, place, len(waiting))
                 if entry.known is None:

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 
 from harness.contract import Array, Form, Kind
+from harness.dispatch import Progress
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
-from harness.evaluation.entry import Ground, Progress
 from harness.evaluation.provenance import versions
+from harness.evaluation.task_data import Ground
 from harness.plugins import registry as plugins
+from harness.plugins.source import title
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
 from leaderboard.result import content_key
-from leaderboard.statistics.ranking import limits
-from leaderboard.store.store import now
+from leaderboard.statistics.ranking import score_interval
+from leaderboard.store.store import utc_timestamp
 
 SHOWN = 5
 BYTES_A_VALUE = 64
@@ -45,13 +47,13 @@ def submit(
     """
     progress = progress or Progress()
     path = Path(file)
-    wanted = re.sub(r"[^\w-]+", "-", plugins.title(name)).strip("-")
+    wanted = re.sub(r"[^\w-]+", "-", title(name)).strip("-")
     if not name or name != wanted:
         raise UsageError(f"a name should be lower case with hyphens; did you mean {wanted or 'my-model'!r}?")
     if name in plugins.submissions(progress.note):
         raise UsageError(f"{name} is the name of a submission that ships or is installed; choose another")
     found = plugins.find_task(task, progress.note).task
-    if type(found.kind).questions is not Kind.questions:
+    if type(found.kind).queries is not Kind.queries:
         raise UsageError(
             f"{found.name} verifies predictions by asking again with changed inputs, which a file cannot answer; submit a plug-in"
         )
@@ -60,7 +62,7 @@ def submit(
     try:
         ground = Ground(found)
         test = ground.data.test
-        answer = read(path, found.kind.forms(test.x))
+        answer = read(path, found.kind.output_specs(test.x))
         found.kind.verify(answer, test.x)
         scored = ground.scorer.test(answer)
         digest = hashlib.sha256(content.read_bytes()).hexdigest()
@@ -101,7 +103,7 @@ def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array
         seeds=[scored.score],
         units=max(len(ground.data.test) // task.kind.block, 1),
     )
-    low, high = limits(blank, scored.replicates, scored.losses)
+    low, high = score_interval(blank, scored.replicates, scored.losses)
     return replace(
         blank,
         score_std=0.0,
@@ -110,14 +112,14 @@ def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array
         public_score=scored.public,
         private_score=scored.private,
         metrics=scored.metrics,
-        remarks=list(task.kind.remarks(scored.metrics)),
+        remarks=list(task.kind.flags(scored.metrics)),
         references=ground.references,
         device="none",
         isolation="file",
         source_sha256=digest,
         data_sha256=ground.sha256,
         versions=versions(),
-        created_at=now(),
+        created_at=utc_timestamp(),
     )
 
 
@@ -232,7 +234,7 @@ def export(task: str, out: str | Path, *, progress: Progress | None = None) -> l
     try:
         data, folder = ground.data, Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        forms = found.kind.forms(data.test.x)
+        forms = found.kind.output_specs(data.test.x)
         arrays = {
             "train_x": data.train.x,
             "train_y": data.train.labels,

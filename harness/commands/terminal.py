@@ -6,9 +6,9 @@ import sys
 import time
 from typing import TextIO
 
-from harness.evaluation.entry import Progress
+from harness.dispatch import Progress
 from leaderboard import Result
-from leaderboard.tables.render import number
+from leaderboard.tables.render import format_number
 
 
 class Terminal(Progress):
@@ -26,7 +26,7 @@ class Terminal(Progress):
         self._moving("warming up")
 
     def trial(self, done: int, wanted: int, best: float | None) -> None:
-        self._moving(f"search {done}/{wanted}" + ("" if best is None else f", best so far {number(best)}"))
+        self._moving(f"search {done}/{wanted}" + ("" if best is None else f", best so far {format_number(best)}"))
 
     def seed(self, done: int, wanted: int) -> None:
         self._moving(f"final seeds {done}/{wanted}")
@@ -35,7 +35,7 @@ class Terminal(Progress):
         took = "known already" if known else f"{time.monotonic() - self.started:.1f} s"
         if result.complete:
             said = (
-                f"{result.metric} {number(result.score)}  [{number(result.ci_low)}, {number(result.ci_high)}]  {took}"
+                f"{result.metric} {format_number(result.score)}  [{format_number(result.ci_low)}, {format_number(result.ci_high)}]  {took}"
             )
         else:
             said = f"{result.status.upper()}: {result.error}"

@@ -14,11 +14,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.commands.run import check_limit, hands, plan
 from harness.contract import Distribution, Limits, Task
+from harness.dispatch import Progress
 from harness.errors import PluginError, UsageError
-from harness.evaluation.entry import Entry, Ground, Progress, Settings, crew_for
-from harness.execution.parent.workers import Description
+from harness.evaluation.entry import Entry, Settings, crew_for
+from harness.evaluation.task_data import Ground
 from harness.plugins import registry as plugins
-from harness.plugins.registry import Source, bundle
+from harness.plugins.bundle import bundle
+from harness.plugins.description import Description
+from harness.plugins.source import Source
 from harness.search.history import Manner
 from harness.search.outcome import Found
 from harness.search.sampler import importance, taught

@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import Data, Kind, Limits, Task
-from harness.dispatch import LOOK, Bench, in_parallel
-from harness.errors import BakeoffError, DataError, PluginError, TrialFailed
+from harness.contract import Kind, Limits, Task
+from harness.dispatch import LOOK, Bench, Progress, in_parallel
+from harness.errors import BakeoffError, PluginError, TrialFailed
 from harness.evaluation.final_fits import Finals
 from harness.evaluation.provenance import commit, versions
-from harness.execution.cluster.proxies import RemoteCrew
+from harness.evaluation.task_data import Ground
+from harness.execution.cluster.proxies import RemoteWorkerPool
 from harness.execution.cluster.ray_cluster import Cluster
-from harness.execution.parent import limits as watch
-from harness.execution.parent.energy import Meter
-from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.energy import EnergyMeter
 from harness.execution.parent.isolation import Isolation
+from harness.execution.parent.limits import default_memory
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.workers import Crew, Description, Setting
-from harness.plugins.registry import Bundle, Source, bundle
-from harness.scoring import Scorer
+from harness.execution.parent.workers import WorkerConfig, WorkerPool
+from harness.plugins.bundle import Bundle, bundle
+from harness.plugins.description import Description
+from harness.plugins.source import Source
 from harness.search.history import Manner
 from harness.search.outcome import Found, same
 from harness.search.sampler import ENOUGH, first_guess, importance
@@ -33,19 +34,9 @@ from harness.search.scheduler import Search
 from leaderboard import Result, Store, StoreError
 from leaderboard.result import content_key
 from leaderboard.statistics.inference import seed_variances
-from leaderboard.statistics.ranking import limits
+from leaderboard.statistics.ranking import score_interval
 from leaderboard.store.leases import Leases
-from leaderboard.store.store import Fit, now
-
-
-class Progress:
-    """What is told about a run as it goes. This one keeps silent; the command line's speaks."""
-
-    def begin(self, task: str, submission: str, place: int, total: int) -> None: ...
-    def trial(self, done: int, wanted: int, best: float | None) -> None: ...
-    def seed(self, done: int, wanted: int) -> None: ...
-    def end(self, result: Result, *, known: bool) -> None: ...
-    def note(self, message: str) -> None: ...
+from leaderboard.store.store import Fit, utc_timestamp
 
 
 @dataclass(frozen=True)
@@ -65,71 +56,14 @@ class Settings:
     """Where trials run, None being this machine."""
 
 
-class Ground:
-    """A task made ready once for all its entries: data checked, hashed and shared, hidden labels kept here."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.data = load(task)
-        self.sha256 = self.data.sha256()
-        self.scorer = Scorer(task, self.data, self.sha256)
-        self.references = {name: float(value) for name, value in task.kind.references(self.data).items()}
-        self.fit_data = FitData.of(self.data, task.kind)
-
-    def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
-        task, kind = self.task, self.task.kind
-        asked = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
-        return content_key(*asked, source_sha256, object_name, time_limit)
-
-    def portray(self, store: Store, note: Callable[[str], None]) -> None:
-        """Keep what the data look like, once, for whoever shows the board. A kind that cannot draw them costs no run."""
-        name = f"data-{self.sha256[:12]}"
-        if (store.artefacts(name) / "about.txt").exists():
-            return
-        train, sizes = self.data.train, [len(self.data.train), len(self.data.valid), len(self.data.test)]
-        picture = None
-        try:
-            picture = self.task.kind.examples(train)
-        except Exception as error:
-            note(f"no picture of the data of {self.task.name}: {type(error).__name__}: {error}")
-        if picture:
-            store.keep(name, "picture.png", picture)
-        given, wanted = (
-            f"{array.dtype} {array.shape[1:]}" if array.ndim > 1 else f"{array.dtype}"
-            for array in (train.x, train.labels)
-        )
-        about = "{:,} rows to train on, {:,} to validate with, {:,} hidden.".format(*sizes)
-        store.keep(name, "about.txt", f"{about} A row's input is {given}, its target {wanted}.".encode())
-
-    def close(self) -> None:
-        self.fit_data.close()
-
-
-def load(task: Task) -> Data:
-    """A task's data, checked against its kind. Raises BakeoffError with the task's name in front."""
-    try:
-        data = task.load()
-        if not isinstance(data, Data):
-            raise DataError(f"load() should return harness.Data; it returned {type(data).__name__}")
-        arrays = [array for split in (data.train, data.valid, data.test) for array in (split.x, split.labels)]
-        if not all(isinstance(array, np.ndarray) for array in arrays):
-            raise DataError("a split should hold numpy arrays")
-        task.kind.check(data)
-    except BakeoffError as error:
-        raise type(error)(f"task {task.name}: {error}") from error
-    except Exception as error:
-        raise BakeoffError(f"task {task.name} could not be loaded: {type(error).__name__}: {error}") from error
-    return data
-
-
-def crew_for(code: Bundle, task: Task, settings: Settings) -> Crew | RemoteCrew:
+def crew_for(code: Bundle, task: Task, settings: Settings) -> WorkerPool | RemoteWorkerPool:
     """The processes of a submission that is to be run on a task, the first one started. Its data need not be there yet."""
     limits = settings.limits.over(task.limits)
     if settings.cluster:
-        return settings.cluster.crew(code, limits)
+        return settings.cluster.worker_pool(code, limits)
     at_once = settings.slots.at_once
-    share = Limits(memory=watch.default_memory(at_once))
-    return Crew(code, Setting(settings.isolation, limits.over(share), settings.slots.threads, at_once))
+    share = Limits(memory=default_memory(at_once))
+    return WorkerPool(code, WorkerConfig(settings.isolation, limits.over(share), settings.slots.threads, at_once))
 
 
 MOST_HELD, LONGEST_HELD = 4, 60.0
@@ -190,11 +124,11 @@ class Entry:
             commit=commit(self.source.path.parent),
         )
 
-    def crew(self) -> Crew | RemoteCrew:
+    def crew(self) -> WorkerPool | RemoteWorkerPool:
         """This submission's processes, the first one started; close them when done."""
         return crew_for(self.bundle, self.task, self.settings)
 
-    def bench(self, crew: Crew | RemoteCrew, progress: Progress) -> Bench:
+    def bench(self, crew: WorkerPool | RemoteWorkerPool, progress: Progress) -> Bench:
         """What this entry's trials run on. The crew may still be warming up."""
         ground, slots = self.ground, self.settings.slots
         return Bench(
@@ -231,7 +165,7 @@ class Entry:
                 n_failed=found.n_failed,
                 search_seconds=found.seconds,
             )
-            meter, known = Meter(gpus=self.settings.slots.device != "cpu"), self.recorded_finals(found.params)
+            meter, known = EnergyMeter(gpus=self.settings.slots.device != "cpu"), self.recorded_finals(found.params)
             result, replicates = self.complete(result, self.finals(bench, found.params))
             if not known and self.settings.cluster is None and (used := meter.joules()) is not None:
                 result = replace(result, energy_joules=used / self.settings.seeds)
@@ -243,7 +177,7 @@ class Entry:
             raise  # the task's fault or the disk's, not this entry's
         except Exception as error:
             result = replace(result, error=f"could not be evaluated: {type(error).__name__}: {error}"[:600])
-        result = replace(result, created_at=now())
+        result = replace(result, created_at=utc_timestamp())
         for name, content in self.bundle.files:
             self.keep(f"source/{name}", content)
         self.keep("log.txt", bench.crew.printed.encode())
@@ -302,7 +236,7 @@ class Entry:
             done[fit.number] = fit
             bench.watcher.seed(len(done), self.settings.seeds)
 
-        questions = 2 if type(self.task.kind).questions is not Kind.questions else 0
+        questions = 2 if type(self.task.kind).queries is not Kind.queries else 0
         if self.are_held(bench, seeds):
             bench.crew.expect(1 + questions)
             Finals(self, bench, params, seeds, record, failures).run(lambda jobs, work: in_parallel(jobs, work, bench))
@@ -323,7 +257,7 @@ class Entry:
     def are_held(self, bench: Bench, seeds: Sequence[int]) -> bool:
         """Whether seeds are fitted in one process, and asked when all of them are: where another process costs more than is lost if
         the harness is killed before the first of them is on record, and memory holds them all."""
-        if len(seeds) > MOST_HELD or bench.slots.device != "cpu" or not bench.crew.holds:
+        if len(seeds) > MOST_HELD or bench.slots.device != "cpu" or not bench.crew.keeps_models:
             return False
         known = [
             fit.facts.get("seconds", 0.0) for fit in self.store.fits(self.study, "search") if fit.status == "complete"
@@ -351,7 +285,7 @@ class Entry:
             seed_interaction=seed_variances(losses, block)[1] if losses.size else 0.0,
             units=max(len(self.ground.data.test) // block, 1),
         )
-        low, high = limits(result, replicates, losses)
+        low, high = score_interval(result, replicates, losses)
         return replace(
             result,
             status="complete",

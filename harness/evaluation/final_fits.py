@@ -19,8 +19,8 @@ from harness.contract import Array, Kind, Task
 from harness.dispatch import Bench, check_crowd
 from harness.errors import TrialFailed
 from harness.execution.cluster.proxies import RemoteTrial
-from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.trial import Fitted, Trial
+from harness.execution.parent.fit_data import SharedInputs
+from harness.execution.parent.trial import FitResult, Trial
 from harness.kinds import pictures
 from harness.scoring import Scorer
 from leaderboard.store.store import Fit
@@ -57,7 +57,7 @@ class Fitting:
     """A seed that has been fitted: its trial, or its model where that has been pickled, and the answers so far."""
 
     trial: Trial | RemoteTrial
-    fitted: Fitted
+    fitted: FitResult
     valid: float
     curve: list[float | None]
     """The losses that it reported, the first `CURVE` of them."""
@@ -92,7 +92,7 @@ class Finals:
         questions, read = self.scorer.questions(test, self.entry.sha256)
         with ExitStack() as held:
             # Arrays in files that no other process was given: a file that two hold tells one what the other did with it.
-            data = held.enter_context(closing(FitData(self.bench.data.given)))
+            data = held.enter_context(closing(SharedInputs(self.bench.data.inputs)))
             worker = self.bench.crew.fresh()
             held.callback(worker.close)
 
@@ -101,14 +101,14 @@ class Finals:
                 held.enter_context(trial)
                 curve: list[float | None] = []
                 fitted = trial.fit(partial(note, curve))
-                self.bench.slots.measured(device, fitted.gpu_memory)
+                self.bench.slots.record_memory(device, fitted.gpu_memory)
                 valid = self.scorer.valid(self.scorer.ask(trial, self.scorer.data.valid, self.entry.sha256)[0])
                 self.fittings[seed] = Fitting(trial, fitted, valid, curve)
                 if len(questions) > 1:
                     self.fittings[seed].model = held.enter_context(trial.freeze())
                     trial.close()
                 else:
-                    trial.wait()
+                    trial.pause_clock()
 
             def ask(seed: int, device: str) -> None:
                 fitting = self.fittings[seed]

@@ -36,7 +36,7 @@ class KerasSubmission(Submission):
     model: Any
 
     @classmethod
-    def heeds_budget(cls) -> bool:
+    def supports_budget(cls) -> bool:
         return cls.fit is KerasSubmission.fit
 
     @abstractmethod

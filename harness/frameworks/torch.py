@@ -63,7 +63,7 @@ class TorchSubmission(Submission):
     module: nn.Module
 
     @classmethod
-    def heeds_budget(cls) -> bool:
+    def supports_budget(cls) -> bool:
         return cls.fit is TorchSubmission.fit and cls.begin is TorchSubmission.begin
 
     @classmethod

@@ -24,7 +24,7 @@ class Classification(Kind):
         Metric("calibration_error", False, "expected calibration error, 15 bins"),
     )
 
-    def forms(self, x: Array) -> Sequence[Form]:
+    def output_specs(self, x: Array) -> Sequence[Form]:
         return checks.class_forms(len(x), self.classes)
 
     def verify(self, answer: Array, x: Array) -> None:

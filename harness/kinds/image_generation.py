@@ -61,7 +61,7 @@ class ImageGeneration(Kind):
             checks.expect_range(split.x, f"{part}.x", 0, self.classes - 1)
             checks.expect(split.labels, f"{part}.y", shape=(None, *self._shape), dtypes="u")
 
-    def forms(self, x: Array) -> Sequence[Form]:
+    def output_specs(self, x: Array) -> Sequence[Form]:
         return (Form("images", (len(x), *self._shape), "uint8"),)
 
     def verify(self, answer: Array, x: Array) -> None:

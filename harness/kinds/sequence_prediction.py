@@ -72,7 +72,7 @@ class Forecasting(Kind):
         if lookback is not None and lookback <= self.season:
             raise DataError(f"the look-back ({lookback} steps) should be longer than the season ({self.season})")
 
-    def forms(self, x: Array) -> Sequence[Form]:
+    def output_specs(self, x: Array) -> Sequence[Form]:
         return (Form("forecast", (len(x), self.horizon, x.shape[2]), "float32"),)
 
     def verify(self, answer: Array, x: Array) -> None:
@@ -86,7 +86,7 @@ class Forecasting(Kind):
             "mase": Measure.mean_of(metrics.scaled_error(answer, y, train.x, self.season)),
         }
 
-    def questions(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
+    def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
         kept = rng.random(len(x)) < 0.5
         altered = np.where(kept[:, None, None], x, x[:, ::-1])
 
@@ -147,7 +147,7 @@ class NextToken(Kind):
             if not (split.x[:, 1:] == split.labels[:, :-1]).all():
                 raise DataError(f"{part}.y should be {part}.x moved by one position")
 
-    def forms(self, x: Array) -> Sequence[Form]:
+    def output_specs(self, x: Array) -> Sequence[Form]:
         return (Form("log-probabilities", (*x.shape, self.vocabulary), "float32"),)
 
     def verify(self, answer: Array, x: Array) -> None:
@@ -162,7 +162,7 @@ class NextToken(Kind):
                 "log_softmax)"
             )
 
-    def questions(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
+    def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
         n, length = x.shape
         # A tail taken from another real chunk looks like any other text. The copies are asked by themselves, as many as there
         # are chunks, so that nothing in a question tells which of the two it is.
@@ -229,7 +229,7 @@ class Transduction(Kind):
             checks.expect(split.labels, f"{part}.y", shape=(None, self.length), dtypes="i")
             checks.expect_range(split.labels, f"{part}.y", 0, self.vocabulary - 1)
 
-    def forms(self, x: Array) -> Sequence[Form]:
+    def output_specs(self, x: Array) -> Sequence[Form]:
         return (Form("tokens", (len(x), self.length), "int64"),)
 
     def verify(self, answer: Array, x: Array) -> None:

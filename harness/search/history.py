@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.dispatch import LOOK, Bench
-from harness.execution.parent.workers import Description
+from harness.plugins.description import Description
 from harness.search.asha import FIRST, Rungs, lowest
 from harness.search.low_fidelity import DRAFT, FEWEST, Drafts, Foreseen
 from harness.search.sampler import BEST, MOST, SPREAD, Study
@@ -76,7 +76,7 @@ class Ledger:
         self.begun: dict[int, Begun] = {}
         self.lock = threading.Lock()
         self.ends = time.monotonic() + timeout if timeout else math.inf
-        self.together = description.together and bench.crew.setting.limits.cpu_seconds is None
+        self.together = description.together and bench.crew.config.limits.cpu_seconds is None
         self.rungs = Rungs(FIRST, LEAST)
         self.fits: dict[int, Fit] = {}
         self.best: float | None = None

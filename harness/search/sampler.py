@@ -20,7 +20,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.contract import Distribution
-from harness.execution.parent.workers import Description
+from harness.plugins.description import Description
 from harness.search.importance import ped_anova
 from harness.search.low_fidelity import BAD, Foreseen
 from leaderboard.store.store import Fit

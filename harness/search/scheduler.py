@@ -16,7 +16,7 @@ from functools import partial
 from harness.contract import LATER
 from harness.dispatch import LOOK, Bench, in_parallel
 from harness.errors import SlotLost
-from harness.execution.parent.workers import Description
+from harness.plugins.description import Description
 from harness.search.asha import FACTOR
 from harness.search.history import SLOW, Manner
 from harness.search.low_fidelity import TWICE

@@ -15,10 +15,10 @@ from functools import partial
 from harness.dispatch import MOST_LOST, Bench, check_crowd
 from harness.errors import SlotLost, TrialFailed, TrialPruned
 from harness.execution.cluster.proxies import RemoteTrial
-from harness.execution.parent.batch_trial import Member
-from harness.execution.parent.fit_data import FitData
+from harness.execution.parent.batch_trial import BatchMember
+from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.trial import Trial
-from harness.execution.parent.workers import Description
+from harness.plugins.description import Description
 from harness.scoring import generator
 from harness.search.asha import FACTOR
 from harness.search.history import Begun, Ledger, Manner
@@ -40,7 +40,7 @@ class Runner(Ledger):
         self, bench: Bench, description: Description, n_trials: int, timeout: float | None, manner: Manner
     ) -> None:
         super().__init__(bench, description, n_trials, timeout, manner)
-        self.parts: dict[int, FitData] = {}
+        self.parts: dict[int, SharedInputs] = {}
         self.last: Begun | None = None
         """The one that may go on when the time is up."""
         self.lost: Counter[object] = Counter()
@@ -54,18 +54,18 @@ class Runner(Ledger):
     def steps_of(self, begun: Begun) -> tuple[int, ...]:
         return () if begun.sure or begun is self.last else self.steps
 
-    def less(self, step: int) -> tuple[FitData, float]:
+    def less(self, step: int) -> tuple[SharedInputs, float]:
         """The data and the budget of a step; all of both from `WHOLE` on."""
         if step == WHOLE:
             return self.bench.data, 1.0
         return (self.part(step), 1.0) if self.drafts is None else (self.bench.data, step * DRAFT)
 
-    def part(self, ninths: int) -> FitData:
+    def part(self, ninths: int) -> SharedInputs:
         with self.lock:
             if ninths not in self.parts:
                 scorer = self.bench.scorer
                 rows = generator("parts", scorer.key)  # in each the same: a smaller part is part of a larger one
-                self.parts[ninths] = FitData.of(part(scorer.data, ninths, rows), scorer.task.kind)
+                self.parts[ninths] = SharedInputs.of(part(scorer.data, ninths, rows), scorer.task.kind)
             return self.parts[ninths]
 
     def tried(self, number: int, step: int, score: float, seconds: float) -> None:
@@ -126,7 +126,7 @@ class Runner(Ledger):
                 budget=budget,
             ) as running:
                 fitted = running.fit(on_report)
-                self.bench.slots.measured(device, fitted.gpu_memory)
+                self.bench.slots.record_memory(device, fitted.gpu_memory)
                 return self.score(running, number)
 
         try:
@@ -218,23 +218,23 @@ class Runner(Ledger):
             return {place for place in found if numbers[place] in ended}
 
         try:
-            with bench.crew.first.together(
+            with bench.crew.first.batch_trial(
                 [one.params for one in begun],
                 data,
-                few=few,
+                max_members=few,
                 seed=SEARCH_SEED,
                 device=device,
                 time_limit=bench.time_limit,
                 budget=budget,
             ) as running:
-                fitted, reasons = running.fit_together(on_reports)
+                fitted, reasons = running.fit_many(on_reports)
                 share(fitted)
                 for place in fitted:
                     number, one = numbers[place], begun[place]
                     one.facts["together"] = len(numbers)
                     status = "complete"
                     try:
-                        score = self.score(Member(running, place), number)
+                        score = self.score(BatchMember(running, place), number)
                     except TrialFailed as error:
                         if not running.alive:
                             raise
@@ -251,6 +251,6 @@ class Runner(Ledger):
             return dict.fromkeys(left, str(error))
         return {numbers[place]: why for place, why in reasons.items()}
 
-    def score(self, running: Trial | RemoteTrial | Member, number: int) -> float:
+    def score(self, running: Trial | RemoteTrial | BatchMember, number: int) -> float:
         scorer = self.bench.scorer
         return scorer.valid(scorer.ask(running, scorer.data.valid, f"search {number}")[0])

@@ -27,7 +27,7 @@ CLASSES = 4
 
 def leaks(kind: Kind, data: Data, metric: str | None = None, known: dict[str, str] | None = None) -> dict[str, str]:
     """Findings of the leakage audit: name to message."""
-    task = Task("planted", kind, lambda: data, metric or kind.metrics[0].name, known=known or {})
+    task = Task("planted", kind, lambda: data, metric or kind.metrics[0].name, accepted_findings=known or {})
     findings = check.audited(task, data)
     assert not [finding for finding in findings if finding.says.startswith("skipped")], findings
     return {finding.what.split("[")[-1].rstrip("]"): finding.says for finding in findings if not finding.passed}
@@ -123,7 +123,7 @@ def test_copies_made_before_the_split_are_near() -> None:
 
 
 def ordered(split: Split, order: Array) -> Split:
-    about = {name: values[order] for name, values in split.about.items()}
+    about = {name: values[order] for name, values in split.metadata.items()}
     return replace(split, x=split.x[order], y=split.labels[order], about=about)
 
 
@@ -179,7 +179,7 @@ def test_a_fact_is_not_blamed_for_the_order_of_rows() -> None:
     """Constant metadata is no finding, even if the rows are sorted."""
     data = pictures()
     test = ordered(data.test, np.argsort(data.test.labels, kind="stable"))
-    test = replace(test, about={**test.about, "size": np.full(len(test), 7)})
+    test = replace(test, about={**test.metadata, "size": np.full(len(test), 7)})
     assert list(leaks(IMAGES, replace(data, test=test))) == ["row order"]
 
 
@@ -367,7 +367,7 @@ def test_splits_against_time(name: str) -> None:
 def test_known_leaks_are_told_and_pass() -> None:
     data = copied(pictures(), "train", slice(0, 9))
     assert list(leaks(IMAGES, data, known={"exact duplicates": "the archive has them"})) == []
-    task = Task("known", IMAGES, lambda: data, "accuracy", known={"exact duplicates": "the archive has them"})
+    task = Task("known", IMAGES, lambda: data, "accuracy", accepted_findings={"exact duplicates": "the archive has them"})
     (said,) = [finding for finding in check.audited(task, data) if "[exact duplicates]" in finding.what]
     assert said.passed and said.says.startswith("known: the archive has them (9 of 180 test inputs stand in train")
     wrong = check.audited(replace(task, known={"copies": ""}), data)[-1]

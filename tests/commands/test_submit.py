@@ -22,7 +22,7 @@ from leaderboard import Store
 TASK = find_task("digits").task
 DATA = TASK.load()
 N, CLASSES = len(DATA.test), TASK.kind.classes
-FORMS = TASK.kind.forms(DATA.test.x)
+FORMS = TASK.kind.output_specs(DATA.test.x)
 IDS = np.arange(N)
 
 rng = np.random.default_rng(0)
@@ -312,7 +312,7 @@ def test_export_into_a_file_is_refused(tmp_path):
 # Hostile bytes ---------------------------------------------------------------------------------------------------------------
 
 FEW = Split(DATA.test.x[:4], DATA.test.labels[:4])
-FEW_FORMS = TASK.kind.forms(FEW.x)
+FEW_FORMS = TASK.kind.output_specs(FEW.x)
 
 
 def buffered(frame, write):

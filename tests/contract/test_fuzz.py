@@ -145,7 +145,7 @@ def mangled(content: bytes) -> st.SearchStrategy[bytes]:
 
 def fuzzed_buffers(name: str, count: int) -> None:
     task, valid = CASES[name]
-    forms = task.kind.forms(SCORERS[name].data.test.x)
+    forms = task.kind.output_specs(SCORERS[name].data.test.x)
     seen = {True: 0, False: 0}
 
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -189,7 +189,7 @@ def fuzzed_files(folder: Path, count: int) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # parsers warn about many of these files
-                answer = read(path, CASES[name][0].kind.forms(SCORERS[name].data.test.x))
+                answer = read(path, CASES[name][0].kind.output_specs(SCORERS[name].data.test.x))
         except REFUSALS as error:
             assert str(error) and "\n" not in str(error)
             seen[False] += 1

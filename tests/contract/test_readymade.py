@@ -61,7 +61,7 @@ def test_a_folder_of_images_is_a_task_in_one_line(tmp_path: Path) -> None:
     for number, name in enumerate(sorted(COLOURS)):
         assert (data.test.x[data.test.labels == number].mean(axis=(1, 2)).argmax(axis=1) == strongest[name]).all()
     assert task.load().sha256() == data.sha256()
-    assert set(data.train.about) == {"file_name", "file_size", "modified"}
+    assert set(data.train.metadata) == {"file_name", "file_size", "modified"}
     (row,) = harness.run(task, ["svm"], trials=0, seeds=1, home=tmp_path / "home")
     assert row["status"] == "complete" and row["score"] == 1.0
 
@@ -105,7 +105,7 @@ def test_a_table_of_images_is_a_task_in_one_line(labels: list[object], struct: b
     task, data = loaded(tmp_path, 'harness.image_table("train.parquet", "test.parquet", name="colours")')
     assert task.kind.settings() == {"classes": 3}
     assert [len(part) for part in (data.train, data.valid, data.test)] == [54, 6, 18]
-    assert ("file_name" in data.train.about) == struct
+    assert ("file_name" in data.train.metadata) == struct
     _, data = loaded(tmp_path, 'harness.image_table("train.parquet", label="label")')
     assert [len(part) for part in (data.train, data.valid, data.test)] == [42, 6, 12]
 

@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 import harness
 from harness.dispatch import check_crowd, in_parallel
 from harness.errors import PluginError, TrialFailed
-from harness.execution.parent import energy as meter
-from harness.execution.parent import isolation
-from harness.execution.parent.energy import Meter
-from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.slots import CONTEXT, Slots
-from harness.execution.parent.workers import Setting, Worker
+from harness.execution.parent import energy, isolation
+from harness.execution.parent.energy import EnergyMeter
+from harness.execution.parent.fit_data import SharedInputs
+from harness.execution.parent.slots import GPU_CONTEXT_BYTES, Slots
+from harness.execution.parent.workers import Worker, WorkerConfig
 from harness.plugins import registry as plugins
 from harness.plugins.bundle import bundle
 from harness.plugins.registry import read_tasks
@@ -147,8 +146,8 @@ def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
         str(hostile(tiny, "scribbler", "assert train.x.max() > 0\ntrain.x[:] = 0\nvalid.y[:] = 0"))
     )
     task = read_tasks(tiny / "tiny.py")[0].task
-    data = FitData.of(task.load(), task.kind)
-    with Worker(bundle(source), Setting(isolation.choose("auto"))) as worker:
+    data = SharedInputs.of(task.load(), task.kind)
+    with Worker(bundle(source), WorkerConfig(isolation.choose("auto"))) as worker:
         worker.ready()
         for _ in range(2):
             with worker.trial({}, data, seed=0, device="cpu", time_limit=20) as trial:
@@ -164,8 +163,8 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
     source = plugins.find_submission(str(tiny / "nearest.py"))
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
-    data = FitData.of(loaded, task.kind)
-    with Worker(bundle(source), Setting(isolation.choose("auto"))) as worker:
+    data = SharedInputs.of(loaded, task.kind)
+    with Worker(bundle(source), WorkerConfig(isolation.choose("auto"))) as worker:
         description = worker.ready()
         assert description.kinds == ("image-classification",) and description.defaults == {"shrink": 0.0}
         with worker.trial({"shrink": 0.0}, data, seed=0, device="cpu", time_limit=20) as trial:
@@ -189,7 +188,7 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
 def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Path) -> None:
     source = plugins.find_submission(str(hostile(tiny, "bad", top=top)))
     with (
-        Worker(bundle(source), Setting(isolation.choose("auto"))) as worker,
+        Worker(bundle(source), WorkerConfig(isolation.choose("auto"))) as worker,
         pytest.raises(PluginError, match=words),
     ):
         worker.ready()
@@ -198,8 +197,8 @@ def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Pat
 def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
     source = plugins.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
     task = read_tasks(tiny / "tiny.py")[0].task
-    data = FitData.of(task.load(), task.kind)
-    worker = Worker(bundle(source), Setting(isolation.choose("auto")))
+    data = SharedInputs.of(task.load(), task.kind)
+    worker = Worker(bundle(source), WorkerConfig(isolation.choose("auto")))
     worker.ready()
     trial = worker.trial({}, data, seed=0, device="cpu", time_limit=100)
     failures: list[TrialFailed] = []
@@ -341,26 +340,26 @@ GIB = 1 << 30
 @given(st.lists(st.sampled_from(["measured", "crowded"]), max_size=12), st.integers(1, 30), st.data())
 def test_a_shared_gpu_is_never_promised_twice(events: list[str], size: int, data: st.DataObject) -> None:
     """All trials on a GPU fit into it at the largest size seen so far; an out-of-memory failure halves their number."""
-    slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, most=4)
+    slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, max_per_device=4)
     for event in events:
         before = slots.allowed["cuda:0"]
         if event == "measured":
-            slots.measured("cuda:0", data.draw(st.integers(1, size)) * GIB)
+            slots.record_memory("cuda:0", data.draw(st.integers(1, size)) * GIB)
         else:
-            assert slots.crowded("cuda:0") == (before > 1) and slots.allowed["cuda:0"] == max(before // 2, 1)
-        for _ in range(slots.there["cuda:0"]):  # all slots come back, and surplus ones are withdrawn
+            assert slots.shrink("cuda:0") == (before > 1) and slots.allowed["cuda:0"] == max(before // 2, 1)
+        for _ in range(slots.existing["cuda:0"]):  # all slots come back, and surplus ones are withdrawn
             if not slots.free.empty():
-                slots.give(slots.take())
+                slots.release(slots.acquire())
         held = slots.allowed["cuda:0"]
-        assert 1 <= held <= 4 and slots.free.qsize() == slots.there["cuda:0"] == held
-        assert held == 1 or held * (slots.largest["cuda:0"] + CONTEXT) <= 0.9 * 40 * GIB
+        assert 1 <= held <= 4 and slots.free.qsize() == slots.existing["cuda:0"] == held
+        assert held == 1 or held * (slots.largest["cuda:0"] + GPU_CONTEXT_BYTES) <= 0.9 * 40 * GIB
 
 
 @pytest.mark.parametrize("needs", [1, 2, 0])
 def test_what_ran_out_of_memory_beside_others_is_run_again(needs: int) -> None:
     """The trial runs again beside fewer others; once it is alone on the device, its failure is final."""
-    slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, most=4)
-    slots.measured("cuda:0", 2 * GIB)
+    slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, max_per_device=4)
+    slots.record_memory("cuda:0", 2 * GIB)
     beside, failed = [], []
 
     def run(job: int, device: str) -> None:
@@ -389,7 +388,7 @@ def powercap(folder: Path, *packages: int, end: int = 999_999_999) -> Path:
 
 
 def test_energy_is_counted_over_processors_and_their_counters_new_starts(tmp_path: Path) -> None:
-    counter = Meter(powercap=powercap(tmp_path, 5_000_000, 999_000_000))
+    counter = EnergyMeter(powercap=powercap(tmp_path, 5_000_000, 999_000_000))
     assert counter.joules() == 0
     powercap(tmp_path, 7_500_000, 999_500_000)
     assert counter.joules() == 3
@@ -398,21 +397,21 @@ def test_energy_is_counted_over_processors_and_their_counters_new_starts(tmp_pat
 
 
 def test_of_what_may_have_started_anew_unseen_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counter = Meter(powercap=powercap(tmp_path, 5_000_000))
-    monkeypatch.setattr(meter, "LONGEST", -1.0)
+    counter = EnergyMeter(powercap=powercap(tmp_path, 5_000_000))
+    monkeypatch.setattr(energy, "MAX_GAP_SECONDS", -1.0)
     assert counter.joules() is None
 
 
 def test_without_a_meter_nothing_is_said(tmp_path: Path) -> None:
-    assert Meter(powercap=tmp_path).joules() is None
+    assert EnergyMeter(powercap=tmp_path).joules() is None
     (tmp_path / "intel-rapl:0").mkdir()
-    assert Meter(powercap=tmp_path).joules() is None, "there, and not for everybody's eyes"
+    assert EnergyMeter(powercap=tmp_path).joules() is None, "there, and not for everybody's eyes"
 
 
 def test_a_row_says_what_a_fit_used(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows report energy on a machine with a meter; this one counts a joule at each reading."""
     folder = powercap(tiny / "powercap", 0)
-    read = meter.number
+    read = meter.read_number
 
     def counting(path: Path) -> int | None:
         found = read(path)

@@ -38,8 +38,7 @@ from conftest import REPOSITORY, TINY_MODEL, TINY_TASK, write
 
 import harness
 from harness import Limits
-from harness.execution.parent import cgroups, isolation, trial
-from harness.execution.parent import workers as pool
+from harness.execution.parent import cgroups, isolation, trial, workers
 from leaderboard import Store
 
 HOSTILE = REPOSITORY / "tests" / "hostile"
@@ -329,8 +328,8 @@ def outcomes(
     }
     patch = pytest.MonkeyPatch()
     patch.setenv("PATH", f"{os.environ['PATH']}:/{MARK}")
-    patch.setattr(pool, "WARM_LIMIT", 8.0)  # some attacks never end their import
-    patch.setattr(trial, "EXIT_LIMIT", 1.0)  # some stop their server, so that it does not report their exit
+    patch.setattr(workers, "WARM_LIMIT_SECONDS", 8.0)  # some attacks never end their import
+    patch.setattr(trial, "EXIT_LIMIT_SECONDS", 1.0)  # some stop their server, so that it does not report their exit
 
     @cache
     def outcome(tier: str, group: str) -> Ran:
@@ -397,11 +396,10 @@ MANY = """
 import json, sys, warnings
 import psutil
 import harness
-from harness.execution.parent import workers as pool
-from harness.execution.parent import trial
+from harness.execution.parent import trial, workers
 
 task, home, hostile, honest = json.loads(sys.argv[1])
-pool.WARM_LIMIT, trial.EXIT_LIMIT = 8.0, 1.0
+workers.WARM_LIMIT_SECONDS, trial.EXIT_LIMIT_SECONDS = 8.0, 1.0
 options = {"trials": 0, "seeds": 1, "workers": 1, "time_limit": 10, "home": home, "isolation_tier": "sandbox-a"}
 process = psutil.Process()
 warnings.simplefilter("ignore")

@@ -23,12 +23,11 @@ import harness
 from harness import Limits, plugins
 from harness.errors import ProbeFailed, UsageError
 from harness.execution.child import probe
-from harness.execution.parent import cgroups, isolation
-from harness.execution.parent import workers as pool
-from harness.execution.parent.bait import MUST_BE_CLOSED, Bait
-from harness.execution.parent.fit_data import FitData
+from harness.execution.parent import cgroups, isolation, workers
+from harness.execution.parent.canary import MUST_BE_CLOSED, Canary
+from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.isolation import Isolation
-from harness.execution.parent.workers import Setting, Worker
+from harness.execution.parent.workers import Worker, WorkerConfig
 from harness.execution.shared.probe_answers import CLOSED, OPEN
 from harness.plugins.bundle import bundle
 from harness.plugins.registry import read_tasks
@@ -50,7 +49,7 @@ OPEN_TO_ALL = (
 
 
 def had(tier: str) -> Isolation:
-    found, why = isolation.tried(tier)
+    found, why = isolation.probed(tier)
     if found is None:
         pytest.skip(f"{tier} is not to be had here: {why}")
     return found
@@ -62,7 +61,7 @@ def had(tier: str) -> Isolation:
 @pytest.fixture(scope="module")
 def plain() -> dict[str, str]:
     """Results of the probe in an ordinary process."""
-    return isolation.answers_of(Isolation())
+    return isolation.run_probe(Isolation())
 
 
 @pytest.mark.parametrize("hole", sorted(set(MUST_BE_CLOSED["sandbox-a"])))
@@ -85,9 +84,9 @@ def test_a_tier_is_called_so_when_its_holes_are_closed(tier: str) -> None:
 
 def test_a_probe_that_lies_is_not_believed(tmp_path: Path) -> None:
     """Only messages that arrive outside count, not claims from inside."""
-    with Bait() as bait:
-        said = probe.probe(bait.told)
-        judged = bait.judge(dict.fromkeys(said, CLOSED))
+    with Canary() as canary:
+        said = probe.probe(canary.targets)
+        judged = canary.verdict(dict.fromkeys(said, CLOSED))
     assert {judged[hole] for hole in ("udp", "write a file", "change a file's rights")} == {OPEN}
 
 
@@ -95,14 +94,14 @@ def test_an_open_hole_is_no_tier(monkeypatch: pytest.MonkeyPatch) -> None:
     had("sandbox-a")
     answers = dict.fromkeys(MUST_BE_CLOSED["sandbox-a"], CLOSED)
     monkeypatch.setattr(isolation, "answers_of", lambda tier: answers | {"udp": OPEN})
-    isolation.tried.cache_clear()
+    isolation.probed.cache_clear()
     try:
         with pytest.raises(UsageError, match=r"not to be had here .*its probe found open: udp"):
             isolation.choose("sandbox-a")
         notes: list[str] = []
         assert isolation.choose("auto", notes.append).name == "process" and "its probe found open" in notes[0]
     finally:
-        isolation.tried.cache_clear()
+        isolation.probed.cache_clear()
 
 
 # Asking for a tier ----------------------------------------------------------------------------------------------------------
@@ -131,7 +130,7 @@ def test_a_tier_that_is_not_to_be_had_is_an_error(tiny: Path, bakeoff: Command, 
 def test_auto_goes_down_and_says_so(tiny: Path, bakeoff: Command, no_bubblewrap: dict[str, str]) -> None:
     asked = ("run", "tiny.py", "-s", "nearest.py", "--trials", "0", "--seeds", "1", "--json")
     (row,) = json.loads(bakeoff(*asked, env=no_bubblewrap).stdout)["rows"]
-    assert row["isolation"] == ("sandbox-b" if isolation.tried("sandbox-b")[0] else "process")
+    assert row["isolation"] == ("sandbox-b" if isolation.probed("sandbox-b")[0] else "process")
     (Path(no_bubblewrap["PATH"]) / "setpriv").unlink(missing_ok=True)
     done = bakeoff(*asked, "--home", "other", env=no_bubblewrap)
     (row,) = json.loads(done.stdout)["rows"]
@@ -146,15 +145,15 @@ def test_auto_goes_down_and_says_so(tiny: Path, bakeoff: Command, no_bubblewrap:
 def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path) -> None:
     """As root, tier A changes to another user; without root, and here too, it can be nobody in a new namespace."""
     try:
-        answers = isolation.answers_of(candidate)
+        answers = isolation.run_probe(candidate)
     except ProbeFailed as error:
         pytest.skip(f"{candidate.name} is not to be had this way: {error}")
     assert {answers[hole] for hole in MUST_BE_CLOSED[candidate.name]} == {CLOSED}
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
-    data = FitData.of(loaded, task.kind)
+    data = SharedInputs.of(loaded, task.kind)
     source = plugins.find_submission(str(tiny / "nearest.py"))
-    with Worker(bundle(source), Setting(candidate)) as worker:
+    with Worker(bundle(source), WorkerConfig(candidate)) as worker:
         worker.ready()
         with worker.trial({"shrink": 0.0}, data, seed=0, device="cpu", time_limit=20) as trial:
             trial.fit()
@@ -248,7 +247,7 @@ LIMITS = Limits(cpu_seconds=1.0, memory=400_000_000, processes=64, output=2_000_
 def attacks(tiny: Path) -> Path:
     """Folder of the tiny task with the attacks."""
     shutil.copytree(HOSTILE, tiny / "plugs", ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
-    (tiny / "plugs" / "told.py").write_text("TOLD = {}\n")
+    (tiny / "plugs" / "target_info.py").write_text("TARGET = {}\n")
     text = (tiny / "tiny.py").read_text()
     write(
         tiny,
@@ -308,7 +307,7 @@ def test_each_limit_has_a_flag(attacks: Path, bakeoff: Command) -> None:
 
 
 def test_an_import_that_never_ends_is_one_row(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "WARM_LIMIT", 2.0)
+    monkeypatch.setattr(workers, "WARM_LIMIT_SECONDS", 2.0)
     slow = hostile(tiny, "slow", top="time.sleep(1000)")
     (row,) = harness.run(str(tiny / "tiny.py"), [str(slow)], home=tiny / "home")
     assert row["status"] == "failed" and "took more than 2 s to import" in row["error"]
@@ -341,7 +340,7 @@ def test_folders_of_the_dead_are_removed_and_those_of_the_living_kept(gone: int)
 
 
 def test_groups_of_the_dead_are_ended_and_those_of_the_living_kept(gone: int) -> None:
-    parents = cgroups.parents()
+    parents = cgroups.parent_groups()
     if not parents:
         pytest.skip("no control groups can be made here")
     places = {
@@ -400,7 +399,7 @@ def test_a_killed_harness_leaves_nothing_that_runs(tier: str, tiny: Path) -> Non
     isolation.sweep()
     cgroups.sweep()
     assert not list(Path(tempfile.gettempdir()).glob(f"bakeoff-{run.pid}-*"))
-    assert not [left for place in cgroups.parents().values() for left in place.glob(f"bakeoff-{run.pid}-*")]
+    assert not [left for place in cgroups.parent_groups().values() for left in place.glob(f"bakeoff-{run.pid}-*")]
 
 
 def wait_for(condition: object, seconds: float) -> None:

@@ -311,7 +311,7 @@ def forecast_looked_up(x, horizon=4):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_forecast_that_is_looked_up_in_other_windows_is_refused(seed):
     x, kind = windows_of()
-    questions, read = kind.questions(x, np.random.default_rng(seed))
+    questions, read = kind.queries(x, np.random.default_rng(seed))
     np.testing.assert_array_equal(read([forecast_of_last(question) for question in questions]), forecast_of_last(x))
     with pytest.raises(InvalidPrediction, match="depends on other windows"):
         read([forecast_looked_up(question) for question in questions])
@@ -378,7 +378,7 @@ def copying(x):
 
 def asked(model, seed=0, n=200):
     x = np.random.default_rng(seed).integers(0, VOCABULARY, (n, LENGTH))
-    questions, read = READER.questions(x, np.random.default_rng(seed + 1))
+    questions, read = READER.queries(x, np.random.default_rng(seed + 1))
     assert [question.shape for question in questions] == [x.shape, x.shape]
     return x, read([model(question) for question in questions])
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import Command
 
 import harness
-from harness.evaluation.entry import load
+from harness.evaluation.task_data import load
 from harness.plugins import registry as plugins
 
 needs_data = pytest.mark.skipif(

@@ -15,8 +15,8 @@ from test_search import searched
 from torch import nn
 
 from harness import Categorical, Float, Int, Split
-from harness.execution.parent.workers import Description
 from harness.frameworks.torch import TorchSubmission
+from harness.plugins.description import Description
 from harness.search.low_fidelity import BAD, KNOWN, TWICE, Drafts, Foreseen, row
 from harness.search.sampler import Study
 
@@ -144,7 +144,7 @@ def test_in_a_draft_the_rate_runs_its_whole_course(epochs: int, budget: float, e
     model.task_kind, model.rates, model.budget = SimpleNamespace(name="image-classification", classes=3), [], budget
     reports: list[float] = []
     model.fit(split, split, reports.append)
-    assert len(reports) == expected and type(model).heeds_budget()
+    assert len(reports) == expected and type(model).supports_budget()
     assert max(model.rates) == pytest.approx(2e-3, rel=0.2) and model.rates[-1] < 2e-5
 
 
@@ -162,7 +162,7 @@ def test_keras_heeds_it_too() -> None:
     model.task_kind, model.budget = SimpleNamespace(name="image-classification", classes=3), 0.1
     reports: list[float] = []
     model.fit(split, split, reports.append)
-    assert len(reports) == 3 and Dense.heeds_budget()
+    assert len(reports) == 3 and Dense.supports_budget()
 
 
 def test_who_has_a_fit_of_its_own_is_not_drafted() -> None:
@@ -170,7 +170,7 @@ def test_who_has_a_fit_of_its_own_is_not_drafted() -> None:
         def fit(self, train: Split, valid: Split, report: object) -> None:
             pass
 
-    assert not Own.heeds_budget()
+    assert not Own.supports_budget()
 
 
 BUDGETED = """

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from harness import Categorical, Float, Split, runner
 from harness.commands.tune import Tuned, history, tune
 from harness.contract import Data
-from harness.execution.parent.workers import Description
+from harness.plugins.description import Description
 from harness.search.asha import FACTOR, FIRST, Rungs, lowest
 from harness.search.sampler import MOST, Study, expected
 from harness.search.subsets import part

@@ -10,14 +10,14 @@ import sys
 from types import ModuleType
 from typing import Any
 
-NAME = "torch._dynamo"
+DYNAMO = "torch._dynamo"
 
 
-class Uncompiled(ModuleType):
+class LazyDynamo(ModuleType):
     """Stands for the compiler's front end, and makes room for it as soon as it is asked for anything else."""
 
     def __init__(self) -> None:
-        super().__init__(NAME, __doc__)
+        super().__init__(DYNAMO, __doc__)
 
     @staticmethod
     def graph_break(*args: Any, **kwargs: Any) -> None:
@@ -27,29 +27,29 @@ class Uncompiled(ModuleType):
     def disable(function: Any = None, *args: Any, **kwargs: Any) -> Any:
         """A function that nothing compiles as yet; the real thing's word on it counts once that is there."""
         if function is None:  # a decorator that was called: somebody's own, who thinks of compiling
-            return load().disable(None, *args, **kwargs)
+            return load_dynamo().disable(None, *args, **kwargs)
 
         def called(*its: Any, **more: Any) -> Any:
-            real = sys.modules[NAME]
-            if isinstance(real, Uncompiled):
+            real = sys.modules[DYNAMO]
+            if isinstance(real, LazyDynamo):
                 return function(*its, **more)
             return real.disable(function, *args, **kwargs)(*its, **more)
 
         return called
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(load(), name)
+        return getattr(load_dynamo(), name)
 
 
-def load() -> ModuleType:
+def load_dynamo() -> ModuleType:
     """The real module, in the stand-in's place."""
-    if isinstance(sys.modules.get(NAME), Uncompiled):
-        del sys.modules[NAME]
-    return importlib.import_module(NAME)
+    if isinstance(sys.modules.get(DYNAMO), LazyDynamo):
+        del sys.modules[DYNAMO]
+    return importlib.import_module(DYNAMO)
 
 
-def leave_out_the_compiler() -> None:
+def defer_dynamo() -> None:
     """Put the stand-in where the compiler would be imported, unless it has been."""
     torch = sys.modules.get("torch")
-    if torch is not None and NAME not in sys.modules:
-        torch._dynamo = sys.modules[NAME] = Uncompiled()  # type: ignore[attr-defined]
+    if torch is not None and DYNAMO not in sys.modules:
+        torch._dynamo = sys.modules[DYNAMO] = LazyDynamo()  # type: ignore[attr-defined]

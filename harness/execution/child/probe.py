@@ -47,12 +47,12 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
     attempts: dict[str, Callable[[], object]] = {
         "read a file": (folder / "labels").read_text,
         "write a file": lambda: (folder / "written").write_text("here"),
-        "change a file's rights": lambda: changed(folder / "labels"),
+        "change a file's rights": lambda: change_rights(folder / "labels"),
         "parent's memory": lambda: os.close(os.open(f"/proc/{parent}/mem", os.O_RDONLY)),
         "parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
         "signal the parent": lambda: os.kill(parent, 0) if parent != os.getpid() else refuse(),
         "trace the parent": lambda: call("ptrace", PTRACE_SEIZE, parent, 0, 0),
-        "process list": lambda: refuse() if not strangers() else None,
+        "process list": lambda: refuse() if not other_processes() else None,
         "tcp": lambda: socket.create_connection(("127.0.0.1", told["tcp"]), timeout=2),
         "udp": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", told["udp"])),
         "vsock": lambda: socket.socket(socket.AF_VSOCK),
@@ -64,7 +64,7 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
         "user namespace": lambda: call("unshare", CLONE_NEWUSER),
         "capabilities": lambda: refuse() if int(status("CapEff"), 16) == 0 else None,
         "new privileges": lambda: refuse() if status("NoNewPrivs") == "1" else None,
-        "unlimited disk": lambda: refuse() if limited("/tmp") and limited("/dev/shm") else None,  # noqa: S108
+        "unlimited disk": lambda: refuse() if is_bounded("/tmp") and is_bounded("/dev/shm") else None,  # noqa: S108
     }
     return {hole: attempt(action) for hole, action in attempts.items()}
 
@@ -77,7 +77,7 @@ def attempt(action: Callable[[], object]) -> str:
     return OPEN
 
 
-def changed(file: Path) -> None:
+def change_rights(file: Path) -> None:
     """Take a right away. Whether it is gone is looked at: a filter may say yes and do nothing."""
     file.chmod(0o664)
     if file.stat().st_mode & 0o777 != 0o664:
@@ -108,7 +108,7 @@ def status(field: str) -> str:
     return ""
 
 
-def strangers() -> list[int]:
+def other_processes() -> list[int]:
     """Processes that are neither this one nor its parents."""
     own, pid = set(), os.getpid()
     while pid > 0:
@@ -120,7 +120,7 @@ def strangers() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and int(entry.name) not in own]
 
 
-def limited(folder: str) -> bool:
+def is_bounded(folder: str) -> bool:
     """Whether a folder is a filesystem of a bounded size of its own, at most a tenth of a terabyte."""
     facts = os.statvfs(folder)
     return facts.f_blocks * facts.f_frsize < 10**11 and os.stat(folder).st_dev != os.stat("/").st_dev  # noqa: PTH116

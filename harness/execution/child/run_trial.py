@@ -22,7 +22,7 @@ import numpy as np
 
 from harness.contract import Array, Split, Submission
 from harness.errors import ChannelClosed, PluginError, WrongForm
-from harness.execution.shared.channel import TEXT_LIMIT, Channel
+from harness.execution.shared.channel import MAX_TEXT_CHARACTERS, Channel
 from harness.execution.shared.memory import map_array
 from harness.seeding import seed_everything
 
@@ -52,15 +52,15 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
             valid = Split(arrays["valid.x"], arrays["valid.y"])
             doing = "fit"
             if message["op"] == "fit-together":
-                models = fit_together(submission, channel, message, train, valid)
+                models = fit_many(submission, channel, message, train, valid)
             else:
-                model = new(submission, message, message["params"])
+                model = make_model(submission, message, message["params"])
                 models = {0: model}
                 model.fit(train, valid, Reporter(channel))
                 synchronise(message["device"])
                 channel.send({"event": "fitted"})
                 doing = "describe itself"
-                channel.send({"event": "described", **facts(model, snapshots, fds[-1])})
+                channel.send({"event": "described", **describe_model(model, snapshots, fds[-1])})
         while True:
             question, handed = channel.receive()
             if question["op"] == "freeze":
@@ -84,7 +84,7 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
         channel.send({"event": "failed", "status": status_of(error), "error": f"{said}{where}"[:600]})
 
 
-def new(submission: type[Submission], message: Mapping[str, Any], params: Mapping[str, Any]) -> Submission:
+def make_model(submission: type[Submission], message: Mapping[str, Any], params: Mapping[str, Any]) -> Submission:
     """An unfitted model."""
     model = submission(params, seed=message["seed"], device=message["device"])
     model.task_kind = SimpleNamespace(**message["kind"])
@@ -93,14 +93,14 @@ def new(submission: type[Submission], message: Mapping[str, Any], params: Mappin
     return model
 
 
-def fit_together(
+def fit_many(
     submission: type[Submission], channel: Channel, message: Mapping[str, Any], train: Split, valid: Split
 ) -> Mapping[int, Submission]:
     """Several configurations as one, each made as a trial alone would make it."""
 
     def made(params: Mapping[str, Any]) -> Submission:
         seed_everything(int(message["seed"]))
-        return new(submission, message, params)
+        return make_model(submission, message, params)
 
     def report(losses: Mapping[int, float]) -> set[int]:
         said = [[place, float(loss) if math.isfinite(loss) else None] for place, loss in losses.items()]
@@ -175,7 +175,7 @@ class Reporter:
             os._exit(0)
 
 
-def facts(model: Submission, snapshots: Array | None, fd: int) -> dict[str, Any]:
+def describe_model(model: Submission, snapshots: Array | None, fd: int) -> dict[str, Any]:
     """What a fitted model says of itself: parameters, summary, and how many snapshots it left in the shared array."""
     count = 0
     if snapshots is not None:
@@ -188,7 +188,7 @@ def facts(model: Submission, snapshots: Array | None, fd: int) -> dict[str, Any]
     n_parameters = model.n_parameters()
     return {
         "n_parameters": None if n_parameters is None else int(n_parameters),
-        "summary": str(model.summary())[:TEXT_LIMIT],
+        "summary": str(model.summary())[:MAX_TEXT_CHARACTERS],
         "snapshots": count,
         "gpu_memory": gpu_memory(model.device),
     }

@@ -24,11 +24,11 @@ from typing import Any, NoReturn
 
 from harness.contract import Distribution, Submission
 from harness.errors import ChannelClosed, PluginError
-from harness.execution.child.lazy_dynamo import leave_out_the_compiler
+from harness.execution.child.lazy_dynamo import defer_dynamo
 from harness.execution.child.run_trial import one_line, run_trial, status_of
 from harness.execution.shared.channel import Channel
 from harness.execution.shared.processes import children, kill_tree
-from harness.plugins.registry import load_submission
+from harness.plugins.loader import load_submission
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -70,7 +70,7 @@ def warm_up() -> None:
     import its compiler with the first optimiser, which is put off until somebody compiles.
     """
     importlib.import_module("numpy.random")
-    leave_out_the_compiler()
+    defer_dynamo()
 
 
 def describe(submission: type[Submission]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Server:
     def __init__(self, channel: Channel, submission: type[Submission], scratch: Path) -> None:
         self.channel, self.submission, self.scratch = channel, submission, scratch
         self.running: dict[int, int] = {}  # pid -> the trial's number
-        self.spare: tuple[int, Channel] | None = None
+        self.spare_fork: tuple[int, Channel] | None = None
         """A fork that waits for what it is to do: that of a large process takes longer than many a trial."""
         self.trials = 0
         self.wake, self.woken = socket.socketpair()
@@ -138,12 +138,12 @@ class Server:
                             self.woken.recv(4096)
                             self.reap()
                         else:
-                            self.obey()
+                            self.start_trial()
             except ChannelClosed:
                 pass
             finally:
                 # The parent may be gone.
-                for pid in [*self.running, *([self.spare[0]] if self.spare else [])]:
+                for pid in [*self.running, *([self.spare_fork[0]] if self.spare_fork else [])]:
                     kill_tree(pid)
                     with suppress(ChildProcessError):
                         os.waitpid(pid, 0)
@@ -153,7 +153,7 @@ class Server:
     def _ignore(number: int, frame: FrameType | None) -> None:
         """A handler must be there for the wake-up descriptor to be written."""
 
-    def obey(self) -> None:
+    def start_trial(self) -> None:
         """Hand a trial to a fork; from the second one on the next fork is made while this one is at work."""
         message, fds = self.channel.receive()
         pid = self.hand_over(message, fds)
@@ -162,12 +162,12 @@ class Server:
             os.close(fd)
         self.trials += 1
         if self.trials > 1:
-            self.spare = self.fork()
+            self.spare_fork = self.fork()
 
     def hand_over(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
         while True:
-            pid, handing = self.spare or self.fork()
-            self.spare = None
+            pid, handing = self.spare_fork or self.fork()
+            self.spare_fork = None
             try:
                 handing.send(message, fds)
                 return pid
@@ -223,15 +223,15 @@ class Server:
                 return
             if pid == 0:
                 return
-            if self.spare and pid == self.spare[0]:
-                self.spare[1].close()
-                self.spare = None
+            if self.spare_fork and pid == self.spare_fork[0]:
+                self.spare_fork[1].close()
+                self.spare_fork = None
             if pid not in self.running:
                 continue
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what the trial itself left behind
             for stray in children(os.getpid()):  # and what left its group: orphans come to this process
-                if stray not in self.running and not (self.spare and stray == self.spare[0]):
+                if stray not in self.running and not (self.spare_fork and stray == self.spare_fork[0]):
                     kill_tree(stray)
             shutil.rmtree(self.scratch / str(self.running[pid]), ignore_errors=True)
             scale = 1 if sys.platform == "darwin" else 1024

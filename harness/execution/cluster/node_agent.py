@@ -22,14 +22,14 @@ from harness import datasets
 from harness.contract import Array, Form, Limits
 from harness.errors import PluginError, TrialFailed, TrialPruned, UsageError
 from harness.execution.parent import cgroups, isolation, slots
-from harness.execution.parent import limits as watch
-from harness.execution.parent.batch_trial import Together
-from harness.execution.parent.fit_data import FitData, Given
+from harness.execution.parent.batch_trial import BatchTrial
+from harness.execution.parent.fit_data import FitInputs, SharedInputs
 from harness.execution.parent.isolation import Isolation
-from harness.execution.parent.trial import Trial, Usage
-from harness.execution.parent.workers import Setting, Worker
-from harness.execution.shared.memory import Parcel
-from harness.plugins.registry import Bundle
+from harness.execution.parent.limits import default_memory
+from harness.execution.parent.trial import Trial, TrialUsage
+from harness.execution.parent.workers import Worker, WorkerConfig
+from harness.execution.shared.memory import SealedBytes
+from harness.plugins.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -42,34 +42,34 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Facts:
+class NodeInfo:
     """What a station says of itself: its machine, the hash of its Bakeoff, its device, and its tier with what the probe found."""
 
     node: str
-    bakeoff: str
+    package_hash: str
     device: str
     isolation: Isolation
 
 
 @dataclass
-class Held:
+class OpenWorker:
     """A worker with the data that it was handed: files that no other worker's trials see."""
 
     worker: Worker
-    data: dict[int, FitData] = field(default_factory=dict)
+    data: dict[int, SharedInputs] = field(default_factory=dict)
 
 
 @dataclass
-class Running:
+class RunningFit:
     """A trial, and the fit that it is in the midst of."""
 
     trial: Trial
     steps: Generator[Any, Any, Any]
-    begun: bool = False
+    started: bool = False
 
 
 @cache
-def own_hash() -> str:
+def package_hash() -> str:
     """Of the source of the package: both ends have to run the same."""
     found = hashlib.sha256()
     place = Path(__file__).parent.parent.parent
@@ -79,7 +79,7 @@ def own_hash() -> str:
     return found.hexdigest()
 
 
-def replied(call: Callable[[], Any]) -> Reply:
+def as_reply(call: Callable[[], Any]) -> Reply:
     try:
         return Reply(call())
     except TrialPruned:
@@ -90,30 +90,30 @@ def replied(call: Callable[[], Any]) -> Reply:
         return Reply(error=str(error))
 
 
-class Station:
+class NodeAgent:
     """One slot. Methods may be called from several threads; things that live here are named by numbers."""
 
-    def __init__(self, threads: int, neighbours: int) -> None:
+    def __init__(self, threads: int, slots_per_node: int) -> None:
         """``neighbours`` is how many slots of so many ``threads`` its machine may have."""
-        self.threads, self.neighbours = threads, neighbours
+        self.threads, self.slots_per_node = threads, slots_per_node
         self.numbers = itertools.count(1)
         self.lock = threading.Lock()
-        self.workers: dict[int, Held] = {}
-        self.trials: dict[int, Running] = {}
-        self.models: dict[int, Parcel] = {}
+        self.workers: dict[int, OpenWorker] = {}
+        self.trials: dict[int, RunningFit] = {}
+        self.models: dict[int, SealedBytes] = {}
         self.isolation: Isolation | None = None
 
-    def facts(self, tier: str) -> Reply:
+    def info(self, tier: str) -> Reply:
         """Choose a tier, as `isolation.choose` does, and say what this is. Nothing is started before."""
 
-        def look() -> Facts:
+        def look() -> NodeInfo:
             isolation.sweep()
             cgroups.sweep()
             self.isolation = isolation.choose(tier, hidden=datasets.folders())
             device = "cuda:0" if slots.gpus() and slots.torch_has_cuda() else "cpu"
-            return Facts(platform.node(), own_hash(), device, self.isolation)
+            return NodeInfo(platform.node(), package_hash(), device, self.isolation)
 
-        return replied(look)
+        return as_reply(look)
 
     def open(self, bundle: Bundle, limits: Limits) -> Reply:
         """Start a worker, and do not wait for it."""
@@ -122,22 +122,22 @@ class Station:
             assert self.isolation is not None
             if bundle.package and not bundle.package.exists():
                 raise PluginError(f"the package of {bundle.name} is not at {bundle.package} on {platform.node()}")
-            share = Limits(memory=watch.default_memory(self.neighbours))
+            share = Limits(memory=default_memory(self.slots_per_node))
             return self._keep(
-                self.workers, Held(Worker(bundle, Setting(self.isolation, limits.over(share), self.threads)))
+                self.workers, OpenWorker(Worker(bundle, WorkerConfig(self.isolation, limits.over(share), self.threads)))
             )
 
-        return replied(start)
+        return as_reply(start)
 
     def ready(self, worker: int) -> Reply:
-        return replied(self.workers[worker].worker.ready)
+        return as_reply(self.workers[worker].worker.ready)
 
     def fit(
         self,
         worker: int,
         params: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         key: int,
-        given: Given,
+        inputs: FitInputs,
         options: Mapping[str, Any],
     ) -> Reply:
         """Fork a trial, one of several configurations where ``params`` is a sequence; `advance` it. ``key`` names the data."""
@@ -145,15 +145,15 @@ class Station:
         def begin() -> int:
             held = self.workers[worker]
             if key not in held.data:
-                held.data[key] = FitData(given)
+                held.data[key] = SharedInputs(inputs)
             data = held.data[key]
             if isinstance(params, Mapping):
                 trial = held.worker.trial(params, data, **options)
-                return self._keep(self.trials, Running(trial, trial.fitting()))
-            together: Together = held.worker.together(params, data, **options)
-            return self._keep(self.trials, Running(together, together.fitting_together()))
+                return self._keep(self.trials, RunningFit(trial, trial.fit_steps()))
+            together: BatchTrial = held.worker.batch_trial(params, data, **options)
+            return self._keep(self.trials, RunningFit(together, together.fit_many_steps()))
 
-        return replied(begin)
+        return as_reply(begin)
 
     def advance(self, trial: int, answer: Any) -> Reply:
         """Go on with a fit to its next report, (False, what was reported), or to its end, (True, what it comes to)."""
@@ -161,40 +161,40 @@ class Station:
         def go() -> tuple[bool, Any]:
             running = self.trials[trial]
             try:
-                if running.begun:
+                if running.started:
                     return False, running.steps.send(answer)
-                running.begun = True
+                running.started = True
                 return False, next(running.steps)
             except StopIteration as end:
                 return True, end.value
 
-        return replied(go)
+        return as_reply(go)
 
     def answer(self, trial: int, x: Array, forms: Sequence[Form], member: int) -> Reply:
-        return replied(lambda: self.trials[trial].trial.answer(x, forms, member))
+        return as_reply(lambda: self.trials[trial].trial.answer(x, forms, member))
 
-    def wait(self, trial: int) -> Reply:
-        return replied(self.trials[trial].trial.wait)
+    def pause_clock(self, trial: int) -> Reply:
+        return as_reply(self.trials[trial].trial.pause_clock)
 
     def freeze(self, trial: int) -> Reply:
-        return replied(lambda: self._keep(self.models, self.trials[trial].trial.freeze()))
+        return as_reply(lambda: self._keep(self.models, self.trials[trial].trial.freeze()))
 
     def thaw(self, worker: int, model: int, options: Mapping[str, Any]) -> Reply:
         """Fork a trial that takes up a frozen model, and wait until it has."""
 
         def begin() -> int:
             trial = self.workers[worker].worker.thaw(self.models[model], **options)
-            number = self._keep(self.trials, Running(trial, trial.fitting()))
+            number = self._keep(self.trials, RunningFit(trial, trial.fit_steps()))
             trial.thaw()
             return number
 
-        return replied(begin)
+        return as_reply(begin)
 
-    def end(self, trial: int) -> Usage:
+    def end(self, trial: int) -> TrialUsage:
         """End a trial that may be none any more."""
         running = self.trials.pop(trial, None)
         if running is None:
-            return Usage(0, 0.0)
+            return TrialUsage(0, 0.0)
         running.trial.close()
         return running.trial.usage
 

@@ -14,26 +14,26 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from harness.contract import Limits
 from harness.errors import BakeoffError, PluginError, SlotLost, UsageError
-from harness.execution.closing import Closes
-from harness.execution.cluster.node_agent import Facts, Station, own_hash
-from harness.execution.cluster.proxies import PATIENCE, Place, RemoteCrew
-from harness.execution.parent.fit_data import Given
+from harness.execution.cluster.node_agent import NodeAgent, NodeInfo, package_hash
+from harness.execution.cluster.proxies import SLOT_WAIT_SECONDS, RemoteSlot, RemoteWorkerPool
+from harness.execution.parent.fit_data import FitInputs
 from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.workers import Setting
-from harness.plugins.registry import Bundle
+from harness.execution.parent.workers import WorkerConfig
+from harness.plugins.bundle import Bundle
 
-CALLS = 8
+CONCURRENT_CALLS = 8
 """Calls that a station may be in at once: a fit, the end of it, and a worker that warms up."""
-JOINING = 30.0
+JOIN_SECONDS = 30.0
 """Seconds for which a cluster may have no machine."""
-KEPT = 8
+MAX_REFERENCES = 8
 """Sets of data that the cluster's object store keeps for us."""
 
 
@@ -48,29 +48,29 @@ class ClusterSlots(Slots):
     def device(self) -> str:
         return self.cluster.device
 
-    def take(self) -> str:
+    def acquire(self) -> str:
         without = time.monotonic()
         while True:
             with suppress(queue.Empty):
                 return self.free.get(timeout=1.0)
-            if any(place.facts and not place.lost for place in list(self.cluster.places.values())):
+            if any(place.info and not place.lost for place in list(self.cluster.remote_slots.values())):
                 without = time.monotonic()
-            elif time.monotonic() - without > PATIENCE:
+            elif time.monotonic() - without > SLOT_WAIT_SECONDS:
                 raise BakeoffError(
-                    f"the cluster at {self.cluster.address} has had no slot for {PATIENCE:.0f} s; what is done is on record, "
+                    f"the cluster at {self.cluster.address} has had no slot for {SLOT_WAIT_SECONDS:.0f} s; what is done is on record, "
                     "and the same command goes on from there"
                 )
 
-    def give(self, device: str) -> None:
+    def release(self, device: str) -> None:
         """Give a slot back, or ask for another in its place."""
-        place = self.cluster.places[device]
+        place = self.cluster.remote_slots[device]
         if not place.lost:
             self.free.put(device)
         elif not place.refused:
-            self.cluster.start(device)
+            self.cluster.start_slot(device)
 
 
-class Cluster(Closes):
+class Cluster(AbstractContextManager["Cluster"]):
     """A connection to a Ray cluster, and our slots there. Close it when done."""
 
     def __init__(
@@ -83,15 +83,15 @@ class Cluster(Closes):
             self.lock = threading.Lock()
             self.closed = False
             self.refused: list[str] = []
-            self.references: dict[int, tuple[Given, Any]] = {}
-            self.places: dict[str, Place] = {}
+            self.references: dict[int, tuple[FitInputs, Any]] = {}
+            self.remote_slots: dict[str, RemoteSlot] = {}
             names = tuple(f"slot {number}" for number in range(self.layout.count))
             self.slots = ClusterSlots(names, self.layout.threads, self)
-            self.first: Facts | None = None
+            self.first_info: NodeInfo | None = None
             self.arrived = threading.Event()
             for name in names:
-                self.start(name)
-            if not self.arrived.wait(PATIENCE) or self.first is None:
+                self.start_slot(name)
+            if not self.arrived.wait(SLOT_WAIT_SECONDS) or self.first_info is None:
                 raise UsageError("; ".join(dict.fromkeys(self.refused)) or self.layout.complaint(address))
         except BaseException:
             self.close()
@@ -102,43 +102,45 @@ class Cluster(Closes):
         began = time.monotonic()
         while True:
             machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-            if any(machine.get("CPU", 0) >= 1 for machine in machines) or time.monotonic() - began > JOINING:
+            if any(machine.get("CPU", 0) >= 1 for machine in machines) or time.monotonic() - began > JOIN_SECONDS:
                 return machines
             time.sleep(0.5)
 
     @property
     def device(self) -> str:
         """What rows record."""
-        assert self.first is not None
-        return self.first.device.partition(":")[0]
+        assert self.first_info is not None
+        return self.first_info.device.partition(":")[0]
 
     @property
     def isolation(self) -> Isolation:
         """The tier of all slots, with what was found when it was probed on the first."""
-        assert self.first is not None
-        return self.first.isolation
+        assert self.first_info is not None
+        return self.first_info.isolation
 
-    def start(self, name: str) -> None:
+    def start_slot(self, name: str) -> None:
         """Ask for a slot, in place of a lost one of the same name; it is there for use when Ray has found room for it."""
         if self.closed:
             return
         wants = {"num_cpus": self.layout.threads, "num_gpus": self.layout.gpus}
-        actor = self.ray.remote(Station).options(
-            **wants, max_restarts=0, max_concurrency=CALLS, scheduling_strategy="SPREAD"
+        actor = self.ray.remote(NodeAgent).options(
+            **wants, max_restarts=0, max_concurrency=CONCURRENT_CALLS, scheduling_strategy="SPREAD"
         )
-        place = Place(name, self.ray, actor.remote(self.layout.threads, self.layout.neighbours))
-        self.places[name] = place
-        threading.Thread(target=self._greet, args=(place,), daemon=True).start()
+        place = RemoteSlot(name, self.ray, actor.remote(self.layout.threads, self.layout.slots_per_node))
+        self.remote_slots[name] = place
+        threading.Thread(target=self._admit, args=(place,), daemon=True).start()
 
-    def _greet(self, place: Place) -> None:
+    def _admit(self, place: RemoteSlot) -> None:
         """Let a slot in once it is there, if it is one that may run our trials."""
         try:
-            facts: Facts = place.call("facts", self.first.isolation.name if self.first else self.tier, wait=None)
+            facts: NodeInfo = place.call(
+                "info", self.first_info.isolation.name if self.first_info else self.tier, wait=None
+            )
             with self.lock:
-                first = self.first = self.first or facts
+                first = self.first_info = self.first_info or facts
             if facts.isolation.name != first.isolation.name:
-                facts = place.call("facts", first.isolation.name)
-            if facts.bakeoff != own_hash():
+                facts = place.call("info", first.isolation.name)
+            if facts.package_hash != package_hash():
                 raise PluginError(
                     "it has another version of Bakeoff than the machine that coordinates; install the same"
                 )
@@ -147,43 +149,43 @@ class Cluster(Closes):
         except SlotLost:
             if not self.closed:
                 time.sleep(1.0)
-                self.start(place.name)
+                self.start_slot(place.name)
             return
         except Exception as error:
-            node = place.facts.node if place.facts else "a machine of the cluster"
+            node = place.info.node if place.info else "a machine of the cluster"
             self.refused.append(f"{node} was left out: {error}")
             self.note(self.refused[-1])
             place.lost = place.refused = True
-            if all(other.lost for other in list(self.places.values())):
+            if all(other.lost for other in list(self.remote_slots.values())):
                 self.arrived.set()
             return
         if facts.isolation.name == "process" and facts is first and self.tier == "auto":
             self.note(
                 "no sandbox on the cluster, where a submission reaches all that Ray reaches: run only code that you trust"
             )
-        place.facts = facts
+        place.info = facts
         self.slots.free.put(place.name)
         self.arrived.set()
 
-    def there(self) -> list[Place]:
+    def usable_slots(self) -> list[RemoteSlot]:
         """The slots that can be used now."""
-        return [place for place in list(self.places.values()) if place.facts and not place.lost]
+        return [place for place in list(self.remote_slots.values()) if place.info and not place.lost]
 
-    def place(self, name: str) -> Place:
+    def slot(self, name: str) -> RemoteSlot:
         """The slot that now has this name."""
-        return self.places[name]
+        return self.remote_slots[name]
 
-    def reference(self, given: Given) -> Any:
+    def reference(self, given: FitInputs) -> Any:
         """Data as Ray hands it around: sent once to each machine."""
         with self.lock:
             if id(given) not in self.references:
-                while len(self.references) >= KEPT:
+                while len(self.references) >= MAX_REFERENCES:
                     self.references.pop(next(iter(self.references)))
                 self.references[id(given)] = given, self.ray.put(given)
             return self.references[id(given)][1]
 
-    def crew(self, bundle: Bundle, limits: Limits) -> RemoteCrew:
-        return RemoteCrew(self, bundle, Setting(self.isolation, limits, self.layout.threads))
+    def worker_pool(self, bundle: Bundle, limits: Limits) -> RemoteWorkerPool:
+        return RemoteWorkerPool(self, bundle, WorkerConfig(self.isolation, limits, self.layout.threads))
 
     def close(self) -> None:
         self.closed = True
@@ -191,6 +193,11 @@ class Cluster(Closes):
             with suppress(Exception):
                 self.ray.kill(place.actor)
         self.ray.shutdown()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @dataclass(frozen=True)
@@ -200,11 +207,11 @@ class Layout:
     count: int
     threads: int
     gpus: float
-    neighbours: int
+    slots_per_node: int
 
     def complaint(self, address: str) -> str:
         wants = f"{self.threads} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
-        return f"the cluster at {address} had no room for a slot of {wants} within {PATIENCE:.0f} s; see `ray status`"
+        return f"the cluster at {address} had no room for a slot of {wants} within {SLOT_WAIT_SECONDS:.0f} s; see `ray status`"
 
 
 def layout(machines: Sequence[Mapping[str, float]], workers: int | None, devices: str) -> Layout:
@@ -243,7 +250,7 @@ def connect(address: str) -> Any:
     except ImportError:
         raise UsageError("--cluster needs Ray, which is not installed; `pip install 'bakeoff[ray]'`") from None
     try:
-        answers(address)
+        check_listening(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="bakeoff")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).strip().partition("\n")[0]
@@ -254,7 +261,7 @@ def connect(address: str) -> Any:
     return ray
 
 
-def answers(address: str) -> None:
+def check_listening(address: str) -> None:
     """Raise OSError where nobody listens at HOST:PORT: Ray would try for minutes, and then end the process."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon:

@@ -18,14 +18,14 @@ from harness.execution.shared.processes import kill
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids")
-EMPTY_LIMIT = 2.0
+EMPTY_LIMIT_SECONDS = 2.0
 """Seconds in which a killed group should have become empty."""
 
 _numbers = itertools.count()
 
 
 @cache
-def parents() -> Mapping[str, Path]:
+def parent_groups() -> Mapping[str, Path]:
     """For each controller the group to make new ones in; empty unless all of them can be had."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -63,11 +63,11 @@ def _can_make(group: Path) -> bool:
 
 def make(memory: int | None, processes: int | None, pid: int) -> Group | None:
     """A new group with these limits and a process in it, or None where groups are not to be had or the process has gone."""
-    if not parents():
+    if not parent_groups():
         return None
     name = f"bakeoff-{os.getpid()}-{next(_numbers)}"
     try:
-        group = Group({controller: place / name for controller, place in parents().items()}, memory, processes)
+        group = Group({controller: place / name for controller, place in parent_groups().items()}, memory, processes)
     except OSError:
         return None
     try:
@@ -82,7 +82,7 @@ class Group:
     """One group. Processes are moved in by number, and whatever they start then belongs to it."""
 
     def __init__(self, places: Mapping[str, Path], memory: int | None, processes: int | None) -> None:
-        self.places = places
+        self.folders = places
         self.memory, self.pids = places["memory"], places["pids"]
         self.unified = self.memory == self.pids
         for place in set(places.values()):
@@ -102,7 +102,7 @@ class Group:
 
     def add(self, pid: int) -> None:
         """Move a process in. What it has already stays counted where it was. Raises OSError where it has gone."""
-        for place in set(self.places.values()):
+        for place in set(self.folders.values()):
             (place / "cgroup.procs").write_text(str(pid))
 
     @property
@@ -128,17 +128,17 @@ class Group:
 
     def kill(self) -> None:
         """Kill every process of the group."""
-        _empty(self.memory)
+        _kill_members(self.memory)
 
     def close(self) -> None:
         """Kill what is left and remove the group."""
-        for place in set(self.places.values()):
+        for place in set(self.folders.values()):
             _remove(place)
 
 
-def _empty(place: Path) -> None:
+def _kill_members(place: Path) -> None:
     """Kill what is in a group until there is nothing: one may start another while it is being killed, and takes its time to go."""
-    deadline = time.monotonic() + EMPTY_LIMIT
+    deadline = time.monotonic() + EMPTY_LIMIT_SECONDS
     while (members := _words(place / "cgroup.procs")) and time.monotonic() < deadline:
         for pid in members:
             kill(int(pid))
@@ -147,9 +147,9 @@ def _empty(place: Path) -> None:
 
 def _remove(place: Path) -> None:
     """Empty a group and remove it. The kernel may take a moment longer to let go of the last process than to stop listing it."""
-    deadline = time.monotonic() + EMPTY_LIMIT
+    deadline = time.monotonic() + EMPTY_LIMIT_SECONDS
     while place.exists():
-        _empty(place)
+        _kill_members(place)
         with contextlib.suppress(OSError):
             place.rmdir()
             return
@@ -160,7 +160,7 @@ def _remove(place: Path) -> None:
 
 def sweep() -> None:
     """Kill and remove the groups of harnesses that have gone. A group's name holds its maker's process number."""
-    for place in set(parents().values()):
+    for place in set(parent_groups().values()):
         for folder in place.glob("bakeoff-*-*"):
             owner = folder.name.split("-")[1]
             if owner.isdigit() and not Path("/proc", owner).exists():

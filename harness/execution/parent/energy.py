@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
-LONGEST = 600.0
+MAX_GAP_SECONDS = 600.0
 """Seconds after which a counter may have started anew unseen."""
 
 
-class Meter:
+class EnergyMeter:
     """Counts from its making on; with ``gpus`` also what they use. Not thread-safe.
 
     A processor's counter starts anew after some 200 kJ, which may be a quarter of an hour under full load: of more than `LONGEST`
@@ -27,26 +27,26 @@ class Meter:
         packages = [
             path for path in sorted((powercap or POWERCAP).glob("intel-rapl:*")) if path.name.count(":") == 1
         ]  # AMD's have the name too
-        self.last = {path: found for path in packages if (found := number(path / "energy_uj")) is not None}
+        self.last_counts = {path: found for path in packages if (found := read_number(path / "energy_uj")) is not None}
         self.gpus = gpu_counters() if gpus else []
-        self.before = sum(read() for read in self.gpus)
-        self.used, self.looked = 0.0, time.monotonic()
+        self.gpus_before = sum(read() for read in self.gpus)
+        self.used, self.last_read = 0.0, time.monotonic()
 
     def joules(self) -> float | None:
         """Since it was made, processors and GPUs together; None where that is not known."""
-        known = (self.last or self.gpus) and time.monotonic() - self.looked <= LONGEST
+        known = (self.last_counts or self.gpus) and time.monotonic() - self.last_read <= MAX_GAP_SECONDS
         if not known:
             return None
-        self.looked = time.monotonic()
-        for path, before in self.last.items():
-            now, end = number(path / "energy_uj"), number(path / "max_energy_range_uj")
+        self.last_read = time.monotonic()
+        for path, before in self.last_counts.items():
+            now, end = read_number(path / "energy_uj"), read_number(path / "max_energy_range_uj")
             if now is not None and end is not None:
                 self.used += (now - before) % (end + 1) / 1e6
-                self.last[path] = now
-        return self.used + sum(read() for read in self.gpus) - self.before
+                self.last_counts[path] = now
+        return self.used + sum(read() for read in self.gpus) - self.gpus_before
 
 
-def number(path: Path) -> int | None:
+def read_number(path: Path) -> int | None:
     """What a file of the kernel's says, None where it may not be read: most systems let root alone."""
     try:
         return int(path.read_text())

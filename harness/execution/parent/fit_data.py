@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.contract import Array, Data, Form, Kind
-from harness.execution.shared.memory import Shared
+from harness.execution.shared.memory import SharedArray
 
 _keys = itertools.count()
 
 
 @dataclass(frozen=True)
-class Given:
+class FitInputs:
     """What a trial may know of a task, before it is in memory that a child can be handed: no test, and nothing but data."""
 
     arrays: Mapping[str, Array]
@@ -22,7 +22,7 @@ class Given:
     snapshots: Form | None
 
     @classmethod
-    def of(cls, data: Data, kind: Kind) -> Given:
+    def of(cls, data: Data, kind: Kind) -> FitInputs:
         arrays = {
             f"{part}.{axis}": array
             for part, split in (("train", data.train), ("valid", data.valid))
@@ -33,17 +33,17 @@ class Given:
         return cls(arrays, {"name": kind.name, **kind.settings()}, kind.snapshots())
 
 
-class FitData:
+class SharedInputs:
     """What every trial of a task is given: train and valid in shared memory, and the kind's fields. Close it when done."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: FitInputs) -> None:
         self.key = next(_keys)
-        self.given, self.kind, self.snapshots = given, given.kind, given.snapshots
-        self.arrays = {name: Shared.of(array) for name, array in given.arrays.items()}
+        self.inputs, self.kind, self.snapshots = given, given.kind, given.snapshots
+        self.arrays = {name: SharedArray.of(array) for name, array in given.arrays.items()}
 
     @classmethod
-    def of(cls, data: Data, kind: Kind) -> FitData:
-        return cls(Given.of(data, kind))
+    def of(cls, data: Data, kind: Kind) -> SharedInputs:
+        return cls(FitInputs.of(data, kind))
 
     def close(self) -> None:
         for shared in self.arrays.values():

@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ProbeFailed, UsageError
-from harness.execution.parent.bait import MUST_BE_CLOSED, Bait
+from harness.execution.parent.canary import MUST_BE_CLOSED, Canary
 from harness.execution.shared.seccomp import export_filter
 
 TIERS = ("sandbox-a", "sandbox-b", "process")
-PASSED_ON = (
+INHERITED_VARIABLES = (
     "PATH",
     "PYTHONPATH",
     "LANG",
@@ -48,19 +48,19 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "TBB_NUM_THREADS",
 )
-INSIDE = "/tmp/bakeoff"  # noqa: S108, a tmpfs of the sandbox's own
+SANDBOX_SCRATCH = "/tmp/bakeoff"  # noqa: S108, a tmpfs of the sandbox's own
 """The scratch folder of a tier-A sandbox. It exists nowhere else."""
-ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "alternatives", "OpenCL", "fonts", "mime.types")
-FIRST_USER = 0x7000_0000
+ETC_FILES = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "alternatives", "OpenCL", "fonts", "mime.types")
+FIRST_UID = 0x7000_0000
 """User numbers from here on belong to nobody; each worker gets one, so that no other process is its own."""
-PROBE_LIMIT = 20.0
+PROBE_LIMIT_SECONDS = 20.0
 
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 """bubblewrap dies with the *thread* that started it, so one thread that lives as long as the harness starts them all."""
 
 
 @dataclass(frozen=True)
-class Room:
+class ProcessSpec:
     """What one process gets: ``disk`` bytes to write, ``rlimits`` by name, a ``number`` of its own, and files ``shown`` to it
     beside the libraries.
     """
@@ -70,7 +70,7 @@ class Room:
     rlimits: Mapping[str, int] = field(default_factory=dict)
     number: int = 0
     threads: int = 1
-    shown: tuple[Path, ...] = ()
+    visible: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,42 +93,42 @@ class Isolation:
         return self.name == "sandbox-a"
 
     def start(
-        self, arguments: Sequence[str], room: Room, *, fds: Sequence[int], **options: Any
+        self, arguments: Sequence[str], spec: ProcessSpec, *, fds: Sequence[int], **options: Any
     ) -> subprocess.Popen[bytes]:
         """Start a module of ours in this tier, with these descriptors and what `subprocess.Popen` takes."""
         if not self.sandboxed:
             command = [sys.executable, "-P", "-m", *arguments]
-            return self._spawn(command, fds, cwd=room.scratch, env=self.environment(room), **options)
-        locks: dict[str, Any] = {"rlimits": {"RLIMIT_CORE": 0, **room.rlimits}}
+            return self._spawn(command, fds, cwd=spec.scratch, env=self.environment(spec), **options)
+        locks: dict[str, Any] = {"rlimits": {"RLIMIT_CORE": 0, **spec.rlimits}}
         python = [sys.executable, "-P", "-m", "harness.execution.child.lockdown"]
         if self.name == "sandbox-b":
-            uid = other_user(room) if os.getuid() == 0 and readable_by_others() else None
+            uid = unused_uid(spec) if os.getuid() == 0 and readable_by_others() else None
             if uid is not None:
-                os.chown(room.scratch, uid, uid)
+                os.chown(spec.scratch, uid, uid)
             locks |= {
                 "uid": uid,
                 "seccomp": True,
-                "read": [*readable(), *map(str, room.shown)],
-                "write": [str(room.scratch), *device_nodes()],
+                "read": [*readable_paths(), *map(str, spec.visible)],
+                "write": [str(spec.scratch), *device_nodes()],
             }
             drop = ["--bounding-set", "-all"] if os.getuid() == 0 and uid is None else []
             before = ["setpriv", *drop, "--inh-caps", "-all", "--ambient-caps", "-all", "--pdeathsig", "KILL", "--"]
             command = [*before, *python, json.dumps(locks), *arguments]
-            return self._spawn(command, fds, cwd=room.scratch, env=self.environment(room), **options)
+            return self._spawn(command, fds, cwd=spec.scratch, env=self.environment(spec), **options)
         if not self.user_namespace:
-            locks["uid"] = other_user(room)
+            locks["uid"] = unused_uid(spec)
         locks |= {"read": ["/"], "write": ["/tmp", "/dev"]}  # noqa: S108
         with tempfile.TemporaryFile() as program:
             program.write(filter_program())
             program.seek(0)
-            before = [*self._bubblewrap(room), "--seccomp", str(program.fileno()), "--"]
+            before = [*self._bubblewrap(spec), "--seccomp", str(program.fileno()), "--"]
             command = [*before, *python, json.dumps(locks), *arguments]
-            return self._spawn(command, [*fds, program.fileno()], env=self.environment(room), **options)
+            return self._spawn(command, [*fds, program.fileno()], env=self.environment(spec), **options)
 
-    def environment(self, room: Room) -> dict[str, str]:
+    def environment(self, spec: ProcessSpec) -> dict[str, str]:
         """Few variables, no secrets of the parent's; a home that is the scratch folder; threads pinned."""
-        kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        scratch = INSIDE if self.has_own_files else str(room.scratch)
+        kept = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+        scratch = SANDBOX_SCRATCH if self.has_own_files else str(spec.scratch)
         fixed = {
             # torch must count GPUs through the driver's library: to ask CUDA before a fork breaks CUDA in every fork.
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
@@ -144,9 +144,9 @@ class Isolation:
             "PYTHONHASHSEED": "0",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        return kept | fixed | {name: str(room.threads) for name in THREAD_VARIABLES}
+        return kept | fixed | {name: str(spec.threads) for name in THREAD_VARIABLES}
 
-    def _bubblewrap(self, room: Room) -> list[str]:
+    def _bubblewrap(self, spec: ProcessSpec) -> list[str]:
         """The machine as the sandbox sees it: libraries to read, folders in memory to write, itself as the only process."""
         command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
         command += ["--die-with-parent", "--hostname", "bakeoff", "--cap-drop", "ALL"]
@@ -164,8 +164,8 @@ class Isolation:
 
         command += ["--proc", "/proc", "--dev", "/dev"]
         for place in ("/dev/shm", "/tmp"):  # noqa: S108, the sandbox's own
-            command += ["--size", str(room.disk), "--perms", "1777", "--tmpfs", place]
-        command += ["--perms", "1777", "--dir", INSIDE, "--ro-bind", "/usr", "/usr"]
+            command += ["--size", str(spec.disk), "--perms", "1777", "--tmpfs", place]
+        command += ["--perms", "1777", "--dir", SANDBOX_SCRATCH, "--ro-bind", "/usr", "/usr"]
         made.update(map(Path, ("/usr", "/dev", "/tmp")))  # noqa: S108, libraries may lie below /tmp
         for name in ("bin", "sbin", "lib", "lib32", "lib64"):
             top = Path("/", name)
@@ -175,7 +175,7 @@ class Isolation:
                 command += ["--ro-bind", str(top), str(top)]
             made.add(top)
         seen = [Path("/usr")]
-        for path in (*visible(), *room.shown, *(Path("/etc", name) for name in ETC)):
+        for path in (*library_folders(), *spec.visible, *(Path("/etc", name) for name in ETC_FILES)):
             if path.exists() and not any(path.is_relative_to(other) for other in seen):
                 command += [*folders(path), "--ro-bind", str(path), str(path)]
                 seen.append(path)
@@ -186,7 +186,7 @@ class Isolation:
             command += ["--dev-bind", node, node]
         cores = "/sys/devices/system"  # how many there are, for whoever plans threads
         command += [*folders(Path(cores)), "--ro-bind-try", cores, cores]
-        return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", INSIDE]
+        return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SANDBOX_SCRATCH]
 
     @staticmethod
     def _spawn(command: Sequence[str], fds: Sequence[int], **options: Any) -> subprocess.Popen[bytes]:
@@ -206,7 +206,7 @@ def filter_program() -> bytes:
 
 
 @cache
-def visible() -> tuple[Path, ...]:
+def library_folders() -> tuple[Path, ...]:
     """The folders that Python and its libraries are in, beside /usr. Nothing else of this machine is shown."""
     package = Path(__file__).parent.parent.parent
     paths = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, package]
@@ -235,23 +235,23 @@ def device_nodes() -> list[str]:
     return [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")] + gpu_nodes()
 
 
-def readable() -> list[str]:
+def readable_paths() -> list[str]:
     """What tier B may read: libraries, and of /proc what the kernel lets a process see of others."""
     system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/proc", "/sys/devices/system"]
-    return [*system, *(f"/etc/{name}" for name in ETC), *map(str, visible())]
+    return [*system, *(f"/etc/{name}" for name in ETC_FILES), *map(str, library_folders())]
 
 
 def readable_by_others() -> bool:
     """Whether another user can get at the interpreter, the libraries and this package."""
-    for path in visible():
+    for path in library_folders():
         for part in (path, *path.parents):
             if not part.stat().st_mode & stat.S_IXOTH:
                 return False
     return True
 
 
-def other_user(room: Room) -> int:
-    return FIRST_USER + (os.getpid() % (1 << 18)) * 64 + room.number % 64
+def unused_uid(spec: ProcessSpec) -> int:
+    return FIRST_UID + (os.getpid() % (1 << 18)) * 64 + spec.number % 64
 
 
 # Choosing -------------------------------------------------------------------------------------------------------------------
@@ -266,14 +266,14 @@ def candidates() -> list[Isolation]:
 
 
 @cache
-def tried(tier: str) -> tuple[Isolation | None, str]:
+def probed(tier: str) -> tuple[Isolation | None, str]:
     """The tier, with what its probe answered; or None, and why it is not to be had here."""
     why = "it needs Linux"
     for isolation in candidates():
         if isolation.name != tier:
             continue
         try:
-            answers = answers_of(isolation)
+            answers = run_probe(isolation)
         except ProbeFailed as error:
             why = str(error)
             continue
@@ -285,7 +285,7 @@ def tried(tier: str) -> tuple[Isolation | None, str]:
     return None, why
 
 
-def answers_of(isolation: Isolation) -> dict[str, str]:
+def run_probe(isolation: Isolation) -> dict[str, str]:
     """Run the probe inside a tier. Raises ProbeFailed with the reason where it does not come back."""
     if isolation.name == "sandbox-a" and not shutil.which("bwrap"):
         raise ProbeFailed("bubblewrap is not installed (the package bubblewrap has it)")
@@ -295,17 +295,17 @@ def answers_of(isolation: Isolation) -> dict[str, str]:
         filter_program()
     except (RuntimeError, ImportError, OSError) as error:
         raise ProbeFailed(f"seccomp is not to be had: {error} (the package libseccomp2 has the library)") from error
-    with Bait() as bait, tempfile.TemporaryDirectory(prefix="bakeoff-probe-") as scratch:
+    with Canary() as canary, tempfile.TemporaryDirectory(prefix="bakeoff-probe-") as scratch:
         try:
             with isolation.start(
-                ["harness.execution.child.probe", json.dumps(bait.told)],
-                Room(Path(scratch)),
+                ["harness.execution.child.probe", json.dumps(canary.targets)],
+                ProcessSpec(Path(scratch)),
                 fds=[],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             ) as process:
                 try:
-                    said, complaint = process.communicate(timeout=PROBE_LIMIT)
+                    said, complaint = process.communicate(timeout=PROBE_LIMIT_SECONDS)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     raise ProbeFailed("the probe did not end") from None
@@ -314,7 +314,7 @@ def answers_of(isolation: Isolation) -> dict[str, str]:
         if process.returncode:
             lines = complaint.decode(errors="replace").strip().splitlines()
             raise ProbeFailed(lines[-1] if lines else f"the probe ended with {process.returncode}")
-        return bait.judge(json.loads(said))
+        return canary.verdict(json.loads(said))
 
 
 def choose(wanted: str, note: Callable[[str], None] = lambda message: None, hidden: Sequence[Path] = ()) -> Isolation:
@@ -329,7 +329,7 @@ def choose(wanted: str, note: Callable[[str], None] = lambda message: None, hidd
         raise UsageError(f"isolation should be auto, sandbox, {', '.join(TIERS)}; it is {wanted!r}")
     reasons = []
     for tier in TIERS[:2] if wanted in ("auto", "sandbox") else (wanted,):
-        found, why = tried(tier)
+        found, why = probed(tier)
         if found:
             return Isolation(found.name, found.answers, found.user_namespace, tuple(path.resolve() for path in hidden))
         reasons.append(f"{tier}: {why}")

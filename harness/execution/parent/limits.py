@@ -15,31 +15,31 @@ from pathlib import Path
 
 from harness.contract import Limits
 from harness.execution.parent.cgroups import Group
-from harness.execution.shared.processes import tree
+from harness.execution.shared.processes import process_tree
 
-INTERVAL = 0.1
+MONITOR_INTERVAL_SECONDS = 0.1
 """Seconds between two looks."""
-PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+PAGE_BYTES, TICKS_PER_SECOND = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 MEBIBYTE = 1 << 20
-STANDARD = Limits(processes=512, output=64 * MEBIBYTE, disk=1024 * MEBIBYTE)
+STANDARD_LIMITS = Limits(processes=512, output=64 * MEBIBYTE, disk=1024 * MEBIBYTE)
 """Where neither task nor command says. Memory is a share of the machine's, see `default_memory`."""
-SHARE = 0.8
+MEMORY_SHARE = 0.8
 
 
 def default_memory(at_once: int) -> int:
     """Bytes for each of this many trials at once: together, four fifths of the machine."""
-    return int(SHARE * os.sysconf("SC_PHYS_PAGES") * PAGE / at_once)
+    return int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES / at_once)
 
 
 @dataclass(frozen=True)
-class Excess:
+class LimitExceeded:
     """A limit that was exceeded: the row's status, and the sentence."""
 
     status: str
     error: str
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes for people."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
@@ -49,7 +49,7 @@ def size(count: float) -> str:
 
 
 @dataclass
-class Usage:
+class ProcessUsage:
     """What a tree of processes uses now: bytes, seconds, processes and threads."""
 
     memory: int = 0
@@ -57,24 +57,26 @@ class Usage:
     processes: int = 0
 
 
-def usage(pid: int, *, exact_above: int | None, without: Collection[int] = ()) -> Usage:
+def tree_usage(pid: int, *, exact_above: int | None, exclude: Collection[int] = ()) -> ProcessUsage:
     """What the tree under a process uses. Pages that processes share are counted once, where the sum would pass ``exact_above``."""
-    members = tree(pid, without)
-    total = Usage()
+    members = process_tree(pid, exclude)
+    total = ProcessUsage()
     for member in members:
         try:
             stat = Path("/proc", str(member), "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        total.memory += int(stat[21]) * PAGE
-        total.cpu_seconds += sum(map(int, stat[11:15])) / TICK  # its own, and its children's that have ended
+        total.memory += int(stat[21]) * PAGE_BYTES
+        total.cpu_seconds += (
+            sum(map(int, stat[11:15])) / TICKS_PER_SECOND
+        )  # its own, and its children's that have ended
         total.processes += int(stat[17])
     if exact_above is not None and total.memory > exact_above:
-        total.memory = sum(map(own_memory, members))
+        total.memory = sum(map(proportional_memory, members))
     return total
 
 
-def own_memory(pid: int) -> int:
+def proportional_memory(pid: int) -> int:
     """Resident bytes, those shared with other processes divided among them; 0 for a process that has gone."""
     with suppress(OSError):
         for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
@@ -83,7 +85,7 @@ def own_memory(pid: int) -> int:
     return 0
 
 
-def disk_use(folder: Path) -> int:
+def disk_usage(folder: Path) -> int:
     """Bytes that the files under a folder take."""
     total = 0
     for place, _, names in os.walk(folder):
@@ -93,7 +95,7 @@ def disk_use(folder: Path) -> int:
     return total
 
 
-class Watch:
+class LimitMonitor:
     """Looks at a process and its descendants until it is stopped; calls ``end`` once, with what was exceeded.
 
     ``without`` names descendants that have a watch of their own.
@@ -103,62 +105,69 @@ class Watch:
         self,
         pid: int,
         limits: Limits,
-        end: Callable[[Excess], None],
+        on_exceeded: Callable[[LimitExceeded], None],
         group: Group | None,
         scratch: Path | None,
-        without: Callable[[], Collection[int]] = tuple,
+        exclude: Callable[[], Collection[int]] = tuple,
     ) -> None:
-        self.pid, self.limits, self.end, self.group, self.scratch = pid, limits, end, group, scratch
-        self.without = without
+        self.pid, self.limits, self.on_exceeded, self.group, self.scratch = pid, limits, on_exceeded, group, scratch
+        self.exclude = exclude
         self.peak = 0
         self.stopped = threading.Event()
-        threading.Thread(target=self._look_until_stopped, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
         self.stopped.set()
 
-    def _look_until_stopped(self) -> None:
-        while not self.stopped.wait(INTERVAL):
-            if excess := self.look():
-                self.end(excess)
+    def _run(self) -> None:
+        while not self.stopped.wait(MONITOR_INTERVAL_SECONDS):
+            if excess := self.check():
+                self.on_exceeded(excess)
                 return
 
-    def look(self) -> Excess | None:
+    def check(self) -> LimitExceeded | None:
         """What is exceeded now, if anything."""
         limits = self.limits
-        if self.group and (excess := excess_of(self.group, limits)):
+        if self.group and (excess := group_exceeded(self.group, limits)):
             return excess
-        now = usage(self.pid, exact_above=limits.memory, without=self.without())
+        now = tree_usage(self.pid, exact_above=limits.memory, exclude=self.exclude())
         self.peak = max(self.peak, now.memory)
         if not self.group and limits.memory is not None and now.memory > limits.memory:
-            return Excess(
-                "out-of-memory", f"used {size(now.memory)} of memory; {advice('memory', size(limits.memory))}"
+            return LimitExceeded(
+                "out-of-memory",
+                f"used {format_bytes(now.memory)} of memory; {advice('memory', format_bytes(limits.memory))}",
             )
         if limits.cpu_seconds is not None and now.cpu_seconds > limits.cpu_seconds:
-            return Excess(
+            return LimitExceeded(
                 "cpu-limit", f"computed for {now.cpu_seconds:.4g} s; {advice('cpu', f'{limits.cpu_seconds:g} s')}"
             )
         if not self.group and limits.processes is not None and now.processes >= limits.processes:
-            return Excess(
+            return LimitExceeded(
                 "process-limit", f"had {now.processes} processes and threads; {advice('process', limits.processes)}"
             )
-        if self.scratch and limits.disk is not None and (used := disk_use(self.scratch)) > limits.disk:
-            return Excess("disk-limit", f"wrote {size(used)}; {advice('disk', size(limits.disk))}")
+        if self.scratch and limits.disk is not None and (used := disk_usage(self.scratch)) > limits.disk:
+            return LimitExceeded(
+                "disk-limit", f"wrote {format_bytes(used)}; {advice('disk', format_bytes(limits.disk))}"
+            )
         return None
 
 
-def excess_of(group: Group, limits: Limits) -> Excess | None:
+def group_exceeded(group: Group, limits: Limits) -> LimitExceeded | None:
     """What the kernel refused a group."""
     if group.out_of_memory and limits.memory is not None:
-        return Excess("out-of-memory", f"needed more memory than it may have; {advice('memory', size(limits.memory))}")
+        return LimitExceeded(
+            "out-of-memory", f"needed more memory than it may have; {advice('memory', format_bytes(limits.memory))}"
+        )
     if group.refused_processes:
-        return Excess("process-limit", f"started too many processes and threads; {advice('process', limits.processes)}")
+        return LimitExceeded(
+            "process-limit", f"started too many processes and threads; {advice('process', limits.processes)}"
+        )
     return None
 
 
-def too_loud(limits: Limits) -> Excess:
-    most = size(limits.output or 0)
-    return Excess("output-limit", f"printed more than {most}; {advice('output', most)}")
+def output_exceeded(limits: Limits) -> LimitExceeded:
+    most = format_bytes(limits.output or 0)
+    return LimitExceeded("output-limit", f"printed more than {most}; {advice('output', most)}")
 
 
 def advice(limit: str, value: object) -> str:

@@ -15,12 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 from harness.errors import UsageError
 
-MOST_CPU_WORKERS = 8
-MOST_ON_GPU = 4
+MAX_CPU_WORKERS = 8
+MAX_TRIALS_PER_GPU = 4
 """Trials that share a GPU at most, where nobody says otherwise."""
-USABLE = 0.9
+USABLE_GPU_SHARE = 0.9
 """The share of a GPU's memory that trials are let have."""
-CONTEXT = 600 << 20
+GPU_CONTEXT_BYTES = 600 << 20
 """Bytes of a GPU that a process takes before it has computed anything."""
 
 
@@ -31,21 +31,21 @@ def cores() -> int:
 
 def gpus() -> list[str]:
     """The names of the NVIDIA GPUs here, in order."""
-    return asked_of_gpus("name")
+    return query_gpus("name")
 
 
 def gpu_memory() -> list[int]:
     """The memory of each of these GPUs, in bytes."""
-    return [int(found) << 20 for found in asked_of_gpus("memory.total") if found.isdigit()]
+    return [int(found) << 20 for found in query_gpus("memory.total") if found.isdigit()]
 
 
-def asked_of_gpus(what: str) -> list[str]:
+def query_gpus(field: str) -> list[str]:
     """What the driver says of each GPU: importing torch to ask would cost seconds."""
     if not shutil.which("nvidia-smi"):
         return []
     try:
         listed = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"],
+            ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=20,
@@ -77,14 +77,19 @@ class Slots:
     """
 
     def __init__(
-        self, devices: Sequence[str], threads: int, memory: Mapping[str, int] | None = None, most: int = 1
+        self, devices: Sequence[str], threads: int, memory: Mapping[str, int] | None = None, max_per_device: int = 1
     ) -> None:
-        self.devices, self.threads, self.memory, self.most = tuple(devices), threads, memory or {}, most
+        self.devices, self.threads, self.memory, self.max_per_device = (
+            tuple(devices),
+            threads,
+            memory or {},
+            max_per_device,
+        )
         self.free: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.lock = threading.Lock()
-        self.there = Counter(self.devices)
+        self.existing = Counter(self.devices)
         self.allowed = Counter(self.devices)
-        self.cap = dict.fromkeys(self.memory, most)
+        self.cap = dict.fromkeys(self.memory, max_per_device)
         self.largest: Counter[str] = Counter()
         for device in self.devices:
             self.free.put(device)
@@ -97,33 +102,33 @@ class Slots:
     @property
     def at_once(self) -> int:
         """The most trials that there can be at once."""
-        return len(self.devices) * self.most
+        return len(self.devices) * self.max_per_device
 
-    def take(self) -> str:
+    def acquire(self) -> str:
         """The device of a slot that nothing runs on; waits for one."""
         return self.free.get()
 
-    def give(self, device: str) -> None:
+    def release(self, device: str) -> None:
         """Give a slot back."""
         with self.lock:
-            if self.there[device] > self.allowed[device]:
-                self.there[device] -= 1
+            if self.existing[device] > self.allowed[device]:
+                self.existing[device] -= 1
             else:
                 self.free.put(device)
 
-    def measured(self, device: str, used: int | None) -> None:
+    def record_memory(self, device: str, used: int | None) -> None:
         """A trial on a device has used so many bytes of its memory: others of the size may run beside it."""
         if not used or device not in self.memory:
             return
         with self.lock:
             self.largest[device] = max(self.largest[device], used)
-            fit = int(self.memory[device] * USABLE // (self.largest[device] + CONTEXT))
+            fit = int(self.memory[device] * USABLE_GPU_SHARE // (self.largest[device] + GPU_CONTEXT_BYTES))
             self.allowed[device] = max(min(fit, self.cap[device]), 1)
-            while self.there[device] < self.allowed[device]:
-                self.there[device] += 1
+            while self.existing[device] < self.allowed[device]:
+                self.existing[device] += 1
                 self.free.put(device)
 
-    def crowded(self, device: str) -> bool:
+    def shrink(self, device: str) -> bool:
         """A trial ran out of memory: whether it may have shared its GPU. Then half as many may from now on."""
         with self.lock:
             if device == "cpu" or self.allowed[device] < 2:
@@ -132,8 +137,8 @@ class Slots:
             for _ in range(self.free.qsize()):
                 with suppress(queue.Empty):
                     waiting = self.free.get_nowait()
-                    if self.there[waiting] > self.allowed[waiting]:
-                        self.there[waiting] -= 1
+                    if self.existing[waiting] > self.allowed[waiting]:
+                        self.existing[waiting] -= 1
                     else:
                         self.free.put(waiting)
             return True
@@ -155,9 +160,9 @@ def plan(devices: str = "auto", workers: int | None = None) -> Slots:
                 raise UsageError(f"device {name!r} is not here; there is {', '.join(known)}")
     if workers is not None and workers < 1:
         raise UsageError(f"--workers should be at least 1; it is {workers}")
-    count = workers or (min(cores(), MOST_CPU_WORKERS) if named == ["cpu"] else len(named))
+    count = workers or (min(cores(), MAX_CPU_WORKERS) if named == ["cpu"] else len(named))
     devices_of = [named[place % len(named)] for place in range(count)]
     if workers or "cpu" in named:
         return Slots(devices_of, max(1, cores() // count))
     memory = {name: size for number, size in enumerate(gpu_memory()) if (name := f"cuda:{number}") in named}
-    return Slots(devices_of, max(1, cores() // (count * MOST_ON_GPU)), memory, MOST_ON_GPU)
+    return Slots(devices_of, max(1, cores() // (count * MAX_TRIALS_PER_GPU)), memory, MAX_TRIALS_PER_GPU)

@@ -25,16 +25,30 @@ import psutil
 from harness.contract import Array, Form, Kind, Limits
 from harness.errors import ChannelClosed, InvalidPrediction, TrialFailed, TrialPruned
 from harness.execution.parent import cgroups
-from harness.execution.parent.fit_data import FitData
-from harness.execution.parent.limits import Excess, Watch, advice, excess_of, size, too_loud
-from harness.execution.shared.channel import TEXT_LIMIT, Channel, line, real, text, whole
-from harness.execution.shared.memory import Parcel, Shared
+from harness.execution.parent.fit_data import SharedInputs
+from harness.execution.parent.limits import (
+    LimitExceeded,
+    LimitMonitor,
+    advice,
+    format_bytes,
+    group_exceeded,
+    output_exceeded,
+)
+from harness.execution.shared.channel import (
+    MAX_TEXT_CHARACTERS,
+    Channel,
+    clean_line,
+    clean_text,
+    finite_number,
+    whole_number,
+)
+from harness.execution.shared.memory import SealedBytes, SharedArray
 from harness.execution.shared.processes import kill_tree
 
-EXIT_LIMIT = 5.0
+EXIT_LIMIT_SECONDS = 5.0
 """Seconds that a killed trial may take to be reported as gone before its whole worker is given up."""
-LOG_LIMIT = 64 * 1024
-SAID_BY_CHILD = ("failed", "out-of-memory", "invalid", "process-limit", "disk-limit")
+LOG_LIMIT_BYTES = 64 * 1024
+CHILD_STATUSES = ("failed", "out-of-memory", "invalid", "process-limit", "disk-limit")
 """The statuses that a child may give itself; none of them is to its advantage."""
 
 
@@ -57,7 +71,7 @@ def drive(steps: Generator[R, A, F], answer: Callable[[R], A]) -> F:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a fit cost and left. ``snapshots`` are sheets of pictures from training, oldest first; ``gpu_memory`` is in bytes."""
 
     seconds: float
@@ -68,7 +82,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Usage:
+class TrialUsage:
     """Peak resident memory in bytes, and processor seconds, of a trial that has ended."""
 
     peak_memory: int
@@ -87,15 +101,15 @@ class Log:
         with self.lock:
             self.pieces.append(piece)
             self.kept += len(piece)
-            while self.kept - len(self.pieces[0]) > LOG_LIMIT:
+            while self.kept - len(self.pieces[0]) > LOG_LIMIT_BYTES:
                 self.kept -= len(self.pieces.popleft())
 
     @property
     def text(self) -> str:
         with self.lock:
-            return b"".join(self.pieces)[-LOG_LIMIT:].decode(errors="replace")
+            return b"".join(self.pieces)[-LOG_LIMIT_BYTES:].decode(errors="replace")
 
-    def drain(self, fd: int, most: int | None, full: Callable[[], None]) -> threading.Thread:
+    def drain(self, fd: int, limit: int | None, on_full: Callable[[], None]) -> threading.Thread:
         """Read a pipe to its end, in a thread that then closes it; ``full`` is called once more than ``most`` bytes have come."""
 
         def read() -> None:
@@ -103,8 +117,8 @@ class Log:
             while piece := os.read(fd, 1 << 16):
                 before, came = came, came + len(piece)
                 self.add(piece)
-                if most is not None and before <= most < came:
-                    full()
+                if limit is not None and before <= limit < came:
+                    on_full()
             os.close(fd)
 
         thread = threading.Thread(target=read, daemon=True)
@@ -112,7 +126,7 @@ class Log:
         return thread
 
 
-class Home(Protocol):
+class WorkerHandle(Protocol):
     """What a trial needs of the worker that it is a fork of."""
 
     limits: Limits
@@ -120,7 +134,7 @@ class Home(Protocol):
     trials: dict[int, Trial]
 
     @property
-    def exceeded(self) -> Excess | None: ...
+    def exceeded(self) -> LimitExceeded | None: ...
     def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None: ...
     def give_up(self) -> None: ...
 
@@ -130,35 +144,37 @@ class Trial:
 
     def __init__(
         self,
-        worker: Home,
+        worker: WorkerHandle,
         message: Mapping[str, Any],
-        arrays: Mapping[str, Shared],
+        arrays: Mapping[str, SharedArray],
         *,
-        handed: Sequence[int] = (),
-        sheet_of: FitData | None = None,
+        extra_fds: Sequence[int] = (),
+        snapshots_of: SharedInputs | None = None,
         time_limit: float,
         scratch: Path | None,
     ) -> None:
         self.worker, self.time_limit, self.scratch = worker, time_limit, scratch
-        self.usage = Usage(0, 0.0)
+        self.usage = TrialUsage(0, 0.0)
         self.deadline = time.monotonic() + time_limit
         self.time_left: float | None = None
         self.killed = self.closed = False
-        self.exceeded: Excess | None = None
+        self.exceeded: LimitExceeded | None = None
         self.process: psutil.Process | None = None
         self.group: cgroups.Group | None = None
-        self.watch: Watch | None = None
+        self.monitor: LimitMonitor | None = None
         ours, theirs = socket.socketpair()
         self.channel = Channel(ours, tells_pid=True)
         self.mailbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self.sheet = sheet_of.snapshots if sheet_of else None
-        self.sheet_memory = Shared(self.sheet.shape, self.sheet.dtype) if self.sheet else None
-        given = dict(arrays) | ({"snapshots": self.sheet_memory} if self.sheet_memory else {})
+        self.snapshot_form = snapshots_of.snapshots if snapshots_of else None
+        self.snapshot_memory = (
+            SharedArray(self.snapshot_form.shape, self.snapshot_form.dtype) if self.snapshot_form else None
+        )
+        given = dict(arrays) | ({"snapshots": self.snapshot_memory} if self.snapshot_memory else {})
         out, printed = os.pipe()
-        self.printing = worker.log.drain(out, worker.limits.output, self._printed_too_much)
+        self.output_thread = worker.log.drain(out, worker.limits.output, self._stop_output)
         self.started = time.monotonic()
         try:
-            fds = [theirs.fileno(), printed, *handed, *(array.fd for array in given.values())]
+            fds = [theirs.fileno(), printed, *extra_fds, *(array.fd for array in given.values())]
             worker.post({**message, "arrays": [array.spec(name) for name, array in given.items()]}, fds, self)
         finally:
             theirs.close()
@@ -167,15 +183,15 @@ class Trial:
     number: int
     """Given by the worker when it posts the message."""
 
-    def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> Fitted:
+    def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> FitResult:
         """Wait for the fit. ``on_report(loss)`` may answer True to end the trial: TrialPruned. Raises TrialFailed."""
-        return drive(self.fitting(), on_report)
+        return drive(self.fit_steps(), on_report)
 
-    def fitting(self) -> Generator[float, bool, Fitted]:
+    def fit_steps(self) -> Generator[float, bool, FitResult]:
         """The fit, report by report: yields each loss, NaN for what is no number, and is sent whether to end."""
         self._begin()
         while (message := self._receive()).get("event") == "report":
-            loss = real(message.get("loss"))
+            loss = finite_number(message.get("loss"))
             prune = yield float("nan") if loss is None else loss
             self._send({"prune": prune})
             if prune:
@@ -184,24 +200,30 @@ class Trial:
         self._expect(message, "fitted")
         facts = self._receive()
         self._expect(facts, "described")
-        kept = whole(facts.get("snapshots"))
-        pictures = self.sheet_memory.read(self.sheet)[:kept] if self.sheet_memory and self.sheet and kept else None
-        said = text(facts.get("summary"), TEXT_LIMIT)
-        return Fitted(seconds, whole(facts.get("n_parameters")), said, pictures, whole(facts.get("gpu_memory")))
+        kept = whole_number(facts.get("snapshots"))
+        pictures = (
+            self.snapshot_memory.read(self.snapshot_form)[:kept]
+            if self.snapshot_memory and self.snapshot_form and kept
+            else None
+        )
+        said = clean_text(facts.get("summary"), MAX_TEXT_CHARACTERS)
+        return FitResult(
+            seconds, whole_number(facts.get("n_parameters")), said, pictures, whole_number(facts.get("gpu_memory"))
+        )
 
-    def wait(self) -> None:
+    def pause_clock(self) -> None:
         """The next question may take its time to come: what is left of the trial's time is stopped until then."""
         self.time_left = self.deadline - time.monotonic()
 
     def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
         """The answer to ``x``, verified, and the seconds it took, of one ``member`` where there are several. Raises TrialFailed."""
-        return verified(kind, x, *self.answer(x, kind.forms(x), member))
+        return verified(kind, x, *self.answer(x, kind.output_specs(x), member))
 
     def answer(self, x: Array, forms: Sequence[Form], member: int = 0) -> tuple[Array, float]:
         """An answer in one of these forms, which nobody has looked at yet, and its seconds. Raises TrialFailed."""
         if self.time_left is not None:
             self.deadline, self.time_left = time.monotonic() + self.time_left, None
-        with Shared.of(x) as question, Shared.blank(forms) as answer:
+        with SharedArray.of(x) as question, SharedArray.blank(forms) as answer:
             started = time.monotonic()
             self._send(
                 {
@@ -223,9 +245,9 @@ class Trial:
                 )
             return answer.read(chosen[0]), seconds
 
-    def freeze(self) -> Parcel:
+    def freeze(self) -> SealedBytes:
         """The fitted model as bytes that nobody can change any more, for `Worker.thaw`. Raises TrialFailed; close it when done."""
-        parcel = Parcel()
+        parcel = SealedBytes()
         try:
             self._send({"op": "freeze"}, [parcel.fd])
             self._expect(self._receive(), "frozen")
@@ -265,15 +287,15 @@ class Trial:
         self.closed = True
         self.channel.close()
         self._exited()
-        if self.watch:
-            self.watch.stop()
+        if self.monitor:
+            self.monitor.stop()
         self.kill()  # what it left running
         if self.group:
-            self.usage = Usage(max(self.usage.peak_memory, self.group.peak_memory), self.usage.cpu_seconds)
+            self.usage = TrialUsage(max(self.usage.peak_memory, self.group.peak_memory), self.usage.cpu_seconds)
             self.group.close()
         self.worker.trials.pop(self.number, None)
-        if self.sheet_memory:
-            self.sheet_memory.close()
+        if self.snapshot_memory:
+            self.snapshot_memory.close()
 
     def kill(self) -> None:
         """Kill the trial and what it started, as far as can be seen from here. The worker's process does so too when it reaps."""
@@ -297,20 +319,20 @@ class Trial:
             with suppress(psutil.Error):
                 self.process = psutil.Process(pid)
             self.group = cgroups.make(limits.memory, limits.processes, pid)
-            self.watch = Watch(pid, limits, self._end, self.group, self.scratch)
+            self.monitor = LimitMonitor(pid, limits, self._stop_exceeded, self.group, self.scratch)
         self._send({"op": "go"})
 
-    def _end(self, excess: Excess) -> None:
+    def _stop_exceeded(self, excess: LimitExceeded) -> None:
         """A limit was exceeded. Called from the thread that saw it."""
         self.exceeded = self.exceeded or excess
         self.kill()
 
-    def _printed_too_much(self) -> None:
-        self._end(too_loud(self.worker.limits))
+    def _stop_output(self) -> None:
+        self._stop_exceeded(output_exceeded(self.worker.limits))
 
     def _exited(self) -> int | None:
         """Wait for the end of the process; its exit code, or None where the whole worker is gone."""
-        for patience in (EXIT_LIMIT, EXIT_LIMIT):
+        for patience in (EXIT_LIMIT_SECONDS, EXIT_LIMIT_SECONDS):
             try:
                 message = self.mailbox.get(timeout=patience)
             except queue.Empty:
@@ -319,8 +341,8 @@ class Trial:
             self.mailbox.put(message)
             if message is None:
                 return None
-            peak = max(whole(message.get("peak_memory")) or 0, self.watch.peak if self.watch else 0)
-            self.usage = Usage(peak, real(message.get("cpu_seconds")) or 0.0)
+            peak = max(whole_number(message.get("peak_memory")) or 0, self.monitor.peak if self.monitor else 0)
+            self.usage = TrialUsage(peak, finite_number(message.get("cpu_seconds")) or 0.0)
             code = message.get("code")
             return code if isinstance(code, int) else None
         self.worker.give_up()
@@ -340,22 +362,22 @@ class Trial:
         except ChannelClosed:
             self._raise_death()
         # A limit may have cost it a child and not itself: what it says then is worth nothing.
-        if excess := self._excess():
+        if excess := self._find_exceeded():
             raise TrialFailed(excess.status, excess.error)
         if message.get("event") == "failed":
             status = message.get("status")
-            said = line(message.get("error")) or "it failed and said nothing of why"
+            said = clean_line(message.get("error")) or "it failed and said nothing of why"
             limits = self.worker.limits
             if status == "disk-limit" and limits.disk:
-                said += f"; {advice('disk', size(limits.disk))}"
+                said += f"; {advice('disk', format_bytes(limits.disk))}"
             elif status == "process-limit":
                 said += f"; {advice('process', limits.processes)}"
-            raise TrialFailed(status if status in SAID_BY_CHILD else "failed", said)
+            raise TrialFailed(status if status in CHILD_STATUSES else "failed", said)
         return message
 
-    def _excess(self) -> Excess | None:
+    def _find_exceeded(self) -> LimitExceeded | None:
         if self.exceeded is None and self.group:
-            self.exceeded = excess_of(self.group, self.worker.limits)
+            self.exceeded = group_exceeded(self.group, self.worker.limits)
         return self.exceeded or self.worker.exceeded
 
     def _expect(self, message: Mapping[str, Any], event: str) -> None:
@@ -363,7 +385,7 @@ class Trial:
             raise TrialFailed("invalid", f"the process should have said {event!r}; it said {json.dumps(message)[:80]}")
 
     def _raise_timeout(self) -> NoReturn:
-        if excess := self._excess():  # killed for it, while something that it started kept the channel open
+        if excess := self._find_exceeded():  # killed for it, while something that it started kept the channel open
             raise TrialFailed(excess.status, excess.error)
         raise TrialFailed(
             "timeout", f"took more than {self.time_limit:g} s for fit and predict; raise --time-limit or do less"
@@ -372,7 +394,7 @@ class Trial:
     def _raise_death(self) -> NoReturn:
         ended_here = self.killed
         code = self._exited()
-        if excess := self._excess():
+        if excess := self._find_exceeded():
             raise TrialFailed(excess.status, excess.error)
         if code is None:
             raise TrialFailed("failed", "the submission's process is gone: it was killed, or killed itself")

@@ -12,11 +12,11 @@ from typing import Any
 
 from harness.errors import ChannelClosed
 
-MESSAGE_LIMIT = 1 << 20
-SMALL = 4096
+MESSAGE_LIMIT_BYTES = 1 << 20
+SMALL_MESSAGE_BYTES = 4096
 """Bytes of a message that says no more than how a trial ended."""
-FDS_LIMIT = 16
-TEXT_LIMIT = 20_000
+MAX_FDS = 16
+MAX_TEXT_CHARACTERS = 20_000
 
 
 class Channel:
@@ -27,7 +27,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket, *, takes_fds: bool = False, tells_pid: bool = False) -> None:
         self.socket, self.takes_fds = sock, takes_fds
-        self.most = MESSAGE_LIMIT
+        self.message_limit = MESSAGE_LIMIT_BYTES
         self.pid: int | None = None
         """The sender of the first message, where that is asked for."""
         self.wants_pid = tells_pid and hasattr(socket, "SO_PASSCRED")
@@ -52,14 +52,14 @@ class Channel:
         try:
             self._wait(deadline)
             if self.takes_fds:
-                head, fds, _, _ = socket.recv_fds(self.socket, 4, FDS_LIMIT)
+                head, fds, _, _ = socket.recv_fds(self.socket, 4, MAX_FDS)
             elif self.wants_pid and self.pid is None:
                 head = self._head_with_pid()
             else:  # what nobody takes, the kernel closes
                 head = self.socket.recv(4)
             head += self._exactly(4 - len(head), deadline) if head else b""
             size = int.from_bytes(head, "big")
-            if not head or size > self.most:
+            if not head or size > self.message_limit:
                 raise ChannelClosed("no message" if not head else f"a message of {size} bytes")
             message = json.loads(self._exactly(size, deadline))
         except TimeoutError:
@@ -103,23 +103,23 @@ class Channel:
 # What a child says may be anything. These take a value for what it should be, or for nothing.
 
 
-def line(value: object, limit: int = 600) -> str:
+def clean_line(value: object, limit: int = 600) -> str:
     """One line of text that any terminal and file can take."""
-    return text(value, 10 * limit).replace("\n", " ")[:limit]
+    return clean_text(value, 10 * limit).replace("\n", " ")[:limit]
 
 
-def text(value: object, limit: int) -> str:
+def clean_text(value: object, limit: int) -> str:
     if not isinstance(value, str):
         return ""
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value[:limit])
 
 
-def whole(value: object, most: int = 2**62) -> int | None:
+def whole_number(value: object, most: int = 2**62) -> int | None:
     """A whole number in 0..most, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
 
 
-def real(value: object) -> float | None:
+def finite_number(value: object) -> float | None:
     """A finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

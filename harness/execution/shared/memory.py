@@ -7,12 +7,13 @@ import mmap
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from harness.contract import Array, Form
-from harness.execution.closing import Closes
 
 
 def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False) -> Array:
@@ -26,7 +27,7 @@ def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False
     return np.frombuffer(mapped, dtype).reshape(shape)
 
 
-def nameless() -> int:
+def memfd() -> int:
     """A descriptor of an empty file in memory that has no name."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("bakeoff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -40,13 +41,13 @@ def seal(fd: int, *names: str) -> None:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
 
 
-class Parcel(Closes):
+class SealedBytes(AbstractContextManager["SealedBytes"]):
     """Bytes that a child writes, as many as its limits let it, and nobody changes once they are sealed. Never read here."""
 
     SEALS = ("F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL")
 
     def __init__(self) -> None:
-        self.fd = nameless()
+        self.fd = memfd()
 
     def seal(self) -> None:
         """Take what stands there now. Raises OSError while somebody can still write through a mapping.
@@ -55,7 +56,7 @@ class Parcel(Closes):
         descriptor of would still tell who is given it what has happened since.
         """
         seal(self.fd, *self.SEALS)
-        written, self.fd = self.fd, nameless()
+        written, self.fd = self.fd, memfd()
         try:
             place, size = 0, os.fstat(written).st_size
             while place < size:
@@ -67,14 +68,19 @@ class Parcel(Closes):
     def close(self) -> None:
         os.close(self.fd)
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-class Shared(Closes):
+
+class SharedArray(AbstractContextManager["SharedArray"]):
     """An array in a file without a name, of fixed size, that a descriptor can be handed out for."""
 
     def __init__(self, shape: Sequence[int], dtype: str, *, fill: bytes | None = None) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype).str
         size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        self.fd = nameless()
+        self.fd = memfd()
         os.ftruncate(self.fd, size)
         if fill:
             for start in range(0, size, 1 << 20):
@@ -82,7 +88,7 @@ class Shared(Closes):
         seal(self.fd, "F_SEAL_SHRINK", "F_SEAL_GROW")
 
     @classmethod
-    def of(cls, array: Array) -> Shared:
+    def of(cls, array: Array) -> SharedArray:
         """A copy that nobody can write to any more."""
         shared = cls(array.shape, array.dtype.str)
         rows = max(1, (1 << 26) // max(array[:1].nbytes, 1))
@@ -100,7 +106,7 @@ class Shared(Closes):
         return shared
 
     @classmethod
-    def blank(cls, forms: Sequence[Form]) -> Shared:
+    def blank(cls, forms: Sequence[Form]) -> SharedArray:
         """Room for one answer of any of these forms, all bits set: NaN as a float, -1 as an integer."""
         return cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
 
@@ -113,3 +119,8 @@ class Shared(Closes):
 
     def close(self) -> None:
         os.close(self.fd)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

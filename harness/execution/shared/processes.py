@@ -29,11 +29,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def tree(pid: int, without: Collection[int] = ()) -> list[int]:
+def process_tree(pid: int, exclude: Collection[int] = ()) -> list[int]:
     """A process and its descendants, those ``without`` and theirs left out."""
     found = [pid]
     for member in found:  # grows while it is read
-        found += [child for child in children(member) if child not in without]
+        found += [child for child in children(member) if child not in exclude]
     return found
 
 
@@ -49,7 +49,7 @@ def kill_tree(pid: int) -> None:
         leads = os.getpgid(pid) == pid
         if leads:
             os.killpg(pid, signal.SIGSTOP)  # what forks as fast as it can is never listed to its end
-    family = tree(pid)
+    family = process_tree(pid)
     with suppress(ProcessLookupError, PermissionError):
         if leads:
             os.killpg(pid, signal.SIGKILL)
@@ -57,7 +57,7 @@ def kill_tree(pid: int) -> None:
         kill(member)
 
 
-def processes_of_user() -> int:
+def count_user_processes() -> int:
     """How many processes and threads this user has, as the kernel's limit on them counts."""
     count = 0
     for process in psutil.process_iter():

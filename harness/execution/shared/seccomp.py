@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
-FORBIDDEN = {
+FORBIDDEN_SYSCALLS = {
     "other processes and their memory": "ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_getfd pidfd_open "
     "pidfd_send_signal",
     "the kernel's larger and younger doors": "io_uring_setup io_uring_enter io_uring_register bpf perf_event_open userfaultfd "
@@ -22,17 +22,17 @@ FORBIDDEN = {
 """System calls that no model needs, by what they reach. They fail with EPERM, which a library can live with."""
 
 
-YOUNGER = range(451, 512)
+NEW_SYSCALLS = range(451, 512)
 """The numbers, the same on every architecture, that system calls have been given since 2023 and will be. What they do no list of
 names knows (463 sets attributes of files, too); they are absent, as on an older kernel."""
 
 
-LOCKS = (6, 7, 37, 38, 5, 36)
+LOCK_COMMANDS = (6, 7, 37, 38, 5, 36)
 """fcntl's F_SETLK, F_SETLKW and F_GETLK, and those of open file descriptions. On files that every sandbox sees they are signals
 from one to another, so they are granted and not kept: there is nobody else to keep them from."""
 
 
-LEASES = (1024, 1026)  # F_SETLEASE and F_NOTIFY, which tell what others open
+LEASE_COMMANDS = (1024, 1026)  # F_SETLEASE and F_NOTIFY, which tell what others open
 
 
 RWF_NOWAIT, MADV_COLD, MADV_PAGEOUT = 8, 20, 21
@@ -40,11 +40,11 @@ RWF_NOWAIT, MADV_COLD, MADV_PAGEOUT = 8, 20, 21
 it reads there one could write for another to see. Advice is taken and not followed. (How long a read takes still tells.)"""
 
 
-NEW_NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
+NAMESPACE_FLAGS = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of linux/sched.h."""
 
 
-OWNERS_RIGHTS = (
+OWNER_SYSCALLS = (
     *("chmod", "fchmod", "fchmodat", "chown", "lchown", "fchown", "fchownat"),
     *("utime", "utimes", "utimensat", "futimesat"),
 )
@@ -55,7 +55,7 @@ the files are all of the user's: these are granted and not done."""
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 
 
-FILE_FLAGS = (
+FILE_FLAG_REQUESTS = (
     0x40086602,
     0x40046602,
     0x401C5820,
@@ -83,9 +83,9 @@ def seccomp_filter(*, own_files: bool) -> Any:
                 if seccomp.resolve_syscall(seccomp.Arch.NATIVE, name) >= 0:
                     yield name
 
-    for name in known(" ".join(FORBIDDEN.values()).split()):
+    for name in known(" ".join(FORBIDDEN_SYSCALLS.values()).split()):
         rules.add_rule(denied, name)
-    for number in YOUNGER:
+    for number in NEW_SYSCALLS:
         rules.add_rule(absent, number)
     granted = seccomp.ERRNO(0)
     rules.add_rule(granted, "flock")
@@ -95,21 +95,21 @@ def seccomp_filter(*, own_files: bool) -> Any:
     rules.add_rule(
         seccomp.ERRNO(errno.EOPNOTSUPP), "preadv2", seccomp.Arg(5, seccomp.MASKED_EQ, RWF_NOWAIT, RWF_NOWAIT)
     )
-    for commands, answer in ((LOCKS, granted), (LEASES, denied)):
+    for commands, answer in ((LOCK_COMMANDS, granted), (LEASE_COMMANDS, denied)):
         for command in commands:
             rules.add_rule(answer, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command))
-    for flag in NEW_NAMESPACES:
+    for flag in NAMESPACE_FLAGS:
         rules.add_rule(denied, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     # clone3's flags lie in memory, where no filter can look; the C library goes back to clone.
     rules.add_rule(absent, "clone3")
-    for request in (TIOCSTI, TIOCLINUX, *FILE_FLAGS):
+    for request in (TIOCSTI, TIOCLINUX, *FILE_FLAG_REQUESTS):
         rules.add_rule(denied, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
     refused = seccomp.ERRNO(errno.EACCES)
     if own_files:
         rules.add_rule(refused, "socket", seccomp.Arg(0, seccomp.NE, AF_UNIX))
     else:
         rules.add_rule(refused, "socket")
-        for name in known(OWNERS_RIGHTS):
+        for name in known(OWNER_SYSCALLS):
             rules.add_rule(granted, name)
     return rules
 

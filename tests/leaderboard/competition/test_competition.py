@@ -18,9 +18,9 @@ from servers import server
 from leaderboard import Store, StoreError
 from leaderboard.competition import ladder
 from leaderboard.competition.competition import Competition, Refused
-from leaderboard.competition.entries import Graded, replay
-from leaderboard.competition.events import Event, History
-from leaderboard.competition.ladder import Climb
+from leaderboard.competition.entries import ScoredEntry, replay
+from leaderboard.competition.events import Event, EventLog
+from leaderboard.competition.ladder import LadderEntry
 from leaderboard.competition.rules import Rules
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def cup(store: Store, clock: Clock) -> Competition:
     return cup
 
 
-def answer(cup: Competition, right: np.ndarray, name: str) -> Graded:
+def answer(cup: Competition, right: np.ndarray, name: str) -> ScoredEntry:
     """What the harness makes of a file whose predictions are right where ``right`` says so."""
     public, private = cup.split(len(right))
     values = right.astype(np.float32)
-    return Graded(float(values[public].mean()), float(values[private].mean()), values, 0.0, name)
+    return ScoredEntry(float(values[public].mean()), float(values[private].mean()), values, 0.0, name)
 
 
 def guess(skill: float, seed: int, n: int = N) -> np.ndarray:
@@ -91,22 +91,22 @@ def test_probing_climbs_a_plain_board_and_not_the_ladder() -> None:
     voted = (boosted(plain, answers) == labels).astype(np.float64)
     assert voted.mean() - 0.5 >= 0.2
 
-    climbs = [Climb(float(own.mean()), own, 0.0) for own in right]
-    seen = np.array([score if moved else 0.5 for score, moved in ladder.released(climbs, higher_is_better=True)])
+    climbs = [LadderEntry(float(own.mean()), own, 0.0) for own in right]
+    seen = np.array([score if moved else 0.5 for score, moved in ladder.release_scores(climbs, higher_is_better=True)])
     best = (boosted(seen, answers) == labels).astype(np.float64)
-    shown = ladder.released([*climbs, Climb(float(best.mean()), best, 0.0)], higher_is_better=True)
+    shown = ladder.release_scores([*climbs, LadderEntry(float(best.mean()), best, 0.0)], higher_is_better=True)
     assert abs(shown[-1][0] - 0.5) <= 0.04
     assert sum(moved for _, moved in shown) < 10
 
 
 def test_the_ladder_follows_what_really_gets_better() -> None:
     climbs = [
-        Climb(float(own.mean()), own, 0.0)
+        LadderEntry(float(own.mean()), own, 0.0)
         for own in (guess(skill, seed, 2000).astype(float) for seed, skill in enumerate((0.5, 0.6, 0.7, 0.8)))
     ]
-    assert [moved for _, moved in ladder.released(climbs, higher_is_better=True)] == [True] * 4
+    assert [moved for _, moved in ladder.release_scores(climbs, higher_is_better=True)] == [True] * 4
     down = [replace(climb, score=1 - climb.score, losses=1 - climb.losses) for climb in climbs]  # type: ignore[operator]
-    told = ladder.released(down, higher_is_better=False)
+    told = ladder.release_scores(down, higher_is_better=False)
     assert [moved for _, moved in told] == [True] * 4
     assert told[-1][0] == pytest.approx(0.2, abs=0.03) and told[-1][0] == round(told[-1][0], 3), (
         "without the noise's digits"
@@ -114,18 +114,18 @@ def test_the_ladder_follows_what_really_gets_better() -> None:
 
 
 def test_without_losses_the_standard_error_is_the_noise() -> None:
-    climbs = [Climb(score, None, 0.5) for score in (10.0, 9.6, 9.4, 8.0)]
-    assert [moved for _, moved in ladder.released(climbs, higher_is_better=False)] == [True, False, True, True]
+    climbs = [LadderEntry(score, None, 0.5) for score in (10.0, 9.6, 9.4, 8.0)]
+    assert [moved for _, moved in ladder.release_scores(climbs, higher_is_better=False)] == [True, False, True, True]
 
 
 # Rules -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_against_the_rules_is_refused_with_a_sentence_and_recorded(cup: Competition, clock: Clock) -> None:
-    def refused(team: str, graded: Graded, said: str) -> None:
+    def refused(team: str, graded: ScoredEntry, said: str) -> None:
         with pytest.raises(Refused, match=said):
             cup.enter(team, graded)
-        assert cup.history.events()[-1].kind == "refused" and cup.history.events()[-1].team == team
+        assert cup.event_log.events()[-1].kind == "refused" and cup.event_log.events()[-1].team == team
 
     clock.now = OPENS - timedelta(hours=1)
     refused("a", answer(cup, guess(0.5, 0), "0"), "cup opens at 2026-12-01 09:00:00 UTC; it is 2026-12-01 08:00:00 UTC")
@@ -233,8 +233,8 @@ def test_private_scores_are_sealed_until_the_close_and_what_is_opened_is_what_wa
         cup.reveal()
     clock.now = RULES.closes
     lines = cup.reveal().content["lines"]
-    assert cup.reveal().number == cup.history.events()[-1].number, "once is enough"
-    seals = {str(event.number): event.seal for event in cup.history.events() if event.sealed}
+    assert cup.reveal().number == cup.event_log.events()[-1].number, "once is enough"
+    seals = {str(event.number): event.seal for event in cup.event_log.events() if event.sealed}
     assert {number: Event("", "", {}, line.encode()).seal for number, line in lines.items()} == seals
     (row,) = cup.final_board()
     assert row["score"] == json.loads(lines[str(entered.number)])["private"]
@@ -260,7 +260,7 @@ def test_a_withdrawal_and_a_new_score_are_events(cup: Competition, clock: Clock)
     late = cup.rescore(first, answer(cup, guess(0.5, 3), "0"), "wrong again")
     assert Event("", "", {}, late.content["line"].encode()).seal == late.seal, "open from the start"
     assert cup.final_board()[0]["team"] == "b"
-    kinds = [event.kind for event in cup.history.events()]
+    kinds = [event.kind for event in cup.event_log.events()]
     assert kinds.count("entered") == 3 and kinds.count("withdrawn") == 1 and kinds.count("rescored") == 2
 
 
@@ -286,7 +286,7 @@ def test_who_gets_round_that_is_found_out(change: str, cup: Competition, store: 
     file.executescript(f"DROP TRIGGER events_no_update; DROP TRIGGER events_no_delete; {change}")
     file.close()
     with pytest.raises(StoreError, match="of cup is not what was written, or one before it is missing"):
-        History(store, "cup").events()
+        EventLog(store, "cup").events()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -297,13 +297,13 @@ def test_two_hosts_at_once_lose_nothing_and_keep_the_rules(kind: str, tmp_path: 
     rules = replace(RULES, per_day=1)
     one, two = (Competition(rules, store, higher_is_better=True, clock=clock) for store in stores)
     one.start()
-    assert two.start().hash == one.history.events()[0].hash
-    two.history.events()
+    assert two.start().hash == one.event_log.events()[0].hash
+    two.event_log.events()
     one.enter("a", answer(one, guess(0.5, 0), "0"))
     with pytest.raises(Refused, match="has made its 1 entries"):
         two.enter("a", answer(two, guess(0.5, 1), "1"))
     two.enter("b", answer(two, guess(0.5, 1), "1"))
-    assert [event.kind for event in one.history.events()] == ["opened", "entered", "refused", "entered"]
+    assert [event.kind for event in one.event_log.events()] == ["opened", "entered", "refused", "entered"]
     for store in stores:
         store.close()
 
@@ -353,7 +353,7 @@ def test_a_competition_of_twenty_teams_from_start_to_end(store: Store, clock: Cl
     assert final[0]["team"] in ("honest 14", "honest 13") and final[0]["rank_low"] == 1
     assert all(row["rank_low"] <= row["rank"] <= row["rank_high"] for row in final)
     assert all(row["score"] - 0.5 < 0.06 for row in final if row["team"] in probed)
-    assert len(replay(cup.history.events()).entries) == 15 * 10 + 5 * 20
+    assert len(replay(cup.event_log.events()).entries) == 15 * 10 + 5 * 20
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from leaderboard import Result, Store
-from leaderboard.statistics.overall import MANY, Overall, elo, games_won, overall, ranks, text
+from leaderboard.statistics.overall import FIXED_FIELD_ENTRIES, Overall, elo, format_overall, games_won, overall, ranks
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -90,9 +90,9 @@ def test_elo_finds_the_odds_that_made_the_games() -> None:
 def test_many_entries_have_the_intervals_of_few() -> None:
     """Each draw is held against the real field then, and not against itself."""
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=(MANY + 1, 12)) + np.linspace(0, 3, MANY + 1)[:, None]
+    scores = rng.normal(size=(FIXED_FIELD_ENTRIES + 1, 12)) + np.linspace(0, 3, FIXED_FIELD_ENTRIES + 1)[:, None]
     draws = scores + 0.3 * rng.normal(size=(50, *scores.shape))
-    names = [f"e{number}" for number in range(MANY + 1)]
+    names = [f"e{number}" for number in range(FIXED_FIELD_ENTRIES + 1)]
     many = Overall(names, [f"t{number}" for number in range(12)], scores, draws)
     exact = np.quantile(elo(games_won(many.resampled_ranks), 12), (0.025, 0.975), axis=0).T
     widths = exact[:, 1] - exact[:, 0]
@@ -129,7 +129,7 @@ def test_entries_that_stand_on_every_task_are_ranked_whatever_the_metric_prefers
     assert [row["submission"] for row in record["rows"]] == ["a", "b", "c"]
     assert [row["mean_rank"] for row in record["rows"]] == [1, 2, 3]
     assert all(row["mean_rank_low"] <= row["mean_rank"] <= row["mean_rank_high"] for row in record["rows"])
-    assert record["rows"][0]["win_rate"] == 1 and "mean ranks less than" in text("k", found)
+    assert record["rows"][0]["win_rate"] == 1 and "mean ranks less than" in format_overall("k", found)
     assert overall({"up": boards["up"][:1], "down": boards["down"]}) is None
 
 

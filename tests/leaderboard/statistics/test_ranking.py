@@ -13,8 +13,8 @@ from statsmodels.stats.multitest import multipletests
 from leaderboard import Result, StoreError, rank
 from leaderboard.statistics import student_t
 from leaderboard.statistics.compare import compare
-from leaderboard.statistics.inference import Pairs, interval, inverse_trigamma, moderated, seed_variances
-from leaderboard.statistics.variance import Spread, quantile
+from leaderboard.statistics.inference import Pairs, interval, inverse_trigamma, moderate_variances, seed_variances
+from leaderboard.statistics.variance import ScoreVariance, quantile
 from leaderboard.tables import render
 
 DRAWS = 1000
@@ -45,7 +45,7 @@ def spread_of(values, weights):
     """Replicates and spread of per-sample values (seeds, samples)."""
     replicates = weights @ values.mean(axis=0)
     sampling = replicates.var(ddof=1) * values.shape[1] / (values.shape[1] - 1)
-    return replicates, Spread(float(sampling), values.shape[1], *seed_variances(values), max(len(values) - 1, 1))
+    return replicates, ScoreVariance(float(sampling), values.shape[1], *seed_variances(values), max(len(values) - 1, 1))
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 5])
@@ -72,7 +72,7 @@ def test_identical_entries_are_kept_together_on_19_boards_in_20(entries, effect)
     for _ in range(boards):
         made = classifiers(rng, 400, 3, seed_effect=effect, of=entries)
         replicates, spreads = zip(*(spread_of(values, weights) for values in made), strict=True)
-        apart += Pairs(made.mean(axis=(1, 2)), np.array(replicates), spreads).separated().any()
+        apart += Pairs(made.mean(axis=(1, 2)), np.array(replicates), spreads).significant_pairs().any()
     assert apart / boards <= 0.05 + 2 * 0.013
 
 
@@ -80,7 +80,7 @@ def test_entries_that_differ_are_told_apart():
     rng = np.random.default_rng(0)
     made = np.concatenate([classifiers(rng, 2000, 3, accuracy) for accuracy in (0.95, 0.9, 0.8)])
     replicates, spreads = zip(*(spread_of(values, resampled(rng, 2000)) for values in made), strict=True)
-    assert Pairs(made.mean(axis=(1, 2)), np.array(replicates), spreads).separated().sum() == 6
+    assert Pairs(made.mean(axis=(1, 2)), np.array(replicates), spreads).significant_pairs().sum() == 6
 
 
 def test_boards_of_many_are_compared_as_finely_as_others():
@@ -88,7 +88,7 @@ def test_boards_of_many_are_compared_as_finely_as_others():
     rng, count = np.random.default_rng(0), 250
     replicates = 1e-4 * rng.normal(size=(count, DRAWS))
     scores = 1e6 + 0.01 * np.arange(count)
-    assert Pairs(scores, replicates, [Spread(1e-8, 1000)] * count).separated().sum() == count * (count - 1)
+    assert Pairs(scores, replicates, [ScoreVariance(1e-8, 1000)] * count).significant_pairs().sum() == count * (count - 1)
 
 
 def test_one_seed_each_is_the_paired_t_test():
@@ -102,8 +102,8 @@ def test_one_seed_each_is_the_paired_t_test():
     ours = [pairs.p_value(a, b) for a, b in zip(first, second)]
     assert np.log(ours) == pytest.approx(np.log([one.pvalue for one in theirs]), rel=0.02, abs=0.01)
     half = [np.subtract(*one.confidence_interval()[::-1]) / 2 for one in theirs]
-    assert pairs.least(0.05, first, second) == pytest.approx(half, rel=0.01)
-    assert pairs.separated()[first, second].tolist() == multipletests(ours, method="holm")[0].tolist()
+    assert pairs.critical_difference(0.05, first, second) == pytest.approx(half, rel=0.01)
+    assert pairs.significant_pairs()[first, second].tolist() == multipletests(ours, method="holm")[0].tolist()
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,7 +116,7 @@ def test_separation_is_holms(seed):
     pairs = Pairs(made.mean(axis=(1, 2)), np.array(replicates), spreads)
     first, second = np.triu_indices(6, 1)
     ours = [pairs.p_value(a, b) for a, b in zip(first, second)]
-    assert pairs.separated()[first, second].tolist() == multipletests(ours, method="holm")[0].tolist()
+    assert pairs.significant_pairs()[first, second].tolist() == multipletests(ours, method="holm")[0].tolist()
 
 
 def test_the_variance_that_seeds_bring_is_that_of_an_analysis_of_variance():
@@ -145,16 +145,16 @@ def test_neighbours_that_overlap_are_counted_once():
 def test_a_board_lends_its_entries_what_it_knows_of_seeds():
     rng = np.random.default_rng(0)
     same, freedom = rng.chisquare(2, 200) / 2, np.full(200, 2.0)
-    drawn, _ = moderated(same, freedom)
+    drawn, _ = moderate_variances(same, freedom)
     assert np.std(drawn) < 0.2 * np.std(same)
     assert np.mean(drawn) == pytest.approx(1, abs=0.15)
     mixed = same * 10.0 ** rng.uniform(-4, 4, 200)
-    apart, known = moderated(mixed, freedom)
+    apart, known = moderate_variances(mixed, freedom)
     assert known.max() < 3, "entries that have little in common lend little"
     assert np.corrcoef(np.log(mixed), np.log(apart))[0, 1] > 0.95
-    few = moderated(same[:3], freedom[:3])
+    few = moderate_variances(same[:3], freedom[:3])
     assert (few[0] == same[:3]).all() and (few[1] == 2).all(), "too few to tell"
-    still, own = moderated(np.append(same, 0.0), np.append(freedom, 1.0))
+    still, own = moderate_variances(np.append(same, 0.0), np.append(freedom, 1.0))
     assert (still[-1], own[-1]) == (0, 1), "seeds make no difference to it"
 
 
@@ -171,7 +171,7 @@ def test_a_proportion_of_independent_samples_has_wilsons_interval(right, more):
     n = right + more
     score = right / n
     theirs = stats.binomtest(right, n).proportion_ci(method="wilson")
-    normal = interval(score, Spread(score * (1 - score) / n, 10**6 if 0 < right < n else n), proportion=True)
+    normal = interval(score, ScoreVariance(score * (1 - score) / n, 10**6 if 0 < right < n else n), proportion=True)
     if 0 < right < n:
         assert normal == pytest.approx((theirs.low, theirs.high), abs=1e-4)
     assert 0 <= normal[0] <= score <= normal[1] <= 1
@@ -313,7 +313,7 @@ def test_ranks_are_the_set_that_an_entry_may_have():
     ]
     rows = rank(entries)
     assert [(row["rank_low"], row["rank_high"]) for row in rows] == [(1, 2), (1, 3), (2, 3)]
-    assert render.places(rows) == ["1–2", "1–3", "2–3"]
+    assert render.rank_labels(rows) == ["1–2", "1–3", "2–3"]
     assert "cannot be told from chance here, among 3 entries" in render.table({"t": rows})
     assert rows[0]["resolution"] == pytest.approx(2.4 * np.sqrt(2) * 0.0065, rel=0.1)
 

@@ -52,8 +52,8 @@ def test_a_number_is_one_commands_alone(store: Store) -> None:
 
 def test_who_slept_too_long_records_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fence: the lease ran out, another took it over, and the first one wakes up with its result."""
-    monkeypatch.setattr(leases, "TERM", 0.2)
-    monkeypatch.setattr(leases, "RENEWALS", 0.001)  # asleep
+    monkeypatch.setattr(leases, "TERM_SECONDS", 0.2)
+    monkeypatch.setattr(leases, "RENEWALS_PER_TERM", 0.001)  # asleep
     mine, theirs = store.leases("study", "search"), store.leases("study", "search")
     mine.claim([0, 1])
     kept = mine[1]
@@ -66,7 +66,7 @@ def test_who_slept_too_long_records_nothing(store: Store, monkeypatch: pytest.Mo
 
 
 def test_leases_are_renewed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "TERM", 0.8)
+    monkeypatch.setattr(leases, "TERM_SECONDS", 0.8)
     mine, theirs = store.leases("study", "search"), store.leases("study", "search")
     mine.claim([0])
     time.sleep(2)
@@ -94,8 +94,8 @@ time.sleep(60)
 
 
 def test_a_holder_elsewhere_is_not_taken_for_dead() -> None:
-    where, process, since, tail = leases.identity().split(":")
-    assert not leases.is_dead(leases.identity()) and not leases.is_dead(f":{process}:{since}:{tail}")
+    where, process, since, tail = leases.new_holder().split(":")
+    assert not leases.is_dead(leases.new_holder()) and not leases.is_dead(f":{process}:{since}:{tail}")
     assert not leases.is_dead(f"another machine:{process}:0:{tail}") and leases.is_dead(f"{where}:{process}:0:{tail}")
 
 

@@ -215,9 +215,9 @@ def test_the_next_version_has_a_way(kind: str, tmp_path: Path, monkeypatch: pyte
     store = Store(tmp_path / "h", url=url)
     store.add(result(0))
     store.close()
-    shutil.copytree(migrations.HERE, tmp_path / "steps", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(migrations.MIGRATIONS_FOLDER, tmp_path / "steps", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "steps" / "versions" / "next_notes.py").write_text(STEP)
-    monkeypatch.setattr(migrations, "HERE", tmp_path / "steps")
+    monkeypatch.setattr(migrations, "MIGRATIONS_FOLDER", tmp_path / "steps")
     known = schema.VERSION
     monkeypatch.setattr(schema, "VERSION", known + 1)
     for _ in range(2):

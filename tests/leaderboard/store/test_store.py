@@ -101,7 +101,7 @@ def test_of_several_attempts_the_last_counts(opened: Opened) -> None:
 def test_scores_are_finite_by_constraint(opened: Opened, status: str, value: float | None) -> None:
     """NaN is NULL in SQLite and the greatest number in PostgreSQL; the database refuses it in both, whoever writes."""
     store = opened()
-    if status == "failed" and (value is None or (math.isnan(value) and store.database.order == "rowid")):
+    if status == "failed" and (value is None or (math.isnan(value) and store.database.order_column == "rowid")):
         return  # a failed row has no score
     with pytest.raises(StoreError, match="what was recorded before is safe"):
         store.add_fit(Fit("s", "search", 0, {}, 0, status, value))

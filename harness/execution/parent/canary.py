@@ -42,7 +42,7 @@ MUST_BE_CLOSED = {"sandbox-a": (*EVERY_SANDBOX, "process list", "unlimited disk"
 """What a tier has to answer with "closed" before it may be called so."""
 
 
-class Bait:
+class Canary:
     """What only the parent should reach: a file, a folder, its own memory and environment, and sockets that it listens on."""
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class Bait:
         self.abstract.bind(f"\0bakeoff-bait-{os.getpid()}-{id(self)}")
         self.tcp.listen()
         self.abstract.listen()
-        self.told = {
+        self.targets = {
             "parent": os.getpid(),
             "folder": str(place),
             "tcp": self.tcp.getsockname()[1],
@@ -67,7 +67,7 @@ class Bait:
         }
         return self
 
-    def judge(self, said: Mapping[str, str]) -> dict[str, str]:
+    def verdict(self, said: Mapping[str, str]) -> dict[str, str]:
         """What the probe said, corrected by what really arrived here."""
         answers = {str(hole): str(answer) for hole, answer in said.items()}
         self.udp.setblocking(False)

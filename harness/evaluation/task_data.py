@@ -1,0 +1,71 @@
+"""Data of a task, made ready once for all its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from harness.contract import Data, Task
+from harness.errors import BakeoffError, DataError
+from harness.execution.parent.fit_data import SharedInputs
+from harness.scoring import Scorer
+from leaderboard import Store
+from leaderboard.result import content_key
+
+
+class Ground:
+    """A task made ready once for all its entries: data checked, hashed and shared, hidden labels kept here."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.data = load(task)
+        self.sha256 = self.data.sha256()
+        self.scorer = Scorer(task, self.data, self.sha256)
+        self.references = {name: float(value) for name, value in task.kind.references(self.data).items()}
+        self.fit_data = SharedInputs.of(self.data, task.kind)
+
+    def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
+        task, kind = self.task, self.task.kind
+        asked = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
+        return content_key(*asked, source_sha256, object_name, time_limit)
+
+    def portray(self, store: Store, note: Callable[[str], None]) -> None:
+        """Keep what the data look like, once, for whoever shows the board. A kind that cannot draw them costs no run."""
+        name = f"data-{self.sha256[:12]}"
+        if (store.artefacts(name) / "about.txt").exists():
+            return
+        train, sizes = self.data.train, [len(self.data.train), len(self.data.valid), len(self.data.test)]
+        picture = None
+        try:
+            picture = self.task.kind.examples(train)
+        except Exception as error:
+            note(f"no picture of the data of {self.task.name}: {type(error).__name__}: {error}")
+        if picture:
+            store.keep(name, "picture.png", picture)
+        given, wanted = (
+            f"{array.dtype} {array.shape[1:]}" if array.ndim > 1 else f"{array.dtype}"
+            for array in (train.x, train.labels)
+        )
+        about = "{:,} rows to train on, {:,} to validate with, {:,} hidden.".format(*sizes)
+        store.keep(name, "about.txt", f"{about} A row's input is {given}, its target {wanted}.".encode())
+
+    def close(self) -> None:
+        self.fit_data.close()
+
+
+def load(task: Task) -> Data:
+    """A task's data, checked against its kind. Raises BakeoffError with the task's name in front."""
+    try:
+        data = task.load()
+        if not isinstance(data, Data):
+            raise DataError(f"load() should return harness.Data; it returned {type(data).__name__}")
+        arrays = [array for split in (data.train, data.valid, data.test) for array in (split.x, split.labels)]
+        if not all(isinstance(array, np.ndarray) for array in arrays):
+            raise DataError("a split should hold numpy arrays")
+        task.kind.check(data)
+    except BakeoffError as error:
+        raise type(error)(f"task {task.name}: {error}") from error
+    except Exception as error:
+        raise BakeoffError(f"task {task.name} could not be loaded: {type(error).__name__}: {error}") from error
+    return data

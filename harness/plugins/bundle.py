@@ -1,0 +1,117 @@
+"""Files of a submission, read once: hashed, kept with the result, and handed to the child."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.machinery
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from harness.errors import PluginError
+from harness.plugins.source import Source
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A submission's own code and files, read once: what is hashed, kept with the result and run is the same.
+
+    ``files`` are pairs of a path relative to the plug-in's folder and its content, the plug-in itself first.
+    """
+
+    name: str
+    files: tuple[tuple[str, bytes], ...]
+    object: str | None = None
+    module: str | None = None
+    package: Path | None = None
+    """Where the top package of an installed ``module`` is."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the plug-in's content; with further files, of all their names and hashes."""
+        hashes = [(name, hashlib.sha256(content).hexdigest()) for name, content in self.files]
+        if len(hashes) == 1:
+            return hashes[0][1]
+        return hashlib.sha256(repr([hashes[0], *sorted(hashes[1:])]).encode()).hexdigest()
+
+    def told(self) -> dict[str, Any]:
+        """What a child is told beside the content."""
+        sizes = [(name, len(content)) for name, content in self.files]
+        return {"files": sizes, "object": self.object, "module": self.module}
+
+    def content(self) -> IO[bytes]:
+        """All contents one after another, in an open file that has no name."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115, the caller closes it
+        for _, content in self.files:
+            file.write(content)
+        file.seek(0)
+        return file
+
+
+def bundle(source: Source) -> Bundle:
+    """Read a submission's file, the modules beside it that it imports, and the ``files`` that it names. Raises PluginError."""
+    folder = source.path.parent
+    names = [source.path.name]
+    if source.module is None:
+        for name in names:  # grows while it is read: helpers may import helpers
+            if name.endswith(".py"):
+                names += [helper for helper in _helpers(folder, folder / name) if helper not in names]
+        for name in source.files:
+            names += [name] if name not in names else []
+    contents = []
+    for name in names:
+        place = (folder / name).resolve()
+        if not place.is_relative_to(folder.resolve()):
+            raise PluginError(
+                f"{source.name} names the file {name}, which is outside its folder; put it beside the plug-in"
+            )
+        try:
+            contents.append((name, place.read_bytes()))
+        except OSError as error:
+            raise PluginError(f"{place}, which {source.name} needs, cannot be read: {error.strerror}") from error
+    package = None
+    if source.module is not None:
+        depth = source.module.count(".") + (source.path.name == "__init__.py")
+        package = source.path.parents[depth - 1] if depth else source.path
+    return Bundle(source.name, tuple(contents), source.object, source.module, package)
+
+
+def _helpers(folder: Path, path: Path) -> list[str]:
+    """The modules in a folder that a file of it imports. What is installed goes first, as Python itself would have it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom) and node.level == 1 and path.parent != folder:  # inside a package
+            package = ".".join(path.parent.relative_to(folder).parts)
+            stem = f"{package}.{node.module}" if node.module else package
+            imported = [stem, *(f"{stem}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for module in imported:
+            parts = module.split(".")
+            if _is_installed(parts[0], folder):
+                continue
+            for depth in range(1, len(parts) + 1):
+                place = Path(*parts[:depth])
+                found += [
+                    str(one) for one in (place.with_suffix(".py"), place / "__init__.py") if (folder / one).is_file()
+                ]
+    return list(dict.fromkeys(found))
+
+
+def _is_installed(top: str, folder: Path) -> bool:
+    """Whether a module is found without looking into the plug-in's folder."""
+    if top in sys.stdlib_module_names:
+        return True
+    places = [place for place in sys.path if place and Path(place).resolve() != folder.resolve()]
+    return importlib.machinery.PathFinder.find_spec(top, places) is not None
