@@ -411,7 +411,7 @@ def test_without_a_meter_nothing_is_said(tmp_path: Path) -> None:
 def test_a_row_says_what_a_fit_used(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows report energy on a machine with a meter; this one counts a joule at each reading."""
     folder = powercap(tiny / "powercap", 0)
-    read = meter.read_number
+    read = energy.read_number
 
     def counting(path: Path) -> int | None:
         found = read(path)
@@ -419,8 +419,8 @@ def test_a_row_says_what_a_fit_used(tiny: Path, monkeypatch: pytest.MonkeyPatch)
             path.write_text(str(found + 1_000_000))
         return found
 
-    monkeypatch.setattr(meter, "number", counting)
-    monkeypatch.setattr(meter, "POWERCAP", folder)
+    monkeypatch.setattr(energy, "read_number", counting)
+    monkeypatch.setattr(energy, "POWERCAP", folder)
     given = {"trials": 0, "seeds": 2, "home": tiny / "home"}
     (row,) = harness.run(str(tiny / "tiny.py"), [str(tiny / "nearest.py")], **given)
     assert row["energy_joules"] == 0.5, "one joule for two seeds"

@@ -97,7 +97,7 @@ def describe(submission: type[Submission]) -> dict[str, Any]:
         "space": {name: distribution_to_json(known) for name, known in submission.space.items()},
         "defaults": dict(submission.defaults),
         "together": bool(submission.together()),
-        "budget": bool(submission.heeds_budget()),
+        "budget": bool(submission.supports_budget()),
     }
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import datasets
-from harness.contract import Array, Form, Limits
+from harness.contract import Array, OutputSpec, Limits
 from harness.errors import PluginError, TrialFailed, TrialPruned, UsageError
 from harness.execution.parent import cgroups, isolation, slots
 from harness.execution.parent.batch_trial import BatchTrial
@@ -170,7 +170,7 @@ class NodeAgent:
 
         return as_reply(go)
 
-    def answer(self, trial: int, x: Array, forms: Sequence[Form], member: int) -> Reply:
+    def answer(self, trial: int, x: Array, forms: Sequence[OutputSpec], member: int) -> Reply:
         return as_reply(lambda: self.trials[trial].trial.answer(x, forms, member))
 
     def pause_clock(self, trial: int) -> Reply:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contract import Array, Data, Form, Kind
+from harness.contract import Array, Data, OutputSpec, Kind
 from harness.execution.shared.memory import SharedArray
 
 _keys = itertools.count()
@@ -19,7 +19,7 @@ class FitInputs:
 
     arrays: Mapping[str, Array]
     kind: Mapping[str, Any]
-    snapshots: Form | None
+    snapshots: OutputSpec | None
 
     @classmethod
     def of(cls, data: Data, kind: Kind) -> FitInputs:

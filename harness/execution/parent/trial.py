@@ -22,7 +22,7 @@ from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import psutil
 
-from harness.contract import Array, Form, Kind, Limits
+from harness.contract import Array, OutputSpec, Kind, Limits
 from harness.errors import ChannelClosed, InvalidPrediction, TrialFailed, TrialPruned
 from harness.execution.parent import cgroups
 from harness.execution.parent.fit_data import SharedInputs
@@ -219,7 +219,7 @@ class Trial:
         """The answer to ``x``, verified, and the seconds it took, of one ``member`` where there are several. Raises TrialFailed."""
         return verified(kind, x, *self.answer(x, kind.output_specs(x), member))
 
-    def answer(self, x: Array, forms: Sequence[Form], member: int = 0) -> tuple[Array, float]:
+    def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
         """An answer in one of these forms, which nobody has looked at yet, and its seconds. Raises TrialFailed."""
         if self.time_left is not None:
             self.deadline, self.time_left = time.monotonic() + self.time_left, None

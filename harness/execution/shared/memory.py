@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-import numpy as np
+import numpy as npOutputSpec
 
-from harness.contract import Array, Form
+from harness.contract import Array, OutputSpec
 
 
 def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False) -> Array:
@@ -106,14 +106,14 @@ class SharedArray(AbstractContextManager["SharedArray"]):
         return shared
 
     @classmethod
-    def blank(cls, forms: Sequence[Form]) -> SharedArray:
+    def blank(cls, forms: Sequence[OutputSpec]) -> SharedArray:
         """Room for one answer of any of these forms, all bits set: NaN as a float, -1 as an integer."""
         return cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
 
     def spec(self, name: str) -> dict[str, Any]:
         return {"name": name, "shape": self.shape, "dtype": self.dtype}
 
-    def read(self, form: Form) -> Array:
+    def read(self, form: OutputSpec) -> Array:
         """A private copy of what stands there now, as ``form``."""
         return np.array(map_array(self.fd, form.shape, form.dtype))
 
