@@ -139,13 +139,13 @@ def test_a_node_is_lost_and_another_comes(nodes: Any, tiny: Path) -> None:
 def test_isolation_holds_on_the_nodes(nodes: Any, tiny: Path, bakeoff: Command) -> None:
     host, _, port = nodes.address.rpartition(":")
     write(tiny, "escape.py", ESCAPE.format(address=(host, int(port))))
-    told = ("run", "tiny.py", "-s", "escape.py", "--seeds", 1, "--cluster", nodes.address)
-    bakeoff(*told, "--isolation", "sandbox-a", "--home", "a")
-    done = bakeoff(*told, "--isolation", "process", "--home", "b", code=1)
+    arguments = ("run", "tiny.py", "-s", "escape.py", "--seeds", 1, "--cluster", nodes.address)
+    bakeoff(*arguments, "--isolation", "sandbox-a", "--home", "a")
+    done = bakeoff(*arguments, "--isolation", "process", "--home", "b", code=1)
     assert "reached the cluster" in done.stdout + done.stderr
 
 
-def test_where_no_cluster_is(tiny: Path, bakeoff: Command) -> None:
+def test_a_missing_cluster_is_an_error(tiny: Path, bakeoff: Command) -> None:
     done = bakeoff("tune", "tiny.py", "nearest.py", "--cluster", "127.0.0.1:1", code=2)
     assert "no Ray cluster could be joined at '127.0.0.1:1'" in done.stderr and "ray start --head" in done.stderr
     assert "Traceback" not in done.stderr
@@ -174,7 +174,7 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "known to the machines of o
 
 
 @pytest.fixture
-def apart() -> Iterator[str]:
+def isolated_head() -> Iterator[str]:
     """Address of a head that is connected only to one node: each has a network namespace, with one cable between them."""
     if os.getuid() or not shutil.which("ip"):
         pytest.skip("separate networks need root and the program ip (the package iproute2)")
@@ -206,7 +206,7 @@ def apart() -> Iterator[str]:
         folder = (
             f"--temp-dir={held.enter_context(tempfile.TemporaryDirectory(prefix='bk', ignore_cleanup_errors=True))}"
         )
-        told = (
+        arguments = (
             "--head",
             "--port=6390",
             "--node-ip-address=10.77.0.1",
@@ -214,7 +214,7 @@ def apart() -> Iterator[str]:
             "--include-dashboard=false",
             folder,
         )
-        running.append(start(head, *told))
+        running.append(start(head, *arguments))
         running.append(start(node, "--address=10.77.0.1:6390", "--node-ip-address=10.77.0.2", "--num-cpus=2"))
         yield head
     finally:
@@ -228,9 +228,21 @@ def apart() -> Iterator[str]:
 
 
 @pytest.mark.long
-def test_machines_that_share_nothing_but_a_network(apart: str, tiny: Path, bakeoff: Command) -> None:
+def test_machines_that_share_nothing_but_a_network(isolated_head: str, tiny: Path, bakeoff: Command) -> None:
     bakeoff("run", "tiny.py", "-s", "nearest.py", "--trials", 4, "--home", "here")
-    command = ["ip", "netns", "exec", apart, sys.executable, "-m", "harness.cli", "run", "tiny.py", "-s", "nearest.py"]
+    command = [
+        "ip",
+        "netns",
+        "exec",
+        isolated_head,
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "run",
+        "tiny.py",
+        "-s",
+        "nearest.py",
+    ]
     done = subprocess.run(
         [*command, "--trials", "4", "--home", "there", "--cluster", "10.77.0.1:6390"],
         cwd=tiny,

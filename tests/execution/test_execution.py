@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from harness.dispatch import check_crowd, in_parallel
+from harness.dispatch import raise_if_crowded, run_parallel
 from harness.errors import PluginError, TrialFailed
 from harness.execution.parent import energy, isolation
 from harness.execution.parent.energy import EnergyMeter
@@ -90,7 +90,7 @@ time.sleep(1000)
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "987"]]
 
 
-def test_a_flood_of_output_is_kept_short_and_harms_nobody(tiny: Path) -> None:
+def test_a_flood_of_output_is_cut_and_harms_no_other_entry(tiny: Path) -> None:
     loud = hostile(tiny, "loud", "for _ in range(2000): print('x' * 10_000)")
     (row,) = harness.run(str(tiny / "tiny.py"), [str(loud)], seeds=1, home=tiny / "home")
     log = tiny / "home" / "artefacts" / row["result_id"] / "log.txt"
@@ -326,7 +326,7 @@ for fd in range(3, 64):
         ("[1]", "space should be a dict"),
     ],
 )
-def test_a_space_that_is_none_is_one_row(space: str, words: str, tiny: Path) -> None:
+def test_an_invalid_space_is_one_row(space: str, words: str, tiny: Path) -> None:
     bad = hostile(tiny, "bad", space=space)
     (row,) = harness.run(str(tiny / "tiny.py"), [str(bad)], home=tiny / "home")
     assert row["status"] == "failed" and words in row["error"]
@@ -356,7 +356,7 @@ def test_a_shared_gpu_is_never_promised_twice(events: list[str], size: int, data
 
 
 @pytest.mark.parametrize("needs", [1, 2, 0])
-def test_what_ran_out_of_memory_beside_others_is_run_again(needs: int) -> None:
+def test_a_trial_out_of_gpu_memory_beside_others_runs_again(needs: int) -> None:
     """The trial runs again beside fewer others; once it is alone on the device, its failure is final."""
     slots = Slots(["cuda:0"], 1, {"cuda:0": 40 * GIB}, max_per_device=4)
     slots.record_memory("cuda:0", 2 * GIB)
@@ -366,11 +366,11 @@ def test_what_ran_out_of_memory_beside_others_is_run_again(needs: int) -> None:
         beside.append(slots.allowed[device])
         if slots.allowed[device] > needs:
             error = TrialFailed("out-of-memory", "no room")
-            check_crowd(error, device, slots)
+            raise_if_crowded(error, device, slots)
             failed.append(error)
 
     bench = SimpleNamespace(slots=slots, watcher=SimpleNamespace(note=lambda said: None))
-    in_parallel([0], run, bench)  # type: ignore[arg-type]
+    run_parallel([0], run, bench)  # type: ignore[arg-type]
     assert beside == ([4, 2] if needs == 2 else [4, 2, 1]) and bool(failed) == (needs == 0)
 
 
@@ -396,19 +396,21 @@ def test_energy_is_counted_over_processors_and_their_counters_new_starts(tmp_pat
     assert counter.joules() == pytest.approx(4), "one has started anew, and its part below was not counted twice"
 
 
-def test_of_what_may_have_started_anew_unseen_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_is_unknown_if_a_counter_may_have_wrapped_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counter = EnergyMeter(powercap=powercap(tmp_path, 5_000_000))
     monkeypatch.setattr(energy, "MAX_GAP_SECONDS", -1.0)
     assert counter.joules() is None
 
 
-def test_without_a_meter_nothing_is_said(tmp_path: Path) -> None:
+def test_without_a_meter_energy_is_unknown(tmp_path: Path) -> None:
     assert EnergyMeter(powercap=tmp_path).joules() is None
     (tmp_path / "intel-rapl:0").mkdir()
     assert EnergyMeter(powercap=tmp_path).joules() is None, "there, and not for everybody's eyes"
 
 
-def test_a_row_says_what_a_fit_used(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_reports_the_energy_of_a_fit(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows report energy on a machine with a meter; this one counts a joule at each reading."""
     folder = powercap(tiny / "powercap", 0)
     read = energy.read_number

@@ -384,7 +384,7 @@ def test_an_attack_gets_its_verdict(tier: str, name: str, outcomes: Callable[[st
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_says_what_it_must_get(name: str) -> None:
+def test_an_attack_names_its_verdict(name: str) -> None:
     """The literals of a file have the form given in the docstring of this module."""
     one = ATTACKS[name]
     statuses = [one.verdict["status"]] if isinstance(one.verdict["status"], str) else one.verdict["status"]

@@ -118,7 +118,7 @@ def no_bubblewrap(tmp_path: Path) -> dict[str, str]:
     return {"PATH": str(folder)}
 
 
-def test_a_tier_that_is_not_to_be_had_is_an_error(tiny: Path, bakeoff: Command, no_bubblewrap: dict[str, str]) -> None:
+def test_an_unavailable_tier_is_an_error(tiny: Path, bakeoff: Command, no_bubblewrap: dict[str, str]) -> None:
     asked = ("run", "tiny.py", "-s", "nearest.py", "--trials", "0", "--seeds", "1")
     done = bakeoff(*asked, "--isolation", "sandbox-a", code=2, env=no_bubblewrap)
     assert (
@@ -263,7 +263,7 @@ def attacks(tiny: Path) -> Path:
 @pytest.mark.parametrize(
     "tier", ["sandbox-a", *(pytest.param(tier, marks=pytest.mark.long) for tier in ("sandbox-b", "process"))]
 )
-def test_limits_hold_where_no_control_group_counts(tier: str, attacks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_hold_without_control_groups(tier: str, attacks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Polling enforces the task's limits, each with its own status. (test_hostile covers control groups.)"""
     wanted = dict(STATUSES)
     if tier != "process":
@@ -324,7 +324,7 @@ def gone() -> int:
     return process.pid
 
 
-def test_folders_of_the_dead_are_removed_and_those_of_the_living_kept(gone: int) -> None:
+def test_folders_of_dead_processes_are_removed_and_others_kept(gone: int) -> None:
     place = Path(tempfile.gettempdir())
     left, kept = place / f"bakeoff-{gone}-left", place / f"bakeoff-{os.getpid()}-kept"
     others = [place / "bakeoff-notes", place / "bakeoff-x-1"]
@@ -339,7 +339,7 @@ def test_folders_of_the_dead_are_removed_and_those_of_the_living_kept(gone: int)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_groups_of_the_dead_are_ended_and_those_of_the_living_kept(gone: int) -> None:
+def test_control_groups_of_dead_processes_are_ended_and_others_kept(gone: int) -> None:
     parents = cgroups.parent_groups()
     if not parents:
         pytest.skip("no control groups can be made here")

@@ -1,4 +1,4 @@
-"""The parent's side of a fork in which several configurations of one submission are fitted as one."""
+"""Vectorized fit of several configurations in one fork, seen by the parent."""
 
 from __future__ import annotations
 
@@ -14,79 +14,79 @@ from harness.execution.parent.trial import Trial, drive
 from harness.execution.shared.channel import clean_line, finite_number, whole_number
 
 OnReports = Callable[[Mapping[int, float]], set[int]]
-"""Takes losses by place, NaN for what is no number; returns the places that are to end."""
+"""Callback: takes the losses by member number, NaN where not finite; returns the numbers of the members to prune."""
 
 
 class BatchTrial(Trial):
-    """One fork with several configurations, known by their places in what it was sent. Any of them may then be asked."""
+    """One fork that fits several members, numbered in the order in which they were sent. Each fitted member can predict."""
 
     n_members: int
     member_time_limit: float
-    """Seconds in which a fit alone has to end: nor may a stack be silent for longer, however many it has to fit."""
+    """Time limit in seconds of one fit, and the longest time without a message from the fork."""
 
     def fit_many(self, on_reports: OnReports) -> tuple[list[int], dict[int, str]]:
-        """Wait for the fits. The places of those that are fitted, and of those that were left alone, with the reason.
+        """Wait for the fits. Return the numbers of the fitted members, and the reason for each skipped member.
 
-        Raises TrialFailed for all of them: a process that ends takes its members with it.
+        Pruned members are in neither. Raises TrialFailed for all members, since they share one process.
         """
         return drive(self.fit_many_steps(), on_reports)
 
     def fit_many_steps(self) -> Generator[dict[int, float], set[int], tuple[list[int], dict[int, str]]]:
-        """The fits, report by report: yields losses by place, and is sent the places that are to end."""
+        """Run the fits as a generator: yield the reported losses by member number; take the numbers to prune."""
         self._begin()
-        there, last = set(range(self.n_members)), self.deadline
-        while (message := self._receive_before(last)).get("event") == "reports":
-            losses = self._losses(message.get("losses"), there)
-            ended = (yield losses) & set(losses)
-            there -= ended
-            self._send({"ended": sorted(ended)})
-        self.deadline = last
+        running, deadline = set(range(self.n_members)), self.deadline
+        while (message := self._receive_before(deadline)).get("event") == "reports":
+            losses = self._losses(message.get("losses"), running)
+            pruned = (yield losses) & set(losses)
+            running -= pruned
+            self._send({"pruned": sorted(pruned)})
+        self.deadline = deadline
         self._expect(message, "fitted")
-        apart: dict[int, str] = {}
-        for why, places in pairs(message.get("apart")):
-            for place in places:
-                if (number := whole_number(place)) in there:
-                    apart[number] = clean_line(why)
-        fitted = sorted(there - set(apart))
+        skipped: dict[int, str] = {}
+        for reason, members in pairs(message.get("skipped")):
+            for member in members:
+                if (number := whole_number(member)) in running:
+                    skipped[number] = clean_line(reason)
+        fitted = sorted(running - set(skipped))
         claimed = message.get("fitted")
         if not isinstance(claimed, list) or sorted(map(str, claimed)) != sorted(map(str, fitted)):
             raise TrialFailed("invalid", "the process should have said of each member whether it is fitted")
-        return fitted, apart
+        return fitted, skipped
 
-    def _receive_before(self, last: float) -> dict[str, Any]:
-        """The next message, before the time of one fit has passed, and before the ``last`` moment of all."""
-        self.deadline = min(last, time.monotonic() + self.member_time_limit)
+    def _receive_before(self, deadline: float) -> dict[str, Any]:
+        """Return the next message, at most one fit's time limit from now and before ``deadline``."""
+        self.deadline = min(deadline, time.monotonic() + self.member_time_limit)
         return self._receive()
 
-    def _losses(self, said: object, there: set[int]) -> dict[int, float]:
-        """Reported losses of members that are there; what is none of these costs all of them."""
+    def _losses(self, value: object, running: set[int]) -> dict[int, float]:
+        """Check the reported losses of running members. Raises TrialFailed, for all members, on anything else."""
         losses: dict[int, float] = {}
-        for place, loss in pairs(said):
-            number, value = whole_number(place), finite_number(loss)
-            if number not in there:
+        for member, loss in pairs(value):
+            number, finite = whole_number(member), finite_number(loss)
+            if number not in running:
                 raise TrialFailed("invalid", "the process reported the loss of a member that it does not have")
-            losses[number] = math.nan if value is None else value
+            losses[number] = math.nan if finite is None else finite
         if not losses:
             raise TrialFailed("invalid", "the process reported losses of nobody")
         return losses
 
 
-def pairs(said: object) -> list[tuple[object, list[object]]]:
-    """A list of pairs, or an error: messages of a child are believed in nothing."""
-    if not isinstance(said, list) or not all(isinstance(one, list) and len(one) == 2 for one in said):
+def pairs(value: object) -> list[tuple[object, list[object]]]:
+    """Check that an untrusted value is a list of pairs. Raises TrialFailed."""
+    if not isinstance(value, list) or not all(isinstance(item, list) and len(item) == 2 for item in value):
         raise TrialFailed("invalid", "the process should have sent a list of pairs")
-    return [(first, second) for first, second in said]
+    return [(first, second) for first, second in value]
 
 
 class BatchPredictor(Protocol):
-    """A `Together`, wherever it is."""
+    """`BatchTrial` on this or on another machine."""
 
     def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]: ...
 
 
 @dataclass(frozen=True)
 class BatchMember:
-    """One configuration of several that were fitted as one, to be asked like a trial of its own."""
+    """One member of a batch, used like a `Trial` of its own."""
 
     trial: BatchPredictor
     number: int

@@ -1,4 +1,4 @@
-"""Files, memory and sockets that the parent lays out as bait, and the answers that each tier of isolation owes."""
+"""Canaries for the probe of a tier: files, memory and sockets that it must not reach, and the answers that each tier requires."""
 
 from __future__ import annotations
 
@@ -39,37 +39,40 @@ EVERY_SANDBOX = (
 
 
 MUST_BE_CLOSED = {"sandbox-a": (*EVERY_SANDBOX, "process list", "unlimited disk"), "sandbox-b": EVERY_SANDBOX}
-"""What a tier has to answer with "closed" before it may be called so."""
+"""Attempts by tier that must be answered "closed" before a sandbox may have the tier's name."""
 
 
 class Canary:
-    """What only the parent should reach: a file, a folder, its own memory and environment, and sockets that it listens on."""
+    """Resources that only the parent should reach: a file, a folder, the parent's memory and environment, listening sockets.
+
+    ``targets`` is the argument of `harness.execution.child.probe`.
+    """
 
     def __enter__(self) -> Self:
-        self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-bait-")
-        place = Path(self.folder.name)
-        place.chmod(0o777)
-        (place / "labels").write_text(SECRET)
-        (place / "labels").chmod(0o666)
+        self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-canary-")
+        folder = Path(self.folder.name)
+        folder.chmod(0o777)
+        (folder / "labels").write_text(SECRET)
+        (folder / "labels").chmod(0o666)
         self.tcp, self.udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
         self.abstract = socket.socket(socket.AF_UNIX)
         for listener in (self.tcp, self.udp):
             listener.bind(("127.0.0.1", 0))
-        self.abstract.bind(f"\0bakeoff-bait-{os.getpid()}-{id(self)}")
+        self.abstract.bind(f"\0bakeoff-canary-{os.getpid()}-{id(self)}")
         self.tcp.listen()
         self.abstract.listen()
         self.targets = {
             "parent": os.getpid(),
-            "folder": str(place),
+            "folder": str(folder),
             "tcp": self.tcp.getsockname()[1],
             "udp": self.udp.getsockname()[1],
             "abstract": self.abstract.getsockname()[1:].decode(),
         }
         return self
 
-    def verdict(self, said: Mapping[str, str]) -> dict[str, str]:
-        """What the probe said, corrected by what really arrived here."""
-        answers = {str(hole): str(answer) for hole, answer in said.items()}
+    def verdict(self, reported: Mapping[str, str]) -> dict[str, str]:
+        """Return the probe's answers, corrected by the effects that the parent sees."""
+        answers = {str(hole): str(answer) for hole, answer in reported.items()}
         self.udp.setblocking(False)
         with suppress(BlockingIOError):
             self.udp.recv(1)

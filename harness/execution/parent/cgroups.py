@@ -1,7 +1,7 @@
-"""Control groups, where this process may make them: the kernel then counts and limits a trial's memory and processes.
+"""Control groups: the kernel counts and limits a trial's memory and processes, where this process may make groups.
 
-Both layouts are known: version 2, one tree, and version 1, a tree for each controller. Where no group can be made, or its
-controllers are not switched on, `make` returns None, and the limits are kept by polling (see `harness.execution.parent.limits`).
+Both versions are supported: 2 has one tree, 1 has a tree for each controller. Where no group can be made, or the controllers are
+not enabled, `make` returns None, and `harness.execution.parent.limits` keeps the limits by polling.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from harness.execution.shared.processes import kill
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids")
 EMPTY_LIMIT_SECONDS = 2.0
-"""Seconds in which a killed group should have become empty."""
+"""Seconds to wait until a killed group is empty."""
 
 _numbers = itertools.count()
 
 
 @cache
 def parent_groups() -> Mapping[str, Path]:
-    """For each controller the group to make new ones in; empty unless all of them can be had."""
+    """Return the folder in which to make groups, by controller; empty unless all controllers are available."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             number, _, path = line.split(":", 2)
             if number == "0" and set(CONTROLLERS) <= set(_words(ROOT / "cgroup.controllers")):
-                place = ROOT / path.strip("/")
-                for group in (place, *place.parents):
+                own = ROOT / path.strip("/")
+                for group in (own, *own.parents):
                     if not group.is_relative_to(ROOT):
                         break
                     if set(CONTROLLERS) <= set(_words(group / "cgroup.subtree_control")) and _can_make(group):
@@ -62,12 +62,12 @@ def _can_make(group: Path) -> bool:
 
 
 def make(memory: int | None, processes: int | None, pid: int) -> Group | None:
-    """A new group with these limits and a process in it, or None where groups are not to be had or the process has gone."""
+    """Make a group with these limits, ``memory`` in bytes, and move a process into it. None where that fails."""
     if not parent_groups():
         return None
     name = f"bakeoff-{os.getpid()}-{next(_numbers)}"
     try:
-        group = Group({controller: place / name for controller, place in parent_groups().items()}, memory, processes)
+        group = Group({controller: parent / name for controller, parent in parent_groups().items()}, memory, processes)
     except OSError:
         return None
     try:
@@ -79,17 +79,17 @@ def make(memory: int | None, processes: int | None, pid: int) -> Group | None:
 
 
 class Group:
-    """One group. Processes are moved in by number, and whatever they start then belongs to it."""
+    """One control group. Processes that its members start belong to it too."""
 
-    def __init__(self, places: Mapping[str, Path], memory: int | None, processes: int | None) -> None:
-        self.folders = places
-        self.memory, self.pids = places["memory"], places["pids"]
+    def __init__(self, folders: Mapping[str, Path], memory: int | None, processes: int | None) -> None:
+        self.folders = folders
+        self.memory, self.pids = folders["memory"], folders["pids"]
         self.unified = self.memory == self.pids
-        for place in set(places.values()):
-            place.mkdir()
+        for folder in set(folders.values()):
+            folder.mkdir()
         if memory is not None:
             self._set(self.memory, "memory.max" if self.unified else "memory.limit_in_bytes", memory)
-            with contextlib.suppress(OSError):  # swap is not counted everywhere
+            with contextlib.suppress(OSError):  # not every kernel counts swap
                 self._set(
                     self.memory, *(("memory.swap.max", 0) if self.unified else ("memory.memsw.limit_in_bytes", memory))
                 )
@@ -97,28 +97,28 @@ class Group:
             self._set(self.pids, "pids.max", processes)
 
     @staticmethod
-    def _set(place: Path, file: str, value: int) -> None:
-        (place / file).write_text(str(value))
+    def _set(folder: Path, file: str, value: int) -> None:
+        (folder / file).write_text(str(value))
 
     def add(self, pid: int) -> None:
-        """Move a process in. What it has already stays counted where it was. Raises OSError where it has gone."""
-        for place in set(self.folders.values()):
-            (place / "cgroup.procs").write_text(str(pid))
+        """Move a process into the group. Its earlier memory stays counted elsewhere. Raises OSError where it has ended."""
+        for folder in set(self.folders.values()):
+            (folder / "cgroup.procs").write_text(str(pid))
 
     @property
     def peak_memory(self) -> int:
-        """The most bytes that were in use at once."""
+        """Peak memory in bytes."""
         words = _words(self.memory / ("memory.peak" if self.unified else "memory.max_usage_in_bytes"))
         return int(words[0]) if words else 0
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the kernel has killed a process of this group for its memory. An exit code may not tell: it may be a child's."""
+        """True if the kernel has killed a process of the group for its memory. It may be a child, so no exit code tells."""
         return self._count(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill") > 0
 
     @property
     def refused_processes(self) -> bool:
-        """Whether a process or thread more than allowed was asked for."""
+        """True if the kernel has refused the group a process or thread."""
         return self._count(self.pids / "pids.events", "max") > 0
 
     @staticmethod
@@ -127,31 +127,31 @@ class Group:
         return int(words[words.index(key) + 1]) if key in words else 0
 
     def kill(self) -> None:
-        """Kill every process of the group."""
+        """Kill all processes of the group."""
         _kill_members(self.memory)
 
     def close(self) -> None:
-        """Kill what is left and remove the group."""
-        for place in set(self.folders.values()):
-            _remove(place)
+        """Kill the remaining processes and remove the group."""
+        for folder in set(self.folders.values()):
+            _remove(folder)
 
 
-def _kill_members(place: Path) -> None:
-    """Kill what is in a group until there is nothing: one may start another while it is being killed, and takes its time to go."""
+def _kill_members(folder: Path) -> None:
+    """Kill a group's processes until it is empty or time is up. They may start others meanwhile, and end with a delay."""
     deadline = time.monotonic() + EMPTY_LIMIT_SECONDS
-    while (members := _words(place / "cgroup.procs")) and time.monotonic() < deadline:
+    while (members := _words(folder / "cgroup.procs")) and time.monotonic() < deadline:
         for pid in members:
             kill(int(pid))
         time.sleep(0.002)
 
 
-def _remove(place: Path) -> None:
-    """Empty a group and remove it. The kernel may take a moment longer to let go of the last process than to stop listing it."""
+def _remove(folder: Path) -> None:
+    """Empty a group and remove it; try again, since the kernel may hold a process for a moment after it stops listing it."""
     deadline = time.monotonic() + EMPTY_LIMIT_SECONDS
-    while place.exists():
-        _kill_members(place)
+    while folder.exists():
+        _kill_members(folder)
         with contextlib.suppress(OSError):
-            place.rmdir()
+            folder.rmdir()
             return
         if time.monotonic() > deadline:
             return
@@ -159,9 +159,9 @@ def _remove(place: Path) -> None:
 
 
 def sweep() -> None:
-    """Kill and remove the groups of harnesses that have gone. A group's name holds its maker's process number."""
-    for place in set(parent_groups().values()):
-        for folder in place.glob("bakeoff-*-*"):
+    """Kill and remove the groups of ended harnesses. A group's name contains the process id of its harness."""
+    for parent in set(parent_groups().values()):
+        for folder in parent.glob("bakeoff-*-*"):
             owner = folder.name.split("-")[1]
             if owner.isdigit() and not Path("/proc", owner).exists():
                 _remove(folder)

@@ -1,6 +1,6 @@
-"""The energy that this machine has used, where it has a meter: RAPL for processors, NVML for NVIDIA GPUs.
+"""Energy use of this machine in joules: RAPL counters for CPUs, NVML for NVIDIA GPUs.
 
-Meters count for the whole machine, whatever else it does meanwhile.
+Counters include everything else that runs on the machine.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
 MAX_GAP_SECONDS = 600.0
-"""Seconds after which a counter may have started anew unseen."""
+"""Longest time in seconds between two readings: later a counter may have wrapped unseen."""
 
 
 class EnergyMeter:
-    """Counts from its making on; with ``gpus`` also what they use. Not thread-safe.
+    """Meter of the joules since its creation, by CPUs and, with ``gpus``, by GPUs. Not thread-safe.
 
-    A processor's counter starts anew after some 200 kJ, which may be a quarter of an hour under full load: of more than `LONGEST`
-    between two looks nothing is said.
+    A CPU's counter wraps after about 200 kJ, a quarter of an hour under full load. So the result is None when two readings are more
+    than `MAX_GAP_SECONDS` apart.
     """
 
     def __init__(self, *, gpus: bool = False, powercap: Path | None = None) -> None:
         packages = [
             path for path in sorted((powercap or POWERCAP).glob("intel-rapl:*")) if path.name.count(":") == 1
-        ]  # AMD's have the name too
-        self.last_counts = {path: found for path in packages if (found := read_number(path / "energy_uj")) is not None}
+        ]  # AMD CPUs have the same name
+        self.last_counts = {path: count for path in packages if (count := read_number(path / "energy_uj")) is not None}
         self.gpus = gpu_counters() if gpus else []
         self.gpus_before = sum(read() for read in self.gpus)
         self.used, self.last_read = 0.0, time.monotonic()
 
     def joules(self) -> float | None:
-        """Since it was made, processors and GPUs together; None where that is not known."""
+        """Return the joules of CPUs and GPUs since creation, or None where unknown."""
         known = (self.last_counts or self.gpus) and time.monotonic() - self.last_read <= MAX_GAP_SECONDS
         if not known:
             return None
@@ -47,7 +47,7 @@ class EnergyMeter:
 
 
 def read_number(path: Path) -> int | None:
-    """What a file of the kernel's says, None where it may not be read: most systems let root alone."""
+    """Read a number from a kernel file; None where it is unreadable. Most systems allow root only."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -55,7 +55,7 @@ def read_number(path: Path) -> int | None:
 
 
 def gpu_counters() -> list[Callable[[], float]]:
-    """For each NVIDIA GPU what tells the joules that it has used since its driver was loaded. Starts nothing on it."""
+    """Return a function for each NVIDIA GPU that reads its joules since the driver was loaded. Needs no CUDA context."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -63,14 +63,15 @@ def gpu_counters() -> list[Callable[[], float]]:
     count = ctypes.c_uint()
     if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
         return []
-    found: list[Callable[[], float]] = []
-    for place in range(count.value):
+    counters: list[Callable[[], float]] = []
+    for index in range(count.value):
         handle = ctypes.c_void_p()
-        if not nvml.nvmlDeviceGetHandleByIndex_v2(place, ctypes.byref(handle)):
-            found.append(partial(gpu_joules, nvml, handle))
-    return found
+        if not nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
+            counters.append(partial(gpu_joules, nvml, handle))
+    return counters
 
 
 def gpu_joules(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> float:
+    """Return the joules of a GPU since its driver was loaded; 0 where it does not count them."""
     used = ctypes.c_ulonglong()
     return 0.0 if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(used)) else used.value / 1000

@@ -1,4 +1,4 @@
-"""What a trial is given of its task: train and valid, and never a hidden test."""
+"""Data of a task that a trial receives: train and valid, never the test split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contract import Array, Data, OutputSpec, Kind
+from harness.contract import Array, Data, Kind, OutputSpec
 from harness.execution.shared.memory import SharedArray
 
 _keys = itertools.count()
@@ -15,7 +15,7 @@ _keys = itertools.count()
 
 @dataclass(frozen=True)
 class FitInputs:
-    """What a trial may know of a task, before it is in memory that a child can be handed: no test, and nothing but data."""
+    """Arrays of train and valid, fields of the kind, and spec of the snapshots, for a trial. No test split, no code."""
 
     arrays: Mapping[str, Array]
     kind: Mapping[str, Any]
@@ -23,6 +23,7 @@ class FitInputs:
 
     @classmethod
     def of(cls, data: Data, kind: Kind) -> FitInputs:
+        """Take train and valid of a task."""
         arrays = {
             f"{part}.{axis}": array
             for part, split in (("train", data.train), ("valid", data.valid))
@@ -34,15 +35,16 @@ class FitInputs:
 
 
 class SharedInputs:
-    """What every trial of a task is given: train and valid in shared memory, and the kind's fields. Close it when done."""
+    """`FitInputs` with the arrays in shared memory, for all trials of a task. Close it when done."""
 
-    def __init__(self, given: FitInputs) -> None:
+    def __init__(self, inputs: FitInputs) -> None:
         self.key = next(_keys)
-        self.inputs, self.kind, self.snapshots = given, given.kind, given.snapshots
-        self.arrays = {name: SharedArray.of(array) for name, array in given.arrays.items()}
+        self.inputs, self.kind, self.snapshots = inputs, inputs.kind, inputs.snapshots
+        self.arrays = {name: SharedArray.of(array) for name, array in inputs.arrays.items()}
 
     @classmethod
     def of(cls, data: Data, kind: Kind) -> SharedInputs:
+        """Copy train and valid of a task into shared memory."""
         return cls(FitInputs.of(data, kind))
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
-"""How a submission's process is started: which tier of isolation there is here, and the command and environment that give it.
+"""Tiers of isolation: probe which of them work on this machine, and start processes in them.
 
 - ``sandbox-a``: bubblewrap (own mounts, processes, network), seccomp, Landlock, resource limits.
 - ``sandbox-b``, where namespaces are denied: Landlock and seccomp on an ordinary process, another user where root allows it.
-- ``process``: a process group, a scratch folder and an environment of its own. Nothing keeps its code from reading what you can.
+- ``process``: own process group, scratch folder and environment. Its code can read everything that the user can read.
 
-Which of them there is, is not guessed: `answers` starts a process in the tier, has it try the holes, and reads what it says.
-Asking for a tier that is not to be had raises; only ``auto`` goes down, and says so.
+A tier counts as available after `run_probe` has started a process in it that attacks the parent and fails. A request for an
+unavailable tier raises; only ``auto`` takes a lower tier, with a note.
 """
 
 from __future__ import annotations
@@ -49,21 +49,20 @@ THREAD_VARIABLES = (
     "TBB_NUM_THREADS",
 )
 SANDBOX_SCRATCH = "/tmp/bakeoff"  # noqa: S108, a tmpfs of the sandbox's own
-"""The scratch folder of a tier-A sandbox. It exists nowhere else."""
+"""Scratch folder inside a tier-A sandbox; it does not exist on the machine."""
 ETC_FILES = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "alternatives", "OpenCL", "fonts", "mime.types")
 FIRST_UID = 0x7000_0000
-"""User numbers from here on belong to nobody; each worker gets one, so that no other process is its own."""
+"""First of the unused user ids. Each worker gets its own, so that workers cannot touch each other."""
 PROBE_LIMIT_SECONDS = 20.0
+"""Seconds for which `run_probe` waits for the answers."""
 
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
-"""bubblewrap dies with the *thread* that started it, so one thread that lives as long as the harness starts them all."""
+"""Thread that starts all processes and lives as long as the harness: bubblewrap dies with the *thread* that started it."""
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """What one process gets: ``disk`` bytes to write, ``rlimits`` by name, a ``number`` of its own, and files ``shown`` to it
-    beside the libraries.
-    """
+    """Resources of one process: ``disk`` in bytes, ``rlimits`` by name, a unique ``number``, and paths ``visible`` besides libraries."""
 
     scratch: Path
     disk: int = 1 << 30
@@ -75,8 +74,10 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class Isolation:
-    """A tier, chosen. ``name`` and ``answers`` (hole: open or closed) are what rows record; ``user_namespace`` says how tier A
-    loses its rights: in a namespace where its user is nobody, or, started by root, by changing to another user."""
+    """Chosen tier. Rows record ``name`` and ``answers`` (attempt: open or closed); ``hidden`` folders are masked in tier A.
+
+    ``user_namespace``: tier A drops its rights in a user namespace, as nobody; otherwise root starts it and it changes its user.
+    """
 
     name: str = "process"
     answers: Mapping[str, str] = field(default_factory=dict)
@@ -89,13 +90,13 @@ class Isolation:
 
     @property
     def has_own_files(self) -> bool:
-        """Whether the scratch folder is inside the sandbox, not on this machine's disk."""
+        """True where the scratch folder is inside the sandbox, not on this machine's disk."""
         return self.name == "sandbox-a"
 
     def start(
         self, arguments: Sequence[str], spec: ProcessSpec, *, fds: Sequence[int], **options: Any
     ) -> subprocess.Popen[bytes]:
-        """Start a module of ours in this tier, with these descriptors and what `subprocess.Popen` takes."""
+        """Start a module of Bakeoff in this tier; it inherits the descriptors ``fds``. ``options`` go to `subprocess.Popen`."""
         if not self.sandboxed:
             command = [sys.executable, "-P", "-m", *arguments]
             return self._spawn(command, fds, cwd=spec.scratch, env=self.environment(spec), **options)
@@ -126,11 +127,11 @@ class Isolation:
             return self._spawn(command, [*fds, program.fileno()], env=self.environment(spec), **options)
 
     def environment(self, spec: ProcessSpec) -> dict[str, str]:
-        """Few variables, no secrets of the parent's; a home that is the scratch folder; threads pinned."""
+        """Return the environment: few inherited variables and no secrets, the scratch folder as home, fixed numbers of threads."""
         kept = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
         scratch = SANDBOX_SCRATCH if self.has_own_files else str(spec.scratch)
         fixed = {
-            # torch must count GPUs through the driver's library: to ask CUDA before a fork breaks CUDA in every fork.
+            # torch must count GPUs through NVML: a CUDA call before a fork breaks CUDA in every fork.
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             "HOME": scratch,
             "TMPDIR": scratch,
@@ -147,7 +148,7 @@ class Isolation:
         return kept | fixed | {name: str(spec.threads) for name in THREAD_VARIABLES}
 
     def _bubblewrap(self, spec: ProcessSpec) -> list[str]:
-        """The machine as the sandbox sees it: libraries to read, folders in memory to write, itself as the only process."""
+        """Return the bubblewrap command: libraries read-only, writable folders in memory, own process ids and no network."""
         command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
         command += ["--die-with-parent", "--hostname", "bakeoff", "--cap-drop", "ALL"]
         if self.user_namespace:
@@ -157,14 +158,14 @@ class Isolation:
         made: set[Path] = set()
 
         def folders(path: Path) -> list[str]:
-            """Parents are made with rights for all: left alone, bubblewrap shuts them to everybody but their maker."""
+            """Return arguments that make the missing parents of a path readable for all users."""
             missing = [parent for parent in reversed(path.parents) if parent not in made and parent != Path("/")]
             made.update(missing)
             return [word for parent in missing for word in ("--perms", "0755", "--dir", str(parent))]
 
         command += ["--proc", "/proc", "--dev", "/dev"]
-        for place in ("/dev/shm", "/tmp"):  # noqa: S108, the sandbox's own
-            command += ["--size", str(spec.disk), "--perms", "1777", "--tmpfs", place]
+        for folder in ("/dev/shm", "/tmp"):  # noqa: S108, the sandbox's own
+            command += ["--size", str(spec.disk), "--perms", "1777", "--tmpfs", folder]
         command += ["--perms", "1777", "--dir", SANDBOX_SCRATCH, "--ro-bind", "/usr", "/usr"]
         made.update(map(Path, ("/usr", "/dev", "/tmp")))  # noqa: S108, libraries may lie below /tmp
         for name in ("bin", "sbin", "lib", "lib32", "lib64"):
@@ -184,7 +185,7 @@ class Isolation:
                 command += ["--size", "4096", "--tmpfs", str(path), "--remount-ro", str(path)]
         for node in gpu_nodes():
             command += ["--dev-bind", node, node]
-        cores = "/sys/devices/system"  # how many there are, for whoever plans threads
+        cores = "/sys/devices/system"  # libraries read the number of cores here
         command += [*folders(Path(cores)), "--ro-bind-try", cores, cores]
         return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SANDBOX_SCRATCH]
 
@@ -198,7 +199,7 @@ class Isolation:
 
 @cache
 def filter_program() -> bytes:
-    """The seccomp filter as the kernel's instructions."""
+    """Return the seccomp filter as a BPF program."""
     with tempfile.TemporaryFile() as file:
         export_filter(file)
         file.seek(0)
@@ -207,17 +208,17 @@ def filter_program() -> bytes:
 
 @cache
 def library_folders() -> tuple[Path, ...]:
-    """The folders that Python and its libraries are in, beside /usr. Nothing else of this machine is shown."""
+    """Return the folders of Python and its libraries outside /usr. A sandbox sees nothing else of this machine."""
     package = Path(__file__).parent.parent.parent
     paths = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, package]
     paths += [Path(sysconfig.get_path("stdlib"))]
-    # Other folders of sys.path may be anybody's project, with anything in them.
-    paths += [Path(place) for place in sys.path if Path(place).name in ("site-packages", "dist-packages")]
-    paths += [Path(place) for place in os.environ.get("LD_LIBRARY_PATH", "").split(":") if place]
+    # Other folders of sys.path may be projects with private files.
+    paths += [Path(folder) for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
+    paths += [Path(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     paths += [Path(os.environ["CUDA_HOME"])] if os.environ.get("CUDA_HOME") else []
     chosen: list[Path] = []
     for path in sorted({path.absolute() for path in paths if path.is_dir()}, key=lambda path: len(path.parts)):
-        # A user's whole home or the root of everything is no library folder, whoever says so.
+        # Never show a whole home folder or the root folder.
         if path in (Path("/"), Path.home()) or path.is_relative_to("/usr"):
             continue
         if not any(path.is_relative_to(other) for other in chosen):
@@ -226,23 +227,23 @@ def library_folders() -> tuple[Path, ...]:
 
 
 def gpu_nodes() -> list[str]:
-    """The device files of NVIDIA GPUs, which CUDA opens."""
+    """Return the device files of NVIDIA GPUs, which CUDA opens."""
     return sorted(str(path) for path in Path("/dev").glob("nvidia*") if stat.S_ISCHR(path.stat().st_mode))
 
 
 def device_nodes() -> list[str]:
-    """What may be written in /dev by a process that sees the real one."""
+    """Return the device files that a tier-B process may write."""
     return [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")] + gpu_nodes()
 
 
 def readable_paths() -> list[str]:
-    """What tier B may read: libraries, and of /proc what the kernel lets a process see of others."""
+    """Return the paths that tier B may read: libraries, and /proc as far as the kernel allows."""
     system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/proc", "/sys/devices/system"]
     return [*system, *(f"/etc/{name}" for name in ETC_FILES), *map(str, library_folders())]
 
 
 def readable_by_others() -> bool:
-    """Whether another user can get at the interpreter, the libraries and this package."""
+    """Tell if another user can reach the interpreter, the libraries and this package."""
     for path in library_folders():
         for part in (path, *path.parents):
             if not part.stat().st_mode & stat.S_IXOTH:
@@ -251,6 +252,7 @@ def readable_by_others() -> bool:
 
 
 def unused_uid(spec: ProcessSpec) -> int:
+    """Return the user id of a worker: different for each of the last 64 workers of a harness."""
     return FIRST_UID + (os.getpid() % (1 << 18)) * 64 + spec.number % 64
 
 
@@ -258,7 +260,7 @@ def unused_uid(spec: ProcessSpec) -> int:
 
 
 def candidates() -> list[Isolation]:
-    """The tiers that might be had on this system, best first."""
+    """Return the tiers that this system may support, best first."""
     if sys.platform != "linux":
         return []
     namespaces = [True] if os.getuid() else [False, True]
@@ -267,26 +269,26 @@ def candidates() -> list[Isolation]:
 
 @cache
 def probed(tier: str) -> tuple[Isolation | None, str]:
-    """The tier, with what its probe answered; or None, and why it is not to be had here."""
-    why = "it needs Linux"
+    """Probe a tier once. Return it with the probe's answers and "", or None and the reason why it is unavailable."""
+    reason = "it needs Linux"
     for isolation in candidates():
         if isolation.name != tier:
             continue
         try:
             answers = run_probe(isolation)
         except ProbeFailed as error:
-            why = str(error)
+            reason = str(error)
             continue
         needed = MUST_BE_CLOSED[tier]
-        still_open = [hole for hole in needed if answers.get(hole) != "closed"]
+        still_open = [attempt for attempt in needed if answers.get(attempt) != "closed"]
         if not still_open:
             return Isolation(isolation.name, answers, isolation.user_namespace), ""
-        why = f"its probe found open: {', '.join(still_open)}"
-    return None, why
+        reason = f"its probe found open: {', '.join(still_open)}"
+    return None, reason
 
 
 def run_probe(isolation: Isolation) -> dict[str, str]:
-    """Run the probe inside a tier. Raises ProbeFailed with the reason where it does not come back."""
+    """Run the probe inside a tier and return its answers. Raises ProbeFailed with the reason if it cannot run."""
     if isolation.name == "sandbox-a" and not shutil.which("bwrap"):
         raise ProbeFailed("bubblewrap is not installed (the package bubblewrap has it)")
     if isolation.name == "sandbox-b" and not shutil.which("setpriv"):
@@ -305,23 +307,23 @@ def run_probe(isolation: Isolation) -> dict[str, str]:
                 stderr=subprocess.PIPE,
             ) as process:
                 try:
-                    said, complaint = process.communicate(timeout=PROBE_LIMIT_SECONDS)
+                    output, errors = process.communicate(timeout=PROBE_LIMIT_SECONDS)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     raise ProbeFailed("the probe did not end") from None
         except OSError as error:
             raise ProbeFailed(str(error)) from error
         if process.returncode:
-            lines = complaint.decode(errors="replace").strip().splitlines()
+            lines = errors.decode(errors="replace").strip().splitlines()
             raise ProbeFailed(lines[-1] if lines else f"the probe ended with {process.returncode}")
-        return canary.verdict(json.loads(said))
+        return canary.verdict(json.loads(output))
 
 
 def choose(wanted: str, note: Callable[[str], None] = lambda message: None, hidden: Sequence[Path] = ()) -> Isolation:
-    """The tier for ``auto``, ``sandbox`` (a or b), ``process``, or a tier by name.
+    """Return the tier for ``auto``, ``sandbox`` (a or b), ``process``, or the name of a tier.
 
-    Raises UsageError for one that is not to be had. ``auto`` takes what there is, and tells ``note`` where that is no sandbox.
-    ``hidden`` are folders that a sandbox shall not see even where a library folder holds them.
+    Raises UsageError for an unavailable tier. ``auto`` takes the best available one, and calls ``note`` if that is no sandbox.
+    ``hidden`` folders are masked in a sandbox even inside a library folder.
     """
     if wanted == "process":
         return Isolation()
@@ -329,10 +331,12 @@ def choose(wanted: str, note: Callable[[str], None] = lambda message: None, hidd
         raise UsageError(f"isolation should be auto, sandbox, {', '.join(TIERS)}; it is {wanted!r}")
     reasons = []
     for tier in TIERS[:2] if wanted in ("auto", "sandbox") else (wanted,):
-        found, why = probed(tier)
-        if found:
-            return Isolation(found.name, found.answers, found.user_namespace, tuple(path.resolve() for path in hidden))
-        reasons.append(f"{tier}: {why}")
+        available, reason = probed(tier)
+        if available:
+            return Isolation(
+                available.name, available.answers, available.user_namespace, tuple(path.resolve() for path in hidden)
+            )
+        reasons.append(f"{tier}: {reason}")
     if wanted != "auto":
         raise UsageError(
             f"isolation {wanted!r} is not to be had here ({'; '.join(reasons)}); `bakeoff doctor` says more, and "
@@ -346,7 +350,7 @@ def choose(wanted: str, note: Callable[[str], None] = lambda message: None, hidd
 
 
 def sweep() -> None:
-    """Remove the scratch folders of harnesses that were killed. A folder's name holds its owner's process number."""
+    """Remove the scratch folders of ended harnesses. A folder's name contains the process id of its harness."""
     for folder in Path(tempfile.gettempdir()).glob("bakeoff-[0-9]*-*"):
         owner = folder.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists() and sys.platform == "linux":

@@ -1,7 +1,7 @@
-"""What a trial uses while it runs, seen from outside, and the end of one that uses more than its limits.
+"""Limits on a trial: a thread measures the trial's processes from outside and ends a trial that exceeds a limit.
 
-The kernel's own limits (control groups, resource limits, the size of the sandbox's folders) hold at every moment but see one
-process or say nothing; this thread looks a few times a second, adds up over all processes of the trial, and gives the reason.
+The kernel's own limits (control groups, resource limits, the size of the sandbox's folders) always hold, but some count one process
+only, and some give no reason. `LimitMonitor` measures every `MONITOR_INTERVAL_SECONDS`, adds up all processes and gives the reason.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from harness.execution.parent.cgroups import Group
 from harness.execution.shared.processes import process_tree
 
 MONITOR_INTERVAL_SECONDS = 0.1
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 PAGE_BYTES, TICKS_PER_SECOND = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 MEBIBYTE = 1 << 20
 STANDARD_LIMITS = Limits(processes=512, output=64 * MEBIBYTE, disk=1024 * MEBIBYTE)
-"""Where neither task nor command says. Memory is a share of the machine's, see `default_memory`."""
+"""Limits where neither task nor command sets them. For memory see `default_memory`."""
 MEMORY_SHARE = 0.8
+"""Fraction of the machine's memory that all trials together may use by default."""
 
 
 def default_memory(at_once: int) -> int:
-    """Bytes for each of this many trials at once: together, four fifths of the machine."""
+    """Return the bytes for each of ``at_once`` concurrent trials: an equal part of `MEMORY_SHARE` of the machine's memory."""
     return int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES / at_once)
 
 
 @dataclass(frozen=True)
 class LimitExceeded:
-    """A limit that was exceeded: the row's status, and the sentence."""
+    """Exceeded limit: the row's status, and the error message."""
 
     status: str
     error: str
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for people."""
+    """Format a number of bytes for people, with decimal units."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.4g} {unit}"
@@ -50,7 +51,7 @@ def format_bytes(count: float) -> str:
 
 @dataclass
 class ProcessUsage:
-    """What a tree of processes uses now: bytes, seconds, processes and threads."""
+    """Current use of a process tree: ``memory`` in bytes, and ``processes`` with all threads counted."""
 
     memory: int = 0
     cpu_seconds: float = 0.0
@@ -58,7 +59,7 @@ class ProcessUsage:
 
 
 def tree_usage(pid: int, *, exact_above: int | None, exclude: Collection[int] = ()) -> ProcessUsage:
-    """What the tree under a process uses. Pages that processes share are counted once, where the sum would pass ``exact_above``."""
+    """Measure a process and its descendants. If the sum of resident bytes is above ``exact_above``, count shared pages once."""
     members = process_tree(pid, exclude)
     total = ProcessUsage()
     for member in members:
@@ -67,9 +68,7 @@ def tree_usage(pid: int, *, exact_above: int | None, exclude: Collection[int] = 
         except OSError:
             continue
         total.memory += int(stat[21]) * PAGE_BYTES
-        total.cpu_seconds += (
-            sum(map(int, stat[11:15])) / TICKS_PER_SECOND
-        )  # its own, and its children's that have ended
+        total.cpu_seconds += sum(map(int, stat[11:15])) / TICKS_PER_SECOND  # also of its ended children
         total.processes += int(stat[17])
     if exact_above is not None and total.memory > exact_above:
         total.memory = sum(map(proportional_memory, members))
@@ -77,7 +76,7 @@ def tree_usage(pid: int, *, exact_above: int | None, exclude: Collection[int] = 
 
 
 def proportional_memory(pid: int) -> int:
-    """Resident bytes, those shared with other processes divided among them; 0 for a process that has gone."""
+    """Return the proportional set size in bytes: shared pages are divided among their processes. 0 for an ended process."""
     with suppress(OSError):
         for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -86,19 +85,19 @@ def proportional_memory(pid: int) -> int:
 
 
 def disk_usage(folder: Path) -> int:
-    """Bytes that the files under a folder take."""
+    """Return the bytes of disk that the files below a folder take."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118, as os.walk gives them
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118, as os.walk gives them
     return total
 
 
 class LimitMonitor:
-    """Looks at a process and its descendants until it is stopped; calls ``end`` once, with what was exceeded.
+    """Thread that measures a process and its descendants until `stop`, and calls ``on_exceeded`` at most once.
 
-    ``without`` names descendants that have a watch of their own.
+    ``exclude`` returns the process ids of descendants that have monitors of their own.
     """
 
     def __init__(
@@ -121,15 +120,15 @@ class LimitMonitor:
 
     def _run(self) -> None:
         while not self.stopped.wait(MONITOR_INTERVAL_SECONDS):
-            if excess := self.check():
-                self.on_exceeded(excess)
+            if exceeded := self.check():
+                self.on_exceeded(exceeded)
                 return
 
     def check(self) -> LimitExceeded | None:
-        """What is exceeded now, if anything."""
+        """Measure once; return the exceeded limit or None."""
         limits = self.limits
-        if self.group and (excess := group_exceeded(self.group, limits)):
-            return excess
+        if self.group and (exceeded := group_exceeded(self.group, limits)):
+            return exceeded
         now = tree_usage(self.pid, exact_above=limits.memory, exclude=self.exclude())
         self.peak = max(self.peak, now.memory)
         if not self.group and limits.memory is not None and now.memory > limits.memory:
@@ -153,7 +152,7 @@ class LimitMonitor:
 
 
 def group_exceeded(group: Group, limits: Limits) -> LimitExceeded | None:
-    """What the kernel refused a group."""
+    """Return the limit that the kernel enforced on a control group, or None."""
     if group.out_of_memory and limits.memory is not None:
         return LimitExceeded(
             "out-of-memory", f"needed more memory than it may have; {advice('memory', format_bytes(limits.memory))}"
@@ -166,9 +165,11 @@ def group_exceeded(group: Group, limits: Limits) -> LimitExceeded | None:
 
 
 def output_exceeded(limits: Limits) -> LimitExceeded:
-    most = format_bytes(limits.output or 0)
-    return LimitExceeded("output-limit", f"printed more than {most}; {advice('output', most)}")
+    """Return the exceeded output limit."""
+    limit = format_bytes(limits.output or 0)
+    return LimitExceeded("output-limit", f"printed more than {limit}; {advice('output', limit)}")
 
 
 def advice(limit: str, value: object) -> str:
+    """Return the end of an error message: the limit and the option that raises it."""
     return f"the limit is {value}, --{limit}-limit raises it"

@@ -1,4 +1,4 @@
-"""Which devices there are, and how many trials run on them at once with how many threads each."""
+"""Slots for concurrent trials: the devices of this machine, and the trials and threads on each."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from harness.errors import UsageError
 
 MAX_CPU_WORKERS = 8
 MAX_TRIALS_PER_GPU = 4
-"""Trials that share a GPU at most, where nobody says otherwise."""
+"""Largest number of trials that share a GPU, unless ``--workers`` sets another."""
 USABLE_GPU_SHARE = 0.9
-"""The share of a GPU's memory that trials are let have."""
+"""Fraction of a GPU's memory that trials may use."""
 GPU_CONTEXT_BYTES = 600 << 20
-"""Bytes of a GPU that a process takes before it has computed anything."""
+"""Bytes of GPU memory that a process takes before its first computation."""
 
 
 def cores() -> int:
-    """The CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
-    """The names of the NVIDIA GPUs here, in order."""
+    """Return the names of the visible NVIDIA GPUs."""
     return query_gpus("name")
 
 
 def gpu_memory() -> list[int]:
-    """The memory of each of these GPUs, in bytes."""
-    return [int(found) << 20 for found in query_gpus("memory.total") if found.isdigit()]
+    """Return the memory of each visible NVIDIA GPU in bytes."""
+    return [int(mebibytes) << 20 for mebibytes in query_gpus("memory.total") if mebibytes.isdigit()]
 
 
 def query_gpus(field: str) -> list[str]:
-    """What the driver says of each GPU: importing torch to ask would cost seconds."""
+    """Return a field of ``nvidia-smi`` for each visible GPU. Importing torch for it would take seconds."""
     if not shutil.which("nvidia-smi"):
         return []
     try:
-        listed = subprocess.run(
+        answer = subprocess.run(
             ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
@@ -53,16 +53,16 @@ def query_gpus(field: str) -> list[str]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    said = [line.strip() for line in listed.stdout.splitlines() if line.strip()]
+    values = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return said
-    # CUDA numbers what it may see from 0; which of them these are does not matter here.
-    return said[: len([one for one in visible.split(",") if one.strip() not in ("", "-1")])]
+        return values
+    # CUDA numbers the visible GPUs from 0; only their number matters here.
+    return values[: len([item for item in visible.split(",") if item.strip() not in ("", "-1")])]
 
 
 def torch_has_cuda() -> bool:
-    """Whether the torch that is installed is one for GPUs, by its version."""
+    """Tell from its version if the installed torch supports GPUs."""
     try:
         return "+cpu" not in version("torch")
     except PackageNotFoundError:
@@ -70,10 +70,10 @@ def torch_has_cuda() -> bool:
 
 
 class Slots:
-    """One device name for each trial that may run at once, and the threads that each may use. Thread-safe.
+    """Pool of slots, one for each concurrent trial: a device name and a number of ``threads``. Thread-safe.
 
-    On a GPU of known ``memory``, in bytes, up to ``most`` trials run at once, as many as one of the size of the largest so far
-    leaves room for: one, until the first has been measured.
+    On a GPU of known ``memory``, in bytes, one trial runs until its memory is measured. Then as many run as fit if each were as large
+    as the largest so far, and at most ``max_per_device``.
     """
 
     def __init__(
@@ -96,20 +96,20 @@ class Slots:
 
     @property
     def device(self) -> str:
-        """What rows record: the device, or all of them where there are several."""
+        """Device name as rows record it; several are joined by commas."""
         return ",".join(dict.fromkeys(self.devices))
 
     @property
     def at_once(self) -> int:
-        """The most trials that there can be at once."""
+        """Largest number of concurrent trials."""
         return len(self.devices) * self.max_per_device
 
     def acquire(self) -> str:
-        """The device of a slot that nothing runs on; waits for one."""
+        """Wait for a free slot and return its device."""
         return self.free.get()
 
     def release(self, device: str) -> None:
-        """Give a slot back."""
+        """Return a slot to the pool."""
         with self.lock:
             if self.existing[device] > self.allowed[device]:
                 self.existing[device] -= 1
@@ -117,19 +117,19 @@ class Slots:
                 self.free.put(device)
 
     def record_memory(self, device: str, used: int | None) -> None:
-        """A trial on a device has used so many bytes of its memory: others of the size may run beside it."""
+        """Record the bytes of device memory that a trial used, and add the slots that then fit."""
         if not used or device not in self.memory:
             return
         with self.lock:
             self.largest[device] = max(self.largest[device], used)
-            fit = int(self.memory[device] * USABLE_GPU_SHARE // (self.largest[device] + GPU_CONTEXT_BYTES))
-            self.allowed[device] = max(min(fit, self.cap[device]), 1)
+            n_fitting = int(self.memory[device] * USABLE_GPU_SHARE // (self.largest[device] + GPU_CONTEXT_BYTES))
+            self.allowed[device] = max(min(n_fitting, self.cap[device]), 1)
             while self.existing[device] < self.allowed[device]:
                 self.existing[device] += 1
                 self.free.put(device)
 
     def shrink(self, device: str) -> bool:
-        """A trial ran out of memory: whether it may have shared its GPU. Then half as many may from now on."""
+        """Halve the trials on a device after one ran out of memory. Return False if the device was not shared."""
         with self.lock:
             if device == "cpu" or self.allowed[device] < 2:
                 return False
@@ -145,24 +145,24 @@ class Slots:
 
 
 def plan(devices: str = "auto", workers: int | None = None) -> Slots:
-    """Slots for ``--devices`` (auto, cpu, or cuda:0,cuda:1) and ``--workers``. Raises UsageError for a device that is not here.
+    """Return the slots for ``--devices`` (auto, cpu, or cuda:0,cuda:1) and ``--workers``. Raises UsageError for an absent device.
 
-    Where nobody says how many, trials share a GPU as its memory allows.
+    Without ``--workers`` trials share a GPU as its memory allows.
     """
-    there = gpus()
+    names = gpus()
     if devices == "auto":
-        named = [f"cuda:{number}" for number in range(len(there)) if torch_has_cuda()] or ["cpu"]
+        chosen = [f"cuda:{number}" for number in range(len(names)) if torch_has_cuda()] or ["cpu"]
     else:
-        named = [name.strip() for name in devices.split(",")]
-        known = ["cpu", *(f"cuda:{number}" for number in range(len(there)))]
-        for name in named:
+        chosen = [name.strip() for name in devices.split(",")]
+        known = ["cpu", *(f"cuda:{number}" for number in range(len(names)))]
+        for name in chosen:
             if not re.fullmatch(r"cpu|cuda:\d+", name) or name not in known:
                 raise UsageError(f"device {name!r} is not here; there is {', '.join(known)}")
     if workers is not None and workers < 1:
         raise UsageError(f"--workers should be at least 1; it is {workers}")
-    count = workers or (min(cores(), MAX_CPU_WORKERS) if named == ["cpu"] else len(named))
-    devices_of = [named[place % len(named)] for place in range(count)]
-    if workers or "cpu" in named:
+    count = workers or (min(cores(), MAX_CPU_WORKERS) if chosen == ["cpu"] else len(chosen))
+    devices_of = [chosen[index % len(chosen)] for index in range(count)]
+    if workers or "cpu" in chosen:
         return Slots(devices_of, max(1, cores() // count))
-    memory = {name: size for number, size in enumerate(gpu_memory()) if (name := f"cuda:{number}") in named}
+    memory = {name: size for number, size in enumerate(gpu_memory()) if (name := f"cuda:{number}") in chosen}
     return Slots(devices_of, max(1, cores() // (count * MAX_TRIALS_PER_GPU)), memory, MAX_TRIALS_PER_GPU)

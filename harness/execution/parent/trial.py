@@ -1,6 +1,6 @@
-"""The parent's side of one trial: a fork that fits and answers, watched, and believed in nothing without looking.
+"""One trial, seen by the parent: a fork that fits and predicts, under limits. The parent checks everything that it sends.
 
-Whatever goes wrong comes out as a `TrialFailed` with one of the statuses of a row. All times are by this process's clock.
+Every failure becomes a `TrialFailed` with a row's status. All times are by the parent's clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import psutil
 
-from harness.contract import Array, OutputSpec, Kind, Limits
+from harness.contract import Array, Kind, Limits, OutputSpec
 from harness.errors import ChannelClosed, InvalidPrediction, TrialFailed, TrialPruned
 from harness.execution.parent import cgroups
 from harness.execution.parent.fit_data import SharedInputs
@@ -46,10 +46,10 @@ from harness.execution.shared.memory import SealedBytes, SharedArray
 from harness.execution.shared.processes import kill_tree
 
 EXIT_LIMIT_SECONDS = 5.0
-"""Seconds that a killed trial may take to be reported as gone before its whole worker is given up."""
+"""Seconds for which the parent waits, twice, for the report of a fork's exit before it kills the whole worker."""
 LOG_LIMIT_BYTES = 64 * 1024
 CHILD_STATUSES = ("failed", "out-of-memory", "invalid", "process-limit", "disk-limit")
-"""The statuses that a child may give itself; none of them is to its advantage."""
+"""Statuses that a child may report of itself. None is to its advantage."""
 
 
 R = TypeVar("R")
@@ -58,21 +58,21 @@ F = TypeVar("F")
 
 
 def drive(steps: Generator[R, A, F], answer: Callable[[R], A]) -> F:
-    """Answer each of the steps, and return what they come to."""
+    """Run a generator to its end: send it ``answer`` of each value that it yields, and return its result."""
     try:
         step = next(steps)
         while True:
             step = steps.send(answer(step))
     except StopIteration as end:
-        found: F = end.value
-        return found
+        result: F = end.value
+        return result
     finally:
         steps.close()
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit cost and left. ``snapshots`` are sheets of pictures from training, oldest first; ``gpu_memory`` is in bytes."""
+    """Result of a fit. ``snapshots`` are sheets of images from training, oldest first; ``gpu_memory`` is in bytes."""
 
     seconds: float
     n_parameters: int | None
@@ -83,14 +83,14 @@ class FitResult:
 
 @dataclass(frozen=True)
 class TrialUsage:
-    """Peak resident memory in bytes, and processor seconds, of a trial that has ended."""
+    """Peak resident memory in bytes and CPU seconds of an ended trial."""
 
     peak_memory: int
     cpu_seconds: float
 
 
 class Log:
-    """The end of what a submission's processes print. Thread-safe."""
+    """Last `LOG_LIMIT_BYTES` of the output of a submission's processes. Thread-safe."""
 
     def __init__(self) -> None:
         self.pieces: deque[bytes] = deque()
@@ -110,14 +110,14 @@ class Log:
             return b"".join(self.pieces)[-LOG_LIMIT_BYTES:].decode(errors="replace")
 
     def drain(self, fd: int, limit: int | None, on_full: Callable[[], None]) -> threading.Thread:
-        """Read a pipe to its end, in a thread that then closes it; ``full`` is called once more than ``most`` bytes have come."""
+        """Read a pipe to its end in a new thread, and close it. ``on_full`` is called when more than ``limit`` bytes have come."""
 
         def read() -> None:
-            came = 0
+            total = 0
             while piece := os.read(fd, 1 << 16):
-                before, came = came, came + len(piece)
+                before, total = total, total + len(piece)
                 self.add(piece)
-                if limit is not None and before <= limit < came:
+                if limit is not None and before <= limit < total:
                     on_full()
             os.close(fd)
 
@@ -127,7 +127,7 @@ class Log:
 
 
 class WorkerHandle(Protocol):
-    """What a trial needs of the worker that it is a fork of."""
+    """Interface of a worker to the trials that are forked from it."""
 
     limits: Limits
     log: Log
@@ -140,7 +140,7 @@ class WorkerHandle(Protocol):
 
 
 class Trial:
-    """One fork: `fit`, then `predict` any number of times. Leaving the ``with`` block ends the process; then `usage` is known."""
+    """One fork: `fit`, then `predict` any number of times. Leaving the ``with`` block ends the process and sets `usage`."""
 
     def __init__(
         self,
@@ -169,26 +169,26 @@ class Trial:
         self.snapshot_memory = (
             SharedArray(self.snapshot_form.shape, self.snapshot_form.dtype) if self.snapshot_form else None
         )
-        given = dict(arrays) | ({"snapshots": self.snapshot_memory} if self.snapshot_memory else {})
-        out, printed = os.pipe()
-        self.output_thread = worker.log.drain(out, worker.limits.output, self._stop_output)
+        all_arrays = dict(arrays) | ({"snapshots": self.snapshot_memory} if self.snapshot_memory else {})
+        read_end, write_end = os.pipe()
+        self.output_thread = worker.log.drain(read_end, worker.limits.output, self._stop_output)
         self.started = time.monotonic()
         try:
-            fds = [theirs.fileno(), printed, *extra_fds, *(array.fd for array in given.values())]
-            worker.post({**message, "arrays": [array.spec(name) for name, array in given.items()]}, fds, self)
+            fds = [theirs.fileno(), write_end, *extra_fds, *(array.fd for array in all_arrays.values())]
+            worker.post({**message, "arrays": [array.spec(name) for name, array in all_arrays.items()]}, fds, self)
         finally:
             theirs.close()
-            os.close(printed)
+            os.close(write_end)
 
     number: int
-    """Given by the worker when it posts the message."""
+    """Number of the trial in its worker, which assigns it in `Worker.post`."""
 
     def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> FitResult:
-        """Wait for the fit. ``on_report(loss)`` may answer True to end the trial: TrialPruned. Raises TrialFailed."""
+        """Wait for the fit. If ``on_report(loss)`` returns True, the trial ends with TrialPruned. Raises TrialFailed."""
         return drive(self.fit_steps(), on_report)
 
     def fit_steps(self) -> Generator[float, bool, FitResult]:
-        """The fit, report by report: yields each loss, NaN for what is no number, and is sent whether to end."""
+        """Run the fit as a generator: yield each reported loss, NaN where it is not finite; take True to prune the trial."""
         self._begin()
         while (message := self._receive()).get("event") == "report":
             loss = finite_number(message.get("loss"))
@@ -198,42 +198,46 @@ class Trial:
                 raise TrialPruned
         seconds = time.monotonic() - self.started
         self._expect(message, "fitted")
-        facts = self._receive()
-        self._expect(facts, "described")
-        kept = whole_number(facts.get("snapshots"))
-        pictures = (
-            self.snapshot_memory.read(self.snapshot_form)[:kept]
-            if self.snapshot_memory and self.snapshot_form and kept
+        description = self._receive()
+        self._expect(description, "described")
+        n_snapshots = whole_number(description.get("snapshots"))
+        snapshots = (
+            self.snapshot_memory.read(self.snapshot_form)[:n_snapshots]
+            if self.snapshot_memory and self.snapshot_form and n_snapshots
             else None
         )
-        said = clean_text(facts.get("summary"), MAX_TEXT_CHARACTERS)
+        summary = clean_text(description.get("summary"), MAX_TEXT_CHARACTERS)
         return FitResult(
-            seconds, whole_number(facts.get("n_parameters")), said, pictures, whole_number(facts.get("gpu_memory"))
+            seconds,
+            whole_number(description.get("n_parameters")),
+            summary,
+            snapshots,
+            whole_number(description.get("gpu_memory")),
         )
 
     def pause_clock(self) -> None:
-        """The next question may take its time to come: what is left of the trial's time is stopped until then."""
+        """Stop the trial's clock until the next query."""
         self.time_left = self.deadline - time.monotonic()
 
     def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
-        """The answer to ``x``, verified, and the seconds it took, of one ``member`` where there are several. Raises TrialFailed."""
+        """Return the verified prediction for ``x`` and its seconds; ``member`` selects the model of a batch. Raises TrialFailed."""
         return verified(kind, x, *self.answer(x, kind.output_specs(x), member))
 
     def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
-        """An answer in one of these forms, which nobody has looked at yet, and its seconds. Raises TrialFailed."""
+        """Return an unverified answer in one of these output specs, and its seconds. Raises TrialFailed."""
         if self.time_left is not None:
             self.deadline, self.time_left = time.monotonic() + self.time_left, None
-        with SharedArray.of(x) as question, SharedArray.blank(forms) as answer:
+        with SharedArray.of(x) as query, SharedArray.blank(forms) as answer:
             started = time.monotonic()
             self._send(
                 {
                     "op": "predict",
                     "member": member,
-                    "shape": question.shape,
-                    "dtype": question.dtype,
+                    "shape": query.shape,
+                    "dtype": query.dtype,
                     "forms": [{"name": form.name, "shape": form.shape, "dtype": form.dtype} for form in forms],
                 },
-                [question.fd, answer.fd],
+                [query.fd, answer.fd],
             )
             message = self._receive()
             self._expect(message, "predicted")
@@ -246,7 +250,7 @@ class Trial:
             return answer.read(chosen[0]), seconds
 
     def freeze(self) -> SealedBytes:
-        """The fitted model as bytes that nobody can change any more, for `Worker.thaw`. Raises TrialFailed; close it when done."""
+        """Return the pickled model as sealed bytes for `Worker.thaw`; close them when done. Raises TrialFailed."""
         parcel = SealedBytes()
         try:
             self._send({"op": "freeze"}, [parcel.fd])
@@ -261,7 +265,7 @@ class Trial:
         return parcel
 
     def thaw(self) -> None:
-        """Wait until a frozen model is back. Raises TrialFailed."""
+        """Wait until the fork has loaded the frozen model. Raises TrialFailed."""
         self._begin()
         self._expect(self._receive(), "thawed")
 
@@ -277,11 +281,11 @@ class Trial:
 
     @property
     def alive(self) -> bool:
-        """Whether it may be asked more: nobody has ended it, and it has not ended itself as far as is known."""
+        """True while the fork can take another query: nobody has killed or closed it, and no exit has been reported."""
         return not self.killed and not self.closed and self.mailbox.empty()
 
     def close(self) -> None:
-        """End the process and everything that it started; closing again does nothing."""
+        """End the fork and its descendants. A second call does nothing."""
         if self.closed:
             return
         self.closed = True
@@ -289,7 +293,7 @@ class Trial:
         self._exited()
         if self.monitor:
             self.monitor.stop()
-        self.kill()  # what it left running
+        self.kill()  # descendants that still run
         if self.group:
             self.usage = TrialUsage(max(self.usage.peak_memory, self.group.peak_memory), self.usage.cpu_seconds)
             self.group.close()
@@ -298,15 +302,15 @@ class Trial:
             self.snapshot_memory.close()
 
     def kill(self) -> None:
-        """Kill the trial and what it started, as far as can be seen from here. The worker's process does so too when it reaps."""
+        """Kill the fork and its descendants, as far as the parent sees them. The server does so too when it reaps the fork."""
         if self.group:
             self.group.kill()
-        if self.process and self.process.is_running():  # the number may be another process's by now
+        if self.process and self.process.is_running():  # its process id may have been reused
             kill_tree(self.process.pid)
         self.killed = True
 
     def _begin(self) -> None:
-        """Let the fork begin, once it is known by the kernel's word which process it is, and its limits hold."""
+        """Let the fork start, after the kernel has named its process id and its limits are set."""
         try:
             message, _ = self.channel.receive(self.deadline)
         except TimeoutError:
@@ -322,19 +326,19 @@ class Trial:
             self.monitor = LimitMonitor(pid, limits, self._stop_exceeded, self.group, self.scratch)
         self._send({"op": "go"})
 
-    def _stop_exceeded(self, excess: LimitExceeded) -> None:
-        """A limit was exceeded. Called from the thread that saw it."""
-        self.exceeded = self.exceeded or excess
+    def _stop_exceeded(self, exceeded: LimitExceeded) -> None:
+        """Record an exceeded limit and kill the fork. Called from the monitor's or the output's thread."""
+        self.exceeded = self.exceeded or exceeded
         self.kill()
 
     def _stop_output(self) -> None:
         self._stop_exceeded(output_exceeded(self.worker.limits))
 
     def _exited(self) -> int | None:
-        """Wait for the end of the process; its exit code, or None where the whole worker is gone."""
-        for patience in (EXIT_LIMIT_SECONDS, EXIT_LIMIT_SECONDS):
+        """Wait for the fork's exit. Return its exit code, or None where the whole worker is gone."""
+        for seconds in (EXIT_LIMIT_SECONDS, EXIT_LIMIT_SECONDS):
             try:
-                message = self.mailbox.get(timeout=patience)
+                message = self.mailbox.get(timeout=seconds)
             except queue.Empty:
                 self.kill()
                 continue
@@ -361,18 +365,18 @@ class Trial:
             self._raise_timeout()
         except ChannelClosed:
             self._raise_death()
-        # A limit may have cost it a child and not itself: what it says then is worth nothing.
-        if excess := self._find_exceeded():
-            raise TrialFailed(excess.status, excess.error)
+        # The kernel may have killed a child of the fork for a limit: then no message of the fork counts.
+        if exceeded := self._find_exceeded():
+            raise TrialFailed(exceeded.status, exceeded.error)
         if message.get("event") == "failed":
             status = message.get("status")
-            said = clean_line(message.get("error")) or "it failed and said nothing of why"
+            error = clean_line(message.get("error")) or "it failed and said nothing of why"
             limits = self.worker.limits
             if status == "disk-limit" and limits.disk:
-                said += f"; {advice('disk', format_bytes(limits.disk))}"
+                error += f"; {advice('disk', format_bytes(limits.disk))}"
             elif status == "process-limit":
-                said += f"; {advice('process', limits.processes)}"
-            raise TrialFailed(status if status in CHILD_STATUSES else "failed", said)
+                error += f"; {advice('process', limits.processes)}"
+            raise TrialFailed(status if status in CHILD_STATUSES else "failed", error)
         return message
 
     def _find_exceeded(self) -> LimitExceeded | None:
@@ -385,20 +389,20 @@ class Trial:
             raise TrialFailed("invalid", f"the process should have said {event!r}; it said {json.dumps(message)[:80]}")
 
     def _raise_timeout(self) -> NoReturn:
-        if excess := self._find_exceeded():  # killed for it, while something that it started kept the channel open
-            raise TrialFailed(excess.status, excess.error)
+        if exceeded := self._find_exceeded():  # it was killed, but a descendant kept the channel open
+            raise TrialFailed(exceeded.status, exceeded.error)
         raise TrialFailed(
             "timeout", f"took more than {self.time_limit:g} s for fit and predict; raise --time-limit or do less"
         )
 
     def _raise_death(self) -> NoReturn:
-        ended_here = self.killed
+        killed_before = self.killed
         code = self._exited()
-        if excess := self._find_exceeded():
-            raise TrialFailed(excess.status, excess.error)
+        if exceeded := self._find_exceeded():
+            raise TrialFailed(exceeded.status, exceeded.error)
         if code is None:
             raise TrialFailed("failed", "the submission's process is gone: it was killed, or killed itself")
-        if self.killed and not ended_here:
+        if self.killed and not killed_before:
             raise TrialFailed("failed", "its process closed its channel, or sent what is no message, and was ended")
         if code == -signal.SIGXCPU:
             raise TrialFailed("cpu-limit", f"computed too long; {advice('cpu', self.worker.limits.cpu_seconds)} s")
@@ -411,7 +415,7 @@ class Trial:
 
 
 def verified(kind: Kind, x: Array, answer: Array, seconds: float) -> tuple[Array, float]:
-    """An answer to ``x`` that its kind lets pass, with its seconds. Raises TrialFailed."""
+    """Return the answer and its seconds if its kind accepts it. Raises TrialFailed."""
     try:
         kind.verify(answer, x)
     except InvalidPrediction as error:
@@ -420,10 +424,10 @@ def verified(kind: Kind, x: Array, answer: Array, seconds: float) -> tuple[Array
 
 
 def exit_reason(code: int | None) -> str:
-    """What an exit code of `subprocess` says, None being a process that runs on."""
+    """Describe an exit code of `subprocess`; None means that the process still runs."""
     if code is None:
         return "it closed its channel"
-    number = -code if code < 0 else code - 128  # bubblewrap says it as a shell does
+    number = -code if code < 0 else code - 128  # bubblewrap reports signals as a shell does
     with suppress(ValueError):
         return f"signal {signal.Signals(number).name}"
     return f"exit code {code}"

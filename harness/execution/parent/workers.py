@@ -1,7 +1,8 @@
-"""The parent's side of a submission's processes: start them warm, fork trials in them, end them with all that they started.
+"""Workers of a submission, seen by the parent: start them, have them fork trials, end them with all their descendants.
 
-A `Worker` is one warmed process in its tier of isolation; a `Crew` is all of one submission's, with fresh ones for what must not
-remember: each seed that sees the hidden test inputs, and each further question about them.
+A `Worker` is one server process that has imported the submission, in its tier of isolation. A `WorkerPool` is all workers of one
+submission. Work that must not remember earlier work gets a fresh worker: each seed that sees the hidden test inputs, and each
+further query about them.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ from harness.plugins.description import Description, allowed
 WARM_LIMIT_SECONDS = 180.0
 """Seconds that a submission may take to import what it needs."""
 DATA_HEADROOM_BYTES = 2 << 30
-"""Bytes of address space beyond the memory limit: what a library maps and hardly touches. A backstop where no group counts."""
+"""Bytes of data segment beyond the memory limit, since libraries map memory that they hardly touch. Used without control groups."""
 
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Under what all processes of a submission run: tier, limits of one trial, threads, and how many trials at once."""
+    """Conditions for all workers of a submission: tier, limits and threads of one trial, and number of concurrent trials."""
 
     isolation: Isolation
     limits: Limits = STANDARD_LIMITS
@@ -64,7 +65,7 @@ class WorkerConfig:
 
 
 class Worker(AbstractContextManager["Worker"]):
-    """One warmed process with everything that it forks. Thread-safe; close it when done."""
+    """One server process and its forks. Thread-safe; close it when done."""
 
     def __init__(self, bundle: Bundle, config: WorkerConfig) -> None:
         self.bundle, self.config = bundle, config
@@ -84,7 +85,7 @@ class Worker(AbstractContextManager["Worker"]):
         self._listener: threading.Thread | None = None
         ours, theirs = socket.socketpair()
         self.channel = Channel(ours, tells_pid=True)
-        room = ProcessSpec(
+        spec = ProcessSpec(
             self.scratch,
             disk=(self.limits.disk or 0) * config.at_once,
             rlimits=self._rlimits(),
@@ -92,28 +93,28 @@ class Worker(AbstractContextManager["Worker"]):
             threads=config.threads,
             visible=(bundle.package,) if bundle.package else (),
         )
-        out, printed = os.pipe()
+        read_end, write_end = os.pipe()
         self.output_thread = self.log.drain(
-            out, self.limits.output, lambda: self._stop_exceeded(output_exceeded(self.limits))
+            read_end, self.limits.output, lambda: self._stop_exceeded(output_exceeded(self.limits))
         )
         try:
             self.process = tier.start(
                 ["harness.execution.child.server", str(theirs.fileno())],
-                room,
+                spec,
                 fds=[theirs.fileno()],
-                stdout=printed,
+                stdout=write_end,
                 stderr=subprocess.STDOUT,
             )
         except OSError as error:
             raise PluginError(f"a process in tier {tier.name} could not be started: {error}") from error
         finally:
             theirs.close()
-            os.close(printed)
+            os.close(write_end)
         self._handshake_thread = threading.Thread(target=self._handshake, daemon=True)
         self._handshake_thread.start()
 
     def _handshake(self) -> None:
-        """Put the process under its limits, and then tell it what to import: until it is told it runs nothing but Bakeoff."""
+        """Apply the limits to the process, then send it the submission. Until then it runs no code but Bakeoff's."""
         with suppress(ChannelClosed, TimeoutError), self.bundle.content() as content:
             self.channel.receive(time.monotonic() + WARM_LIMIT_SECONDS)
             if pid := self.channel.pid:
@@ -122,41 +123,40 @@ class Worker(AbstractContextManager["Worker"]):
                 self.monitor = LimitMonitor(
                     pid, limits, self._stop_exceeded, self.group, self.disk_folder, self._monitored
                 )
-            told = {"source": self.bundle.told(), "folder": str(self.scratch / "source")}
-            self.channel.send(told, [content.fileno()])
+            hello = {"source": self.bundle.manifest(), "folder": str(self.scratch / "source")}
+            self.channel.send(hello, [content.fileno()])
 
     def _monitored(self) -> list[int]:
-        """The trials that have a watch of their own."""
+        """Return the process ids of the trials, which have monitors of their own."""
         return [trial.process.pid for trial in list(self.trials.values()) if trial.process]
 
-    def _stop_exceeded(self, excess: LimitExceeded) -> None:
-        """The process itself, not one of its trials, used more than its limits."""
-        self._exceeded = self._exceeded or excess
+    def _stop_exceeded(self, exceeded: LimitExceeded) -> None:
+        """Record the limit that the server itself, not one of its trials, exceeded, and kill it."""
+        self._exceeded = self._exceeded or exceeded
         self.kill()
 
     @property
     def exceeded(self) -> LimitExceeded | None:
-        """The limit that the process itself, not one of its trials, has met."""
+        """Limit that the server itself, not one of its trials, has exceeded; or None."""
         return self._exceeded or (group_exceeded(self.group, self.limits) if self.group else None)
 
     def _rlimits(self) -> dict[str, int]:
-        """The kernel's own limits on each process: coarser than a group's or the watch's, and never asleep."""
+        """Return the resource limits of each process. They are coarser than the group's and the monitor's, but always in force."""
         limits, at_once = self.limits, self.config.at_once
         found = {"RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": limits.disk}
         if limits.processes is not None:
-            # Where the user is not the sandbox's own, whatever else that user runs counts too.
+            # Without a sandbox's own user the kernel counts everything that this user runs.
             others = 0 if self.config.isolation.has_own_files else count_user_processes()
             found["RLIMIT_NPROC"] = limits.processes * at_once + 64 + others
         if limits.cpu_seconds is not None:
-            found["RLIMIT_CPU"] = int(
-                limits.cpu_seconds + WARM_LIMIT_SECONDS
-            )  # a backstop: the watch looks at their sum
+            # A backstop: the monitor adds up all processes.
+            found["RLIMIT_CPU"] = int(limits.cpu_seconds + WARM_LIMIT_SECONDS)
         if limits.memory is not None and not cgroups.parent_groups() and not isolation.gpu_nodes():
             found["RLIMIT_DATA"] = limits.memory + DATA_HEADROOM_BYTES
         return {name: value for name, value in found.items() if value is not None}
 
     def ready(self) -> Description:
-        """Wait until everything is imported. Raises PluginError with the reason where that fails, TrialFailed for a limit."""
+        """Wait for the import and return the checked description. Raises PluginError with the reason; TrialFailed for a limit."""
         name = self.bundle.name
         deadline = time.monotonic() + WARM_LIMIT_SECONDS
         self._handshake_thread.join(WARM_LIMIT_SECONDS)
@@ -165,8 +165,8 @@ class Worker(AbstractContextManager["Worker"]):
         except TimeoutError:
             raise PluginError(f"{name} took more than {WARM_LIMIT_SECONDS:.0f} s to import") from None
         except ChannelClosed:
-            if excess := self.exceeded:
-                raise TrialFailed(excess.status, f"while it was imported it {excess.error}") from None
+            if exceeded := self.exceeded:
+                raise TrialFailed(exceeded.status, f"while it was imported it {exceeded.error}") from None
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(EXIT_LIMIT_SECONDS)
             self.output_thread.join(EXIT_LIMIT_SECONDS)
@@ -174,17 +174,17 @@ class Worker(AbstractContextManager["Worker"]):
             why = exit_reason(self.process.returncode) + (f": {clean_line(last, 200)}" if last else "")
             raise PluginError(f"{name} ended while it was imported ({why})") from None
         if message.get("event") != "ready":
-            said = f"{name} could not be loaded: {clean_line(message.get('error'))}"
+            error_text = f"{name} could not be loaded: {clean_line(message.get('error'))}"
             if message.get("status") in ("out-of-memory", "process-limit", "disk-limit"):
-                raise TrialFailed(str(message["status"]), said)
-            raise PluginError(said)
+                raise TrialFailed(str(message["status"]), error_text)
+            raise PluginError(error_text)
         self.channel.message_limit = SMALL_MESSAGE_BYTES
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
             space = {str(name): json_to_distribution(text) for name, text in message["space"].items()}
             defaults = dict(message["defaults"])
-            json.dumps([dict(item.__dict__) for item in space.values()], allow_nan=False)  # no infinite bounds
+            json.dumps([dict(domain.__dict__) for domain in space.values()], allow_nan=False)  # no infinite bounds
             outside = [name for name in defaults if not allowed(space[name], defaults[name])]
             kinds = tuple(clean_line(kind) for kind in message["kinds"])
             description = Description(
@@ -209,9 +209,9 @@ class Worker(AbstractContextManager["Worker"]):
         budget: float = 1.0,
         snapshots: bool = False,
     ) -> Trial:
-        """Fork: a trial that has been started and not yet fitted. Use it in a ``with`` block."""
-        told = {"seed": seed, "device": device, "budget": budget, "kind": data.kind}
-        message = {"op": "fit", "params": dict(params), **told}
+        """Fork a trial and return it before its fit. Use it in a ``with`` block."""
+        common = {"seed": seed, "device": device, "budget": budget, "kind": data.kind}
+        message = {"op": "fit", "params": dict(params), **common}
         return Trial(
             self,
             message,
@@ -232,50 +232,52 @@ class Worker(AbstractContextManager["Worker"]):
         time_limit: float,
         budget: float = 1.0,
     ) -> BatchTrial:
-        """Fork: several configurations that are to be fitted as one, in the time of all of them; ``time_limit`` is that of one.
+        """Fork a vectorized fit of several configurations. ``time_limit`` is for one member; the fork gets the sum.
 
-        Where they would take long, a ``few`` of them.
+        Where all would take long, the submission may fit ``max_members`` of them.
         """
-        told = [dict(params) for params in members]
+        configurations = [dict(params) for params in members]
         message = {
-            "op": "fit-together",
-            "members": told,
-            "few": max_members,
+            "op": "fit-many",
+            "members": configurations,
+            "max_members": max_members,
             "seed": seed,
             "device": device,
             "budget": budget,
             "kind": data.kind,
         }
-        trial = BatchTrial(self, message, data.arrays, time_limit=time_limit * len(told), scratch=self.disk_folder)
-        trial.n_members, trial.member_time_limit = len(told), time_limit
+        trial = BatchTrial(
+            self, message, data.arrays, time_limit=time_limit * len(configurations), scratch=self.disk_folder
+        )
+        trial.n_members, trial.member_time_limit = len(configurations), time_limit
         return trial
 
     def thaw(self, model: SealedBytes, *, seed: int, device: str, time_limit: float) -> Trial:
-        """Fork: a trial tSealedByteskes up a model which another has frozen, and knows nothing else of that one's life."""
+        """Fork a trial that loads a frozen model of another trial, and shares nothing else with it."""
         message = {"op": "thaw", "seed": seed, "device": device}
         return Trial(self, message, {}, extra_fds=[model.fd], time_limit=time_limit, scratch=self.disk_folder)
 
     def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None:
-        """Ask the process to fork a trial, which is given its number here."""
+        """Ask the server to fork a trial, and give the trial its number."""
         with self.send_lock:
             self.used = True
             trial.number = next(self.numbers)
             self.trials[trial.number] = trial
             if self.gone:
                 trial.mailbox.put(None)
-            place = {"number": trial.number, "scratch": str(self.scratch / str(trial.number))}
-            with suppress(ChannelClosed):  # a dead worker is found out by the first wait
-                self.channel.send({**message, **place}, fds)
+            assigned = {"number": trial.number, "scratch": str(self.scratch / str(trial.number))}
+            with suppress(ChannelClosed):  # the first wait notices a dead worker
+                self.channel.send({**message, **assigned}, fds)
 
     def kill(self) -> None:
-        """Kill the process and what it started, children first: orphans are handed to it, so that it sees all of them."""
+        """Kill the server and its descendants, children first: the server adopts orphans, so all of them can be found below it."""
         pid = self.process.pid
         if self.process.poll() is None:
             for _ in range(100):
-                below = process_tree(pid)[1:]
-                if not below:
+                descendants = process_tree(pid)[1:]
+                if not descendants:
                     break
-                for child in below:
+                for child in descendants:
                     kill(child)
                 time.sleep(0.001)
         with suppress(ProcessLookupError):
@@ -284,7 +286,7 @@ class Worker(AbstractContextManager["Worker"]):
     give_up = kill
 
     def close(self) -> None:
-        """End the process and everything that it started."""
+        """End the server and its descendants."""
         with self.close_lock:
             if self.closed:
                 return
@@ -313,15 +315,14 @@ class Worker(AbstractContextManager["Worker"]):
         self.close()
 
     def _listen(self) -> None:
-        """Hand each message of the server to the trial that it is about; None when the server is gone."""
+        """Put each exit message into the mailbox of its trial; put None into all mailboxes when the server is gone."""
         with suppress(ChannelClosed):
             while True:
                 message, _ = self.channel.receive()
                 number = whole_number(message.get("number"))
                 trial = None if number is None else self.trials.get(number)
-                if (
-                    trial and message.get("event") == "exited" and trial.mailbox.empty()
-                ):  # one is kept, however many are said
+                # A server that lies may send many: one is kept.
+                if trial and message.get("event") == "exited" and trial.mailbox.empty():
                     trial.mailbox.put(message)
         self.gone = True
         for trial in list(self.trials.values()):
@@ -330,10 +331,10 @@ class Worker(AbstractContextManager["Worker"]):
 
 
 class WorkerPool(AbstractContextManager["WorkerPool"]):
-    """The processes of one submission. The first searches; `fresh` ones have seen nothing but what they will be given."""
+    """Workers of one submission: the first for the search, and `fresh` ones for fits that see hidden test inputs."""
 
     keeps_models = True
-    """Whether fitted models may wait in it for each other: its machine is not lost without this process."""
+    """True, since fitted models may wait in these workers until others are fitted. A remote machine may be lost meanwhile."""
 
     def __init__(self, bundle: Bundle, config: WorkerConfig) -> None:
         self.bundle, self.config = bundle, config
@@ -345,22 +346,22 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         self.expected = 1
 
     def ready(self) -> Description:
-        """Wait for the first process. Raises PluginError."""
+        """Wait for the first worker and return the description of the submission. Raises PluginError."""
         description = self.first.ready()
         self.described = True
         return description
 
     def expect(self, count: int) -> None:
-        """So many fresh processes will be asked for: as many as run at once are started ahead of it."""
+        """Announce the number of fresh workers to come, and start ahead as many as run at once."""
         with self.lock:
-            if self.first.used and self.first in self.spare:  # what the search has left there no final fit may find
+            if self.first.used and self.first in self.spare:  # no final fit may find what the search left there
                 self.spare.remove(self.first)
                 self.first.close()
             self.expected = count
             self._warm_ahead()
 
     def fresh(self) -> Worker:
-        """A process, ready, that no hidden input has reached; close it after one use. Raises PluginError where none starts."""
+        """Return a ready worker that no hidden input has reached; close it after one use. Raises PluginError where none starts."""
         with self.lock:
             if self.closed:
                 raise PluginError(f"the processes of {self.bundle.name} have been ended")
@@ -393,5 +394,5 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
 
     @property
     def printed(self) -> str:
-        """The end of what its processes printed."""
+        """Last part of the output of all workers, at most 64 KiB."""
         return "".join(worker.log.text for worker in self.workers)[-MEBIBYTE // 16 :]

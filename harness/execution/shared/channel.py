@@ -1,4 +1,4 @@
-"""Messages between parent and child: small JSON objects and file descriptors, nothing that runs when it is read."""
+"""Messages between parent and child: small JSON objects and file descriptors. No pickle, so reading them runs no code."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from typing import Any
 from harness.errors import ChannelClosed
 
 MESSAGE_LIMIT_BYTES = 1 << 20
+"""Largest message that either side may send."""
 SMALL_MESSAGE_BYTES = 4096
-"""Bytes of a message that says no more than how a trial ended."""
+"""Largest message, in bytes, that a server may send once it is ready: it reports exits only."""
 MAX_FDS = 16
 MAX_TEXT_CHARACTERS = 20_000
 
 
 class Channel:
-    """Length-prefixed JSON messages over a Unix stream socket. Descriptors go down with them, never up.
+    """Length-prefixed JSON messages over a Unix stream socket. Descriptors go from parent to child only (``takes_fds``).
 
-    ``tells_pid``: with each message the kernel says which process sent it, in the numbers of this side (Linux); see ``pid``.
+    ``tells_pid``: on Linux the kernel adds the sender's process id, as this side numbers it; see ``pid``.
     """
 
     def __init__(self, sock: socket.socket, *, takes_fds: bool = False, tells_pid: bool = False) -> None:
         self.socket, self.takes_fds = sock, takes_fds
         self.message_limit = MESSAGE_LIMIT_BYTES
         self.pid: int | None = None
-        """The sender of the first message, where that is asked for."""
+        """Process id of the sender of the first message, if ``tells_pid``."""
         self.wants_pid = tells_pid and hasattr(socket, "SO_PASSCRED")
         if self.wants_pid:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send a message with descriptors. Raises ChannelClosed."""
         body = json.dumps(message).encode()
         head = len(body).to_bytes(4, "big")
         try:
@@ -47,7 +49,7 @@ class Channel:
             raise ChannelClosed(str(error)) from error
 
     def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[int]]:
-        """The next message and its descriptors. Raises ChannelClosed, or TimeoutError at ``deadline`` (monotonic seconds)."""
+        """Return the next message and its descriptors. Raises ChannelClosed, or TimeoutError at ``deadline`` (monotonic seconds)."""
         fds: list[int] = []
         try:
             self._wait(deadline)
@@ -55,7 +57,7 @@ class Channel:
                 head, fds, _, _ = socket.recv_fds(self.socket, 4, MAX_FDS)
             elif self.wants_pid and self.pid is None:
                 head = self._head_with_pid()
-            else:  # what nobody takes, the kernel closes
+            else:  # the kernel closes descriptors that nobody receives
                 head = self.socket.recv(4)
             head += self._exactly(4 - len(head), deadline) if head else b""
             size = int.from_bytes(head, "big")
@@ -71,7 +73,7 @@ class Channel:
         return message, fds
 
     def _head_with_pid(self) -> bytes:
-        """Room for the sender's credentials alone: descriptors beside them are closed by the kernel."""
+        """Receive the head with the sender's credentials. The buffer has no room for descriptors, so the kernel closes these."""
         size = struct.calcsize("3i")
         head, extra, _, _ = self.socket.recvmsg(4, socket.CMSG_SPACE(size))
         for level, kind, data in extra:
@@ -100,27 +102,28 @@ class Channel:
         self.socket.close()
 
 
-# What a child says may be anything. These take a value for what it should be, or for nothing.
+# Values from a child are untrusted: these functions return them with the right type and range, or as empty or None.
 
 
 def clean_line(value: object, limit: int = 600) -> str:
-    """One line of text that any terminal and file can take."""
+    """Return a value as one line of at most ``limit`` printable characters; "" if it is no text."""
     return clean_text(value, 10 * limit).replace("\n", " ")[:limit]
 
 
 def clean_text(value: object, limit: int) -> str:
+    """Return a value as at most ``limit`` printable characters and line ends; "" if it is no text."""
     if not isinstance(value, str):
         return ""
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value[:limit])
 
 
 def whole_number(value: object, most: int = 2**62) -> int | None:
-    """A whole number in 0..most, else None."""
+    """Return a value that is an integer in 0..most, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
 
 
 def finite_number(value: object) -> float | None:
-    """A finite number, else None."""
+    """Return a value that is a finite number as a float, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

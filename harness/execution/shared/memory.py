@@ -1,4 +1,4 @@
-"""Arrays in memory that two processes see, of a size that only the parent decides."""
+"""Memory that parent and child share: arrays of a size that the parent fixes, and pickled models."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-import numpy as npOutputSpec
+import numpy as np
 
 from harness.contract import Array, OutputSpec
 
 
 def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False) -> Array:
-    """The array behind a descriptor. Private pages by default: what a submission writes there nobody else sees."""
+    """Map the array behind a descriptor. Pages are private by default: no other process sees what a submission writes there."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size == 0:
         return np.empty(shape, dtype)
@@ -28,7 +28,7 @@ def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False
 
 
 def memfd() -> int:
-    """A descriptor of an empty file in memory that has no name."""
+    """Return the descriptor of an empty, unnamed file in memory."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("bakeoff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with tempfile.TemporaryFile() as file:
@@ -36,13 +36,13 @@ def memfd() -> int:
 
 
 def seal(fd: int, *names: str) -> None:
-    """Forbid something for good, where the system can. Raises OSError where a writable mapping stands against it."""
+    """Add seals to a memfd, where the system has them. Raises OSError if a writable mapping prevents it."""
     if hasattr(fcntl, "F_ADD_SEALS"):
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
 
 
 class SealedBytes(AbstractContextManager["SealedBytes"]):
-    """Bytes that a child writes, as many as its limits let it, and nobody changes once they are sealed. Never read here."""
+    """Pickled model that a child writes, up to its limits, and that is immutable after `seal`. The parent never unpickles it."""
 
     SEALS = ("F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL")
 
@@ -50,17 +50,17 @@ class SealedBytes(AbstractContextManager["SealedBytes"]):
         self.fd = memfd()
 
     def seal(self) -> None:
-        """Take what stands there now. Raises OSError while somebody can still write through a mapping.
+        """Seal a copy of the current bytes. Raises OSError while a process can still write through a mapping.
 
-        It is copied, because a seal keeps bytes alone: place, times, rights and attributes of a file that the child has kept a
-        descriptor of would still tell who is given it what has happened since.
+        A copy, because a seal protects bytes only: the writer keeps a descriptor of its file, and could send signals to the next
+        reader through the file's offset, times, rights and attributes.
         """
         seal(self.fd, *self.SEALS)
         written, self.fd = self.fd, memfd()
         try:
-            place, size = 0, os.fstat(written).st_size
-            while place < size:
-                place += os.pwrite(self.fd, os.pread(written, 1 << 24, place), place)
+            offset, size = 0, os.fstat(written).st_size
+            while offset < size:
+                offset += os.pwrite(self.fd, os.pread(written, 1 << 24, offset), offset)
         finally:
             os.close(written)
         seal(self.fd, *self.SEALS)
@@ -75,7 +75,7 @@ class SealedBytes(AbstractContextManager["SealedBytes"]):
 
 
 class SharedArray(AbstractContextManager["SharedArray"]):
-    """An array in a file without a name, of fixed size, that a descriptor can be handed out for."""
+    """Array of fixed size in an unnamed file, which a child maps through its descriptor. Close it when done."""
 
     def __init__(self, shape: Sequence[int], dtype: str, *, fill: bytes | None = None) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype).str
@@ -89,10 +89,10 @@ class SharedArray(AbstractContextManager["SharedArray"]):
 
     @classmethod
     def of(cls, array: Array) -> SharedArray:
-        """A copy that nobody can write to any more."""
+        """Copy an array into shared memory and seal it against writes."""
         shared = cls(array.shape, array.dtype.str)
         rows = max(1, (1 << 26) // max(array[:1].nbytes, 1))
-        place = 0
+        offset = 0
         for start in range(0, len(array), rows):
             piece = (
                 memoryview(np.ascontiguousarray(array[start : start + rows]).data).cast("B")
@@ -100,21 +100,22 @@ class SharedArray(AbstractContextManager["SharedArray"]):
                 else memoryview(b"")
             )
             while piece:
-                written = os.pwrite(shared.fd, piece, place)
-                place, piece = place + written, piece[written:]
+                written = os.pwrite(shared.fd, piece, offset)
+                offset, piece = offset + written, piece[written:]
         seal(shared.fd, "F_SEAL_WRITE", "F_SEAL_SEAL")
         return shared
 
     @classmethod
     def blank(cls, forms: Sequence[OutputSpec]) -> SharedArray:
-        """Room for one answer of any of these forms, all bits set: NaN as a float, -1 as an integer."""
+        """Make a buffer for an answer in any of these specs, with all bits set: NaN as a float, -1 as an integer."""
         return cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
 
     def spec(self, name: str) -> dict[str, Any]:
+        """Return name, shape and dtype, as the child needs them to map the array."""
         return {"name": name, "shape": self.shape, "dtype": self.dtype}
 
     def read(self, form: OutputSpec) -> Array:
-        """A private copy of what stands there now, as ``form``."""
+        """Return a private copy of the current content, as ``form``."""
         return np.array(map_array(self.fd, form.shape, form.dtype))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers of the probe, as it prints them and as the parent reads them."""
+"""Answers of the isolation probe, shared by the probe and the parent."""
 
 from __future__ import annotations
 

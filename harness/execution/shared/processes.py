@@ -1,4 +1,4 @@
-"""Which processes descend from which, and how to end them all. Works alike in the parent and in the child."""
+"""Process trees: find the descendants of a process, and kill them all. Used by parent and child."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 
 CHILDREN_LISTED = Path("/proc/self/task", str(os.getpid()), "children").exists()
-"""Whether the kernel lists a process's children. To look for them among all processes takes ten milliseconds and more."""
+"""True if the kernel lists the children of a process. A search among all processes takes ten milliseconds and more."""
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that still are, ended ones that nobody has waited for included."""
+    """Return the process ids of a process's children, unreaped ones included."""
     if not CHILDREN_LISTED:
         try:
             return [child.pid for child in psutil.Process(pid).children()]
@@ -23,21 +23,22 @@ def children(pid: int) -> list[int]:
             return []
     found: list[int] = []
     with suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208, quick: the watch calls this many times a second
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208, quick: the monitor calls this many times a second
             with suppress(OSError, ValueError):
                 found += [int(word) for word in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
     return found
 
 
 def process_tree(pid: int, exclude: Collection[int] = ()) -> list[int]:
-    """A process and its descendants, those ``without`` and theirs left out."""
-    found = [pid]
-    for member in found:  # grows while it is read
-        found += [child for child in children(member) if child not in exclude]
-    return found
+    """Return the ids of a process and its descendants, without those in ``exclude`` and their descendants."""
+    members = [pid]
+    for member in members:  # the list grows during the loop
+        members += [child for child in children(member) if child not in exclude]
+    return members
 
 
 def kill(pid: int) -> None:
+    """Send SIGKILL, if the process still exists and may be killed."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 
@@ -48,17 +49,17 @@ def kill_tree(pid: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         leads = os.getpgid(pid) == pid
         if leads:
-            os.killpg(pid, signal.SIGSTOP)  # what forks as fast as it can is never listed to its end
-    family = process_tree(pid)
+            os.killpg(pid, signal.SIGSTOP)  # a fork bomb grows faster than it can be listed
+    members = process_tree(pid)
     with suppress(ProcessLookupError, PermissionError):
         if leads:
             os.killpg(pid, signal.SIGKILL)
-    for member in family:
+    for member in members:
         kill(member)
 
 
 def count_user_processes() -> int:
-    """How many processes and threads this user has, as the kernel's limit on them counts."""
+    """Return the number of processes and threads of this user, as RLIMIT_NPROC counts them."""
     count = 0
     for process in psutil.process_iter():
         with suppress(psutil.Error):
