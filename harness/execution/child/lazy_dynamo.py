@@ -1,6 +1,6 @@
-"""Torch without its compiler, until somebody asks for that: it takes as long to import as the rest of torch.
+"""Lazy import of torch's compiler, which takes as long as the import of the rest of torch.
 
-`torch.optim` imports ``torch._dynamo`` in every step, to say that a graph would break there. Where nothing is compiled no graph is.
+`torch.optim` imports ``torch._dynamo`` in every step to mark graph breaks. Without compilation there is no graph: a stub is enough.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ DYNAMO = "torch._dynamo"
 
 
 class LazyDynamo(ModuleType):
-    """Stands for the compiler's front end, and makes room for it as soon as it is asked for anything else."""
+    """Stub of ``torch._dynamo`` that loads the real module when any other attribute is used."""
 
     def __init__(self) -> None:
         super().__init__(DYNAMO, __doc__)
 
     @staticmethod
     def graph_break(*args: Any, **kwargs: Any) -> None:
-        """No graph, no break."""
+        """Do nothing: without compilation there is no graph."""
 
     @staticmethod
     def disable(function: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """A function that nothing compiles as yet; the real thing's word on it counts once that is there."""
-        if function is None:  # a decorator that was called: somebody's own, who thinks of compiling
+        """Return a wrapper that calls the function directly, or through the real `disable` once that is loaded."""
+        if function is None:  # used as a decorator with arguments, by code that may compile
             return load_dynamo().disable(None, *args, **kwargs)
 
-        def called(*its: Any, **more: Any) -> Any:
+        def called(*arguments: Any, **options: Any) -> Any:
             real = sys.modules[DYNAMO]
             if isinstance(real, LazyDynamo):
-                return function(*its, **more)
-            return real.disable(function, *args, **kwargs)(*its, **more)
+                return function(*arguments, **options)
+            return real.disable(function, *args, **kwargs)(*arguments, **options)
 
         return called
 
@@ -42,14 +42,14 @@ class LazyDynamo(ModuleType):
 
 
 def load_dynamo() -> ModuleType:
-    """The real module, in the stand-in's place."""
+    """Replace the stub by the real module and return it."""
     if isinstance(sys.modules.get(DYNAMO), LazyDynamo):
         del sys.modules[DYNAMO]
     return importlib.import_module(DYNAMO)
 
 
 def defer_dynamo() -> None:
-    """Put the stand-in where the compiler would be imported, unless it has been."""
+    """Install the stub, unless torch is absent or its compiler is already loaded."""
     torch = sys.modules.get("torch")
     if torch is not None and DYNAMO not in sys.modules:
         torch._dynamo = sys.modules[DYNAMO] = LazyDynamo()  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""The first thing that runs in a child: give up what it may not have, then become the module that was asked for.
+"""First module of a sandboxed child: drop rights, then run the requested module.
 
 ``python -m harness.execution.child.lockdown SETTINGS MODULE [ARGUMENT...]``. Nothing that starts a thread is imported before the
-locks are on, because Landlock binds the thread that calls it and those that it starts. bubblewrap brings its own seccomp filter
-along; where there is no bubblewrap the filter is loaded here.
+locks, because Landlock binds the calling thread and its later threads only. Tier A gets its seccomp filter from bubblewrap; tier B
+loads it here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from harness.execution.shared.seccomp import seccomp_filter
 
 
 def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
-    """Landlock: nothing but these paths; no TCP; no signal or abstract socket to anything outside, where the kernel knows how."""
+    """Restrict this process to these paths with Landlock; also deny TCP, outside signals and abstract sockets if the kernel can."""
     from landlock import FSAccess, Ruleset, landlock_abi_version
     from landlock.plumbing import RulesetAttr, get_create_ruleset
 
     class WideAttr(RulesetAttr):  # type: ignore[misc]
-        """The ruleset's later fields, which the library does not know yet."""
+        """Ruleset attributes with the later fields that the library lacks."""
 
         _fields_ = [("handled_access_net", ctypes.c_uint64), ("scoped", ctypes.c_uint64)]
 
@@ -39,8 +39,8 @@ def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
             object.__setattr__(self, "_fd", get_create_ruleset()(ctypes.byref(attributes), size, 0))
 
     rules = Wide()
-    look = FSAccess.EXECUTE | FSAccess.READ_FILE | FSAccess.READ_DIR
-    for paths, access in ((read, look), (write, FSAccess.all())):
+    read_access = FSAccess.EXECUTE | FSAccess.READ_FILE | FSAccess.READ_DIR
+    for paths, access in ((read, read_access), (write, FSAccess.all())):
         for path in paths:
             if os.path.isdir(path):  # noqa: PTH112, pathlib costs time in every child
                 rules.allow(path, rules=access)
@@ -51,7 +51,7 @@ def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
 
 
 def change_user(uid: int) -> None:
-    """Become nobody in particular. A container may not have so high a number; every Linux has 65534."""
+    """Become an unprivileged user; 65534, which every Linux has, where a container lacks so high a number."""
     os.setgroups([])
     try:
         os.setresgid(uid, uid, uid)
@@ -62,7 +62,7 @@ def change_user(uid: int) -> None:
 
 
 def lock(settings: Mapping[str, Any]) -> None:
-    """Everything that ``settings`` asks for, in an order in which each step is still allowed. Raises where one fails."""
+    """Apply ``settings``, in an order in which every step is still allowed. Raises where one fails."""
     if settings.get("uid") is not None:
         change_user(int(settings["uid"]))
     if "read" in settings:

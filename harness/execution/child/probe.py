@@ -1,8 +1,7 @@
-"""The holes that a sandbox must not have: bait that the parent lays out, and a probe that tries to take it from the inside.
+"""Isolation probe: attacks from inside a sandbox on the canaries that the parent sets up.
 
-``python -m harness.execution.child.probe TOLD`` prints a JSON object {hole: what happened}. Only the standard library is imported.
-Each attempt is the real one (a connection is made, a file is opened), because what a kernel refuses depends on more than its
-version.
+``python -m harness.execution.child.probe TARGETS`` prints a JSON object {attempt: open or closed}. Only the standard library is
+imported. Each attempt is real (it connects, it opens a file), because a kernel's version does not tell what it refuses.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ SYSTEM_CALLS = {
 }
 CLONE_NEWUSER = 0x10000000
 ARRAY_MAP = struct.pack("4I", 2, 4, 4, 1)
-"""A BPF map that any kernel makes for whoever may: an array of one number."""
+"""Attributes of a minimal BPF map, an array of one number, which every kernel makes for permitted callers."""
 PTRACE_SEIZE = 0x4206
-"""Becomes a tracer and stops nothing; it is over when the probe ends."""
+"""ptrace request that attaches without stopping the target; it ends with the probe."""
 
 
 def main() -> None:
-    told = json.loads(sys.argv[1])
-    print(json.dumps(probe(told)))
+    targets = json.loads(sys.argv[1])
+    print(json.dumps(probe(targets)))
 
 
-def probe(told: Mapping[str, Any]) -> dict[str, str]:
-    """Try every hole. An error is "closed"; whatever works is "open"."""
-    parent, folder = int(told["parent"]), Path(told["folder"])
+def probe(targets: Mapping[str, Any]) -> dict[str, str]:
+    """Make every attempt. An OSError counts as closed, success as open."""
+    parent, folder = int(targets["parent"]), Path(targets["folder"])
     attempts: dict[str, Callable[[], object]] = {
         "read a file": (folder / "labels").read_text,
         "write a file": lambda: (folder / "written").write_text("here"),
@@ -53,11 +52,11 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
         "signal the parent": lambda: os.kill(parent, 0) if parent != os.getpid() else refuse(),
         "trace the parent": lambda: call("ptrace", PTRACE_SEIZE, parent, 0, 0),
         "process list": lambda: refuse() if not other_processes() else None,
-        "tcp": lambda: socket.create_connection(("127.0.0.1", told["tcp"]), timeout=2),
-        "udp": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", told["udp"])),
+        "tcp": lambda: socket.create_connection(("127.0.0.1", targets["tcp"]), timeout=2),
+        "udp": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", targets["udp"])),
         "vsock": lambda: socket.socket(socket.AF_VSOCK),
         "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
-        "abstract socket": lambda: socket.socket(socket.AF_UNIX).connect(f"\0{told['abstract']}"),
+        "abstract socket": lambda: socket.socket(socket.AF_UNIX).connect(f"\0{targets['abstract']}"),
         "io_uring": lambda: call("io_uring", 1, ctypes.create_string_buffer(256)),
         "keyring": lambda: call("keyring", b"user", b"bakeoff", b"x", 1, -2),
         "bpf": lambda: call("bpf", 0, ctypes.create_string_buffer(ARRAY_MAP, 128), 128),
@@ -66,10 +65,11 @@ def probe(told: Mapping[str, Any]) -> dict[str, str]:
         "new privileges": lambda: refuse() if status("NoNewPrivs") == "1" else None,
         "unlimited disk": lambda: refuse() if is_bounded("/tmp") and is_bounded("/dev/shm") else None,  # noqa: S108
     }
-    return {hole: attempt(action) for hole, action in attempts.items()}
+    return {name: attempt(action) for name, action in attempts.items()}
 
 
 def attempt(action: Callable[[], object]) -> str:
+    """Return CLOSED if the action raises OSError, else OPEN."""
     try:
         action()
     except OSError:
@@ -78,7 +78,7 @@ def attempt(action: Callable[[], object]) -> str:
 
 
 def change_rights(file: Path) -> None:
-    """Take a right away. Whether it is gone is looked at: a filter may say yes and do nothing."""
+    """Remove a file's right and check the result, since a filter may report success without effect."""
     file.chmod(0o664)
     if file.stat().st_mode & 0o777 != 0o664:
         refuse()
@@ -89,7 +89,7 @@ def refuse() -> None:
 
 
 def call(name: str, *arguments: Any) -> int:
-    """A system call by its number. Raises OSError where the kernel refuses it."""
+    """Make a system call by number. Raises OSError where the kernel refuses it."""
     number = SYSTEM_CALLS[name].get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"the number of {name} on {platform.machine()} is not known here")
@@ -101,7 +101,7 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def status(field: str) -> str:
-    """A field of this process's /proc/self/status."""
+    """Return a field of /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return line.split()[1]
@@ -109,7 +109,7 @@ def status(field: str) -> str:
 
 
 def other_processes() -> list[int]:
-    """Processes that are neither this one nor its parents."""
+    """Return the ids of visible processes other than this one and its ancestors."""
     own, pid = set(), os.getpid()
     while pid > 0:
         own.add(pid)
@@ -121,9 +121,9 @@ def other_processes() -> list[int]:
 
 
 def is_bounded(folder: str) -> bool:
-    """Whether a folder is a filesystem of a bounded size of its own, at most a tenth of a terabyte."""
-    facts = os.statvfs(folder)
-    return facts.f_blocks * facts.f_frsize < 10**11 and os.stat(folder).st_dev != os.stat("/").st_dev  # noqa: PTH116
+    """Tell if a folder is on its own filesystem of less than 100 GB."""
+    filesystem = os.statvfs(folder)
+    return filesystem.f_blocks * filesystem.f_frsize < 10**11 and os.stat(folder).st_dev != os.stat("/").st_dev  # noqa: PTH116
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a fork does for its one trial: it fits there, answers questions, and exits.
+"""One trial inside its fork: fit, answer queries, exit.
 
-Arrays come and go through file descriptors of fixed size, numbers and short texts through small JSON messages: no pickle, no file
-names. A model that another process shall take up is pickled into a descriptor, in the submission's own sandbox and for it alone.
+Arrays pass through descriptors of files of fixed size, numbers and short texts through small JSON messages: no pickle, no file
+names. A model for another process is pickled into a descriptor; only forks of the same submission unpickle it, in their sandbox.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import Array, Split, Submission
+from harness.contract import Array, OutputSpec, Split, Submission
 from harness.errors import ChannelClosed, PluginError, WrongForm
 from harness.execution.shared.channel import MAX_TEXT_CHARACTERS, Channel
 from harness.execution.shared.memory import map_array
@@ -28,10 +28,10 @@ from harness.seeding import seed_everything
 
 
 def run_trial(submission: type[Submission], channel: Channel, message: dict[str, Any], fds: list[int]) -> None:
-    """One trial, in its own fork: come to fitted models, mostly one, then answer what is asked until the parent hangs up."""
+    """Fit or load one model, or several in a vectorized fit; then answer queries until the parent closes the channel."""
     seed_everything(int(message["seed"]))
-    place = os.open("/dev/null", os.O_RDONLY)
-    os.dup2(place, 0)
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
     doing = "set up"
     try:
         os.makedirs(message["scratch"], exist_ok=True)  # noqa: PTH103
@@ -39,9 +39,9 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
         models: Mapping[int, Submission]
         if message["op"] == "thaw":
             doing = "take up its pickled model"
-            with os.fdopen(fds[0], "rb") as parcel:
-                parcel.seek(0)
-                models = {0: pickle.load(parcel)}  # noqa: S301, the submission's own bytes, in the submission's own sandbox
+            with os.fdopen(fds[0], "rb") as pickled:
+                pickled.seek(0)
+                models = {0: pickle.load(pickled)}  # noqa: S301, the submission's own bytes, in the submission's own sandbox
             channel.send({"event": "thawed"})
         else:
             arrays = {
@@ -51,7 +51,7 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
             train = Split(arrays["train.x"], arrays["train.y"], arrays.get("train.unlabelled"))
             valid = Split(arrays["valid.x"], arrays["valid.y"])
             doing = "fit"
-            if message["op"] == "fit-together":
+            if message["op"] == "fit-many":
                 models = fit_many(submission, channel, message, train, valid)
             else:
                 model = make_model(submission, message, message["params"])
@@ -62,33 +62,33 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
                 doing = "describe itself"
                 channel.send({"event": "described", **describe_model(model, snapshots, fds[-1])})
         while True:
-            question, handed = channel.receive()
-            if question["op"] == "freeze":
+            query, query_fds = channel.receive()
+            if query["op"] == "freeze":
                 doing = "be pickled, which tasks need that ask a second time in another process"
-                freeze(models[0], handed[0])
+                freeze(models[0], query_fds[0])
                 channel.send({"event": "frozen"})
                 continue
             doing = "predict"
-            x = map_array(handed[0], question["shape"], question["dtype"])
-            answer = np.asarray(models[question["member"]].predict(x))
+            x = map_array(query_fds[0], query["shape"], query["dtype"])
+            answer = np.asarray(models[query["member"]].predict(x))
             synchronise(message["device"])
-            channel.send({"event": "predicted", "form": write_answer(answer, question["forms"], handed[1])})
-            for fd in handed:
+            channel.send({"event": "predicted", "form": write_answer(answer, query["forms"], query_fds[1])})
+            for fd in query_fds:
                 os.close(fd)
     except ChannelClosed:
         return
     except BaseException as error:  # a submission may raise anything
         traceback.print_exc()
-        said = str(error) if isinstance(error, WrongForm) else f"could not {doing}: {one_line(error)}"
+        text = str(error) if isinstance(error, WrongForm) else f"could not {doing}: {one_line(error)}"
         where = "" if isinstance(error, WrongForm) else plugin_line(error, submission)
-        channel.send({"event": "failed", "status": status_of(error), "error": f"{said}{where}"[:600]})
+        channel.send({"event": "failed", "status": status_of(error), "error": f"{text}{where}"[:600]})
 
 
 def make_model(submission: type[Submission], message: Mapping[str, Any], params: Mapping[str, Any]) -> Submission:
-    """An unfitted model."""
+    """Return an unfitted model of a submission."""
     model = submission(params, seed=message["seed"], device=message["device"])
     model.task_kind = SimpleNamespace(**message["kind"])
-    if message["budget"] != 1:  # who does not heed it may have a budget of its own
+    if message["budget"] != 1:  # a submission without support may have a `budget` of its own
         model.budget = float(message["budget"])
     return model
 
@@ -96,74 +96,77 @@ def make_model(submission: type[Submission], message: Mapping[str, Any], params:
 def fit_many(
     submission: type[Submission], channel: Channel, message: Mapping[str, Any], train: Split, valid: Split
 ) -> Mapping[int, Submission]:
-    """Several configurations as one, each made as a trial alone would make it."""
+    """Fit several members in one vectorized fit, and return the fitted models by number. Each starts as a trial alone would."""
 
-    def made(params: Mapping[str, Any]) -> Submission:
+    def make(params: Mapping[str, Any]) -> Submission:
         seed_everything(int(message["seed"]))
         return make_model(submission, message, params)
 
     def report(losses: Mapping[int, float]) -> set[int]:
-        said = [[place, float(loss) if math.isfinite(loss) else None] for place, loss in losses.items()]
-        channel.send({"event": "reports", "losses": said})
-        return set(channel.receive()[0]["ended"])
+        pairs = [[number, float(loss) if math.isfinite(loss) else None] for number, loss in losses.items()]
+        channel.send({"event": "reports", "losses": pairs})
+        return set(channel.receive()[0]["pruned"])
 
-    fitted, apart = submission.fit_together(
-        [partial(made, params) for params in message["members"]], train, valid, report, int(message["few"])
+    fitted, skipped = submission.fit_together(
+        [partial(make, params) for params in message["members"]], train, valid, report, int(message["max_members"])
     )
     synchronise(message["device"])
-    reasons = [[why, [place for place in apart if apart[place] == why]] for why in dict.fromkeys(apart.values())]
-    channel.send({"event": "fitted", "fitted": sorted(fitted), "apart": reasons})
+    reasons = [
+        [reason, [number for number in skipped if skipped[number] == reason]]
+        for reason in dict.fromkeys(skipped.values())
+    ]
+    channel.send({"event": "fitted", "fitted": sorted(fitted), "skipped": reasons})
     return fitted
 
 
 def freeze(model: Submission, fd: int) -> None:
     """Pickle a fitted model into a descriptor."""
-    with os.fdopen(fd, "wb") as parcel:
-        pickle.dump(model, parcel, protocol=5)
+    with os.fdopen(fd, "wb") as pickled:
+        pickle.dump(model, pickled, protocol=5)
 
 
 def one_line(error: BaseException) -> str:
-    """``ValueError: first line``, at most 300 characters, and what to do where a sandbox is the reason."""
+    """Return ``ValueError: first line``, at most 300 characters, with advice where the sandbox may be the cause."""
     text = str(error).strip().partition("\n")[0]
     name = type(error).__name__
-    said = (text if isinstance(error, PluginError) else f"{name}: {text}" if text else name)[:300]
+    line = (text if isinstance(error, PluginError) else f"{name}: {text}" if text else name)[:300]
     if isinstance(error, (FileNotFoundError, ModuleNotFoundError)):
-        said += "; a submission sees what is installed, the modules beside it that it imports, and the files that `files` names"
+        line += "; a submission sees what is installed, the modules beside it that it imports, and the files that `files` names"
     elif isinstance(error, PermissionError):
-        said += "; in a sandbox there is no network, and only its own folder can be written"
-    return said
+        line += "; in a sandbox there is no network, and only its own folder can be written"
+    return line
 
 
 def status_of(error: BaseException) -> str:
-    """The status that an error of a submission's comes to: which limit it met, if it met one."""
-    said = str(error).lower()
+    """Return the status of a submission's error: a limit, ``invalid`` or ``failed``."""
+    text = str(error).lower()
     if isinstance(error, WrongForm):
         return "invalid"
-    if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return "out-of-memory"
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "disk-limit"
-    if number == errno.EAGAIN or "can't start new thread" in said:
+    if number == errno.EAGAIN or "can't start new thread" in text:
         return "process-limit"
     return "failed"
 
 
 def plugin_line(error: BaseException, submission: type[Submission]) -> str:
-    """`` (file.py line 12)``: where in the plug-in's own file an error came from."""
+    """Return `` (file.py line 12)``, the last line of the plug-in's own file in the traceback, or ""."""
     file = sys.modules[submission.__module__].__file__ or ""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" ({Path(file).name} line {lines[-1]})" if lines else ""
 
 
 def synchronise(device: str) -> None:
-    """Wait for the GPU, so that the parent's clock sees the work done."""
+    """Wait for the GPU, so that the parent's clock measures finished work."""
     if device.startswith("cuda") and (torch := sys.modules.get("torch")):
         torch.cuda.synchronize(device)
 
 
 class Reporter:
-    """``report(loss)``: tells the parent a number. Where the parent ends the trial, the call does not return."""
+    """Callback ``report(loss)`` that sends a loss to the parent. If the parent prunes the trial, the process exits here."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -176,7 +179,7 @@ class Reporter:
 
 
 def describe_model(model: Submission, snapshots: Array | None, fd: int) -> dict[str, Any]:
-    """What a fitted model says of itself: parameters, summary, and how many snapshots it left in the shared array."""
+    """Return parameter count, summary and GPU memory of a fitted model, and the number of snapshots copied to the shared array."""
     count = 0
     if snapshots is not None:
         out = map_array(fd, snapshots.shape, snapshots.dtype.str, shared=True)
@@ -195,7 +198,7 @@ def describe_model(model: Submission, snapshots: Array | None, fd: int) -> dict[
 
 
 def gpu_memory(device: str) -> int | None:
-    """The most that torch has held of a GPU's memory in this process, in bytes."""
+    """Return the peak GPU memory that torch reserved in this process, in bytes; None without torch or GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not device.startswith("cuda"):
         return None
@@ -203,18 +206,15 @@ def gpu_memory(device: str) -> int | None:
 
 
 def write_answer(answer: Array, forms: Sequence[Mapping[str, Any]], fd: int) -> str:
-    """Copy an answer into the shared buffer, as the form whose shape and number type it has; return the form's name."""
+    """Copy an answer into the shared buffer and return the name of the output spec that matches its shape and number type."""
     for form in forms:
-        dtype = np.dtype(form["dtype"])
-        same_type = answer.dtype.kind in ("iu" if dtype.kind in "iu" else "f")
-        if answer.shape == tuple(form["shape"]) and same_type:
-            if dtype.kind == "u" and answer.dtype != dtype:
-                continue
+        spec = OutputSpec(form["name"], tuple(form["shape"]), form["dtype"])
+        if spec.accepts(answer):
             np.copyto(
                 map_array(fd, form["shape"], form["dtype"], shared=True),
                 answer,
-                casting="same_kind" if dtype.kind == "f" else "unsafe",
+                casting="same_kind" if answer.dtype.kind == "f" else "unsafe",
             )
-            return str(form["name"])
+            return spec.name
     wanted = " or ".join(f"{form['name']} {form['dtype']} {tuple(form['shape'])}" for form in forms)
     raise WrongForm(f"predict should return {wanted}; it returned {answer.dtype} {answer.shape}")

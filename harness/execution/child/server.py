@@ -1,7 +1,7 @@
-"""The child: a warmed process that imports one submission, and forks for every trial.
+"""Server process of one submission: it imports the submission once and forks for every trial.
 
-``python -m harness.execution.child.server FD`` talks over the Unix socket FD. The server imports and then does nothing but fork
-and reap. Each fork has a channel of its own to the parent, and does there what `harness.execution.child.run_trial` says.
+``python -m harness.execution.child.server FD`` communicates over the Unix socket FD. After the import the server only forks and
+reaps. Each fork has its own channel to the parent and runs `harness.execution.child.run_trial`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 def main(fd: int) -> None:
     channel = Channel(socket.socket(fileno=fd), takes_fds=True)
     adopt_orphans()
-    channel.send({"event": "awake"})  # the parent puts this process under its limits before it says what to import
+    channel.send({"event": "awake"})  # the parent sets the limits of this process before it sends the submission
     hello, fds = channel.receive()
     try:
         path = unpack(hello["source"]["files"], fds[0], Path(hello["folder"]))
-        gc.disable()  # an import makes much and drops little: collections would look through all of it again and again
+        gc.disable()  # an import frees little, so repeated collections would only cost time
         submission = load_submission(path, hello["source"]["object"], hello["source"]["module"])
         warm_up()
         described = describe(submission)
-        # What is there now is there for good: a collection in a fork that looked at it would copy every page of it.
+        # These objects live as long as the process. A collection in a fork would touch them and copy all their pages.
         gc.freeze()
         gc.enable()
         channel.send({"event": "ready", **described})
@@ -56,25 +56,26 @@ def main(fd: int) -> None:
 
 
 def unpack(files: Sequence[tuple[str, int]], fd: int, folder: Path) -> Path:
-    """Write out the plug-in's files, which the parent has read and hashed; the first one is the plug-in itself."""
+    """Write the plug-in's files, as the parent read and hashed them, and return the path of the first, the plug-in itself."""
     with os.fdopen(fd, "rb") as content:
         for name, size in files:
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content.read(size))
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read(size))
     return folder / files[0][0]
 
 
 def warm_up() -> None:
-    """Import now what a library would otherwise import in every fork: numpy its generators when they are first named. Torch would
-    import its compiler with the first optimiser, which is put off until somebody compiles.
+    """Import modules that libraries would otherwise import in every fork, such as numpy's generators.
+
+    Torch would import its compiler with the first optimizer; `defer_dynamo` defers that until the first compilation.
     """
     importlib.import_module("numpy.random")
     defer_dynamo()
 
 
 def describe(submission: type[Submission]) -> dict[str, Any]:
-    """What the parent may know of a submission: kinds, search space, defaults. Checked here, and again by the parent."""
+    """Return kinds, search space, defaults and abilities of a submission. The parent checks them again. Raises PluginError."""
     from optuna.distributions import distribution_to_json
 
     kinds = (submission.kind,) if isinstance(submission.kind, str) else submission.kind
@@ -84,17 +85,17 @@ def describe(submission: type[Submission]) -> dict[str, Any]:
         raise PluginError(
             f"space should be a dict of Float, Int and Categorical; it is a {type(submission.space).__name__}"
         )
-    for name, known in submission.space.items():
-        if not isinstance(known, Distribution):
+    for name, domain in submission.space.items():
+        if not isinstance(domain, Distribution):
             raise PluginError(
-                f"space should be a dict of Float, Int and Categorical; {name} is a {type(known).__name__}"
+                f"space should be a dict of Float, Int and Categorical; {name} is a {type(domain).__name__}"
             )
     unknown = set(submission.defaults) - set(submission.space)
     if unknown:
         raise PluginError(f"defaults name {', '.join(sorted(unknown))}, which space does not have")
     return {
         "kinds": kinds,
-        "space": {name: distribution_to_json(known) for name, known in submission.space.items()},
+        "space": {name: distribution_to_json(domain) for name, domain in submission.space.items()},
         "defaults": dict(submission.defaults),
         "together": bool(submission.together()),
         "budget": bool(submission.supports_budget()),
@@ -102,25 +103,25 @@ def describe(submission: type[Submission]) -> dict[str, Any]:
 
 
 def adopt_orphans() -> None:
-    """Have the kernel hand this process whatever its descendants leave behind (Linux; elsewhere such strays go to init)."""
+    """Make this process the parent of its orphaned descendants (Linux; elsewhere init gets them)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that forked it ends, however it ends (Linux)."""
+    """Have the kernel kill this process when its parent process ends for any reason (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 class Server:
-    """Forks, reaps, kills; ends with everything it started when the parent's end of the channel closes."""
+    """Loop that forks and reaps trials. It kills all its descendants and ends when the parent closes the channel."""
 
     def __init__(self, channel: Channel, submission: type[Submission], scratch: Path) -> None:
         self.channel, self.submission, self.scratch = channel, submission, scratch
         self.running: dict[int, int] = {}  # pid -> the trial's number
         self.spare_fork: tuple[int, Channel] | None = None
-        """A fork that waits for what it is to do: that of a large process takes longer than many a trial."""
+        """Fork that waits for the next trial, because forking a large process may take longer than a short trial."""
         self.trials = 0
         self.wake, self.woken = socket.socketpair()
         self.wake.setblocking(False)
@@ -142,7 +143,7 @@ class Server:
             except ChannelClosed:
                 pass
             finally:
-                # The parent may be gone.
+                # The parent may be gone, so nobody else ends the forks.
                 for pid in [*self.running, *([self.spare_fork[0]] if self.spare_fork else [])]:
                     kill_tree(pid)
                     with suppress(ChildProcessError):
@@ -151,10 +152,10 @@ class Server:
 
     @staticmethod
     def _ignore(number: int, frame: FrameType | None) -> None:
-        """A handler must be there for the wake-up descriptor to be written."""
+        """Do nothing; Python writes to the wake-up descriptor only for signals with a handler."""
 
     def start_trial(self) -> None:
-        """Hand a trial to a fork; from the second one on the next fork is made while this one is at work."""
+        """Hand the next trial to a fork. From the second trial on, make the next fork in advance."""
         message, fds = self.channel.receive()
         pid = self.hand_over(message, fds)
         self.running[pid] = message["number"]
@@ -165,19 +166,20 @@ class Server:
             self.spare_fork = self.fork()
 
     def hand_over(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
+        """Send a trial to the spare or a new fork, and return its process id."""
         while True:
-            pid, handing = self.spare_fork or self.fork()
+            pid, waiting = self.spare_fork or self.fork()
             self.spare_fork = None
             try:
-                handing.send(message, fds)
+                waiting.send(message, fds)
                 return pid
-            except ChannelClosed:  # something has killed it while it waited
+            except ChannelClosed:  # the spare fork was killed while it waited
                 continue
             finally:
-                handing.close()
+                waiting.close()
 
     def fork(self) -> tuple[int, Channel]:
-        """A child that waits, and where to tell it what for."""
+        """Fork a child that waits for its trial; return its process id and the channel for its message."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -185,10 +187,11 @@ class Server:
             self.become_trial(Channel(theirs, takes_fds=True))
         theirs.close()
         with suppress(ProcessLookupError, PermissionError):
-            os.setpgid(pid, pid)  # in both processes: whichever comes first
+            os.setpgid(pid, pid)  # also in the child: the first of both counts
         return pid, Channel(ours)
 
     def become_trial(self, waiting: Channel) -> NoReturn:
+        """Wait in the fork for a trial, run it, and exit."""
         code = 1
         try:
             os.setpgid(0, 0)
@@ -203,7 +206,7 @@ class Server:
                 os.dup2(fds[1], stream)
             os.close(fds[1])
             channel.send({"event": "awake"})
-            channel.receive()  # the parent has to say that the limits hold
+            channel.receive()  # the parent confirms that the limits are set
             run_trial(self.submission, channel, message, fds[2:])
             code = 0
         except ChannelClosed:
@@ -216,6 +219,7 @@ class Server:
             os._exit(code)
 
     def reap(self) -> None:
+        """Reap ended forks, kill their descendants, and report each exit to the parent."""
         while self.running:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -229,8 +233,8 @@ class Server:
             if pid not in self.running:
                 continue
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)  # what the trial itself left behind
-            for stray in children(os.getpid()):  # and what left its group: orphans come to this process
+                os.killpg(pid, signal.SIGKILL)  # the rest of the trial's process group
+            for stray in children(os.getpid()):  # descendants that left the group: this process adopts orphans
                 if stray not in self.running and not (self.spare_fork and stray == self.spare_fork[0]):
                     kill_tree(stray)
             shutil.rmtree(self.scratch / str(self.running[pid]), ignore_errors=True)

@@ -1,8 +1,8 @@
-"""A slot on a machine of a cluster: the parent's side of a submission's processes, told from afar what to run.
+"""Agent of one slot on a machine of a cluster: it runs workers and trials for the coordinator.
 
-A `Station` stands where the sandbox is. It is handed code, data and questions, never a hidden label, and hands back losses and raw
-answers. Nothing here knows how calls travel. What a submission does wrong comes back as a value, not as an exception, because
-exceptions lose their meaning on the way.
+A `NodeAgent` runs on the machine of the sandbox. It receives code, data and queries, never a hidden label, and returns losses and
+raw answers. It does not depend on how calls are transported. Errors of a submission are returned as values, because exceptions lose
+their type in transport.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import datasets
-from harness.contract import Array, OutputSpec, Limits
+from harness.contract import Array, Limits, OutputSpec
 from harness.errors import PluginError, TrialFailed, TrialPruned, UsageError
 from harness.execution.parent import cgroups, isolation, slots
 from harness.execution.parent.batch_trial import BatchTrial
@@ -34,7 +34,7 @@ from harness.plugins.bundle import Bundle
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a call: ``value``; or an ``error`` with its ``status``, "" where the plug-in or the request is wrong."""
+    """Result of a call: ``value``, or ``error`` with its ``status``; the status is "" for a wrong plug-in or request."""
 
     value: Any = None
     error: str | None = None
@@ -43,7 +43,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """What a station says of itself: its machine, the hash of its Bakeoff, its device, and its tier with what the probe found."""
+    """Description of an agent: machine, hash of its Bakeoff source, device, and tier with the probe's answers."""
 
     node: str
     package_hash: str
@@ -53,7 +53,7 @@ class NodeInfo:
 
 @dataclass
 class OpenWorker:
-    """A worker with the data that it was handed: files that no other worker's trials see."""
+    """Open worker with its own shared inputs by key: no other worker's trials see these files."""
 
     worker: Worker
     data: dict[int, SharedInputs] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class OpenWorker:
 
 @dataclass
 class RunningFit:
-    """A trial, and the fit that it is in the midst of."""
+    """Trial and the generator of its running fit."""
 
     trial: Trial
     steps: Generator[Any, Any, Any]
@@ -70,16 +70,17 @@ class RunningFit:
 
 @cache
 def package_hash() -> str:
-    """Of the source of the package: both ends have to run the same."""
-    found = hashlib.sha256()
-    place = Path(__file__).parent.parent.parent
-    for path in sorted(place.rglob("*.py")):
-        if "shipped" not in path.relative_to(place).parts:
-            found.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()
+    """Return the SHA-256 of the package's source, which coordinator and agents must share."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent.parent.parent
+    for path in sorted(root.rglob("*.py")):
+        if "shipped" not in path.relative_to(root).parts:
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def as_reply(call: Callable[[], Any]) -> Reply:
+    """Run a call and return its value or its error."""
     try:
         return Reply(call())
     except TrialPruned:
@@ -91,10 +92,10 @@ def as_reply(call: Callable[[], Any]) -> Reply:
 
 
 class NodeAgent:
-    """One slot. Methods may be called from several threads; things that live here are named by numbers."""
+    """Agent of one slot. Workers, trials and models are named by numbers. Methods may be called from several threads."""
 
     def __init__(self, threads: int, slots_per_node: int) -> None:
-        """``neighbours`` is how many slots of so many ``threads`` its machine may have."""
+        """Create the agent of a slot with ``threads``; its machine may have ``slots_per_node`` of them."""
         self.threads, self.slots_per_node = threads, slots_per_node
         self.numbers = itertools.count(1)
         self.lock = threading.Lock()
@@ -104,19 +105,19 @@ class NodeAgent:
         self.isolation: Isolation | None = None
 
     def info(self, tier: str) -> Reply:
-        """Choose a tier, as `isolation.choose` does, and say what this is. Nothing is started before."""
+        """Choose a tier, as `isolation.choose` does, and return `NodeInfo`. This must be the first call."""
 
-        def look() -> NodeInfo:
+        def choose() -> NodeInfo:
             isolation.sweep()
             cgroups.sweep()
             self.isolation = isolation.choose(tier, hidden=datasets.folders())
             device = "cuda:0" if slots.gpus() and slots.torch_has_cuda() else "cpu"
             return NodeInfo(platform.node(), package_hash(), device, self.isolation)
 
-        return as_reply(look)
+        return as_reply(choose)
 
     def open(self, bundle: Bundle, limits: Limits) -> Reply:
-        """Start a worker, and do not wait for it."""
+        """Start a worker and return its number, without waiting for the import."""
 
         def start() -> int:
             assert self.isolation is not None
@@ -130,6 +131,7 @@ class NodeAgent:
         return as_reply(start)
 
     def ready(self, worker: int) -> Reply:
+        """Wait for a worker's import and return the description of its submission."""
         return as_reply(self.workers[worker].worker.ready)
 
     def fit(
@@ -140,23 +142,23 @@ class NodeAgent:
         inputs: FitInputs,
         options: Mapping[str, Any],
     ) -> Reply:
-        """Fork a trial, one of several configurations where ``params`` is a sequence; `advance` it. ``key`` names the data."""
+        """Fork a trial, or a batch if ``params`` is a sequence, and return its number for `advance`. ``key`` names the inputs."""
 
         def begin() -> int:
-            held = self.workers[worker]
-            if key not in held.data:
-                held.data[key] = SharedInputs(inputs)
-            data = held.data[key]
+            opened = self.workers[worker]
+            if key not in opened.data:
+                opened.data[key] = SharedInputs(inputs)
+            data = opened.data[key]
             if isinstance(params, Mapping):
-                trial = held.worker.trial(params, data, **options)
+                trial = opened.worker.trial(params, data, **options)
                 return self._keep(self.trials, RunningFit(trial, trial.fit_steps()))
-            together: BatchTrial = held.worker.batch_trial(params, data, **options)
-            return self._keep(self.trials, RunningFit(together, together.fit_many_steps()))
+            batch: BatchTrial = opened.worker.batch_trial(params, data, **options)
+            return self._keep(self.trials, RunningFit(batch, batch.fit_many_steps()))
 
         return as_reply(begin)
 
     def advance(self, trial: int, answer: Any) -> Reply:
-        """Go on with a fit to its next report, (False, what was reported), or to its end, (True, what it comes to)."""
+        """Continue a fit; return (False, report) at its next report, or (True, result) at its end."""
 
         def go() -> tuple[bool, Any]:
             running = self.trials[trial]
@@ -171,16 +173,19 @@ class NodeAgent:
         return as_reply(go)
 
     def answer(self, trial: int, x: Array, forms: Sequence[OutputSpec], member: int) -> Reply:
+        """Return an unverified answer of a trial and its seconds."""
         return as_reply(lambda: self.trials[trial].trial.answer(x, forms, member))
 
     def pause_clock(self, trial: int) -> Reply:
+        """Stop a trial's clock until the next query."""
         return as_reply(self.trials[trial].trial.pause_clock)
 
     def freeze(self, trial: int) -> Reply:
+        """Keep a trial's pickled model, and return the model's number."""
         return as_reply(lambda: self._keep(self.models, self.trials[trial].trial.freeze()))
 
     def thaw(self, worker: int, model: int, options: Mapping[str, Any]) -> Reply:
-        """Fork a trial that takes up a frozen model, and wait until it has."""
+        """Fork a trial, wait until it has loaded a frozen model, and return its number."""
 
         def begin() -> int:
             trial = self.workers[worker].worker.thaw(self.models[model], **options)
@@ -191,7 +196,7 @@ class NodeAgent:
         return as_reply(begin)
 
     def end(self, trial: int) -> TrialUsage:
-        """End a trial that may be none any more."""
+        """End a trial and return its usage; zero if it has ended before."""
         running = self.trials.pop(trial, None)
         if running is None:
             return TrialUsage(0, 0.0)
@@ -199,31 +204,33 @@ class NodeAgent:
         return running.trial.usage
 
     def kill(self, trial: int) -> None:
-        """End a trial that is not to be waited for."""
+        """Kill a trial without waiting for its exit."""
         if running := self.trials.get(trial):
             running.trial.kill()
 
     def drop(self, model: int) -> None:
-        if parcel := self.models.pop(model, None):
-            parcel.close()
+        """Delete a frozen model."""
+        if pickled := self.models.pop(model, None):
+            pickled.close()
 
     def printed(self, worker: int) -> str:
-        held = self.workers.get(worker)
-        return held.worker.log.text if held else ""
+        """Return the end of a worker's output."""
+        opened = self.workers.get(worker)
+        return opened.worker.log.text if opened else ""
 
     def close(self, worker: int) -> str:
-        """End a worker with all that it started; what it printed."""
+        """End a worker and its descendants; return the end of its output."""
         with self.lock:
-            held = self.workers.pop(worker, None)
-        if held is None:
+            opened = self.workers.pop(worker, None)
+        if opened is None:
             return ""
-        held.worker.close()
-        for data in held.data.values():
+        opened.worker.close()
+        for data in opened.data.values():
             with suppress(OSError):
                 data.close()
-        return held.worker.log.text
+        return opened.worker.log.text
 
-    def _keep(self, place: dict[int, Any], thing: Any) -> int:
+    def _keep(self, table: dict[int, Any], item: Any) -> int:
         number = next(self.numbers)
-        place[number] = thing
+        table[number] = item
         return number

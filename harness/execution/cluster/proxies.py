@@ -1,6 +1,6 @@
-"""Crews, workers and trials that stand for those of a `Station` on another machine, and are used as those here are.
+"""Proxies of workers and trials on other machines, with the interface of the local ones.
 
-What comes back is verified here: the machine over there only watches over the sandbox.
+Each call goes to a `NodeAgent`. Predictions are verified here; the remote machine only runs the sandbox and keeps its limits.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from harness.plugins.bundle import Bundle
 from harness.plugins.description import Description
 
 SLOT_WAIT_SECONDS = 300.0
-"""Seconds for which a cluster may have no slot for us at all."""
+"""Seconds to wait for a slot while the cluster has none."""
 CALL_GRACE_SECONDS = 60.0
-"""Seconds beyond its own limits after which a machine that does not answer is taken for lost."""
+"""Seconds beyond a call's own limit after which a silent machine counts as lost."""
 
 
 class RemoteSlot:
-    """A slot on some machine of the cluster. It may be lost at any time: then each call raises SlotLost."""
+    """Slot on a machine of the cluster. Once it is lost, which may happen at any time, every call raises SlotLost."""
 
     def __init__(self, name: str, ray: Any, actor: Any) -> None:
         self.name, self.ray, self.actor = name, ray, actor
         self.info: NodeInfo | None = None
         self.lost = self.refused = False
-        """Refused is one that is there and cannot be used: no other is asked for in its place."""
+        """``refused``: the slot exists but cannot be used, so it is not replaced."""
 
-    def call(self, method: str, *given: Any, wait: float | None = CALL_GRACE_SECONDS) -> Any:
-        """What a station answers. Raises TrialFailed, TrialPruned and PluginError as said there, and SlotLost."""
+    def call(self, method: str, *arguments: Any, wait: float | None = CALL_GRACE_SECONDS) -> Any:
+        """Call a method of the agent and return its value. Raises the agent's TrialFailed, TrialPruned or PluginError; SlotLost."""
         errors = self.ray.exceptions
         try:
             if self.lost:
                 raise SlotLost(self.loss_message())
-            reply = self.ray.get(getattr(self.actor, method).remote(*given), timeout=wait)
+            reply = self.ray.get(getattr(self.actor, method).remote(*arguments), timeout=wait)
         except errors.RayTaskError:
-            raise  # our own fault there, not the machine's
+            raise  # a bug of Bakeoff on the agent, not a lost machine
         except errors.RayError as error:
             self.lost = True
             with suppress(Exception):
-                self.ray.kill(self.actor)  # one that hangs is not to come back and answer
+                self.ray.kill(self.actor)  # an agent that hangs must not answer later
             raise SlotLost(self.loss_message()) from error
         if not isinstance(reply, Reply) or reply.error is None:
             return reply.value if isinstance(reply, Reply) else reply
@@ -63,17 +63,17 @@ class RemoteSlot:
 
 
 class SlotProvider(Protocol):
-    """What a crew needs of its cluster."""
+    """Interface of a cluster to the worker pools on it."""
 
     address: str
 
     def usable_slots(self) -> list[RemoteSlot]: ...
     def slot(self, name: str) -> RemoteSlot: ...
-    def reference(self, given: FitInputs) -> Any: ...
+    def reference(self, inputs: FitInputs) -> Any: ...
 
 
 class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
-    """What `Crew` is, on all slots of a cluster."""
+    """`WorkerPool` on all slots of a cluster."""
 
     keeps_models = False
 
@@ -89,46 +89,46 @@ class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
         self.expect(len(cluster.usable_slots()))
 
     def ready(self) -> Description:
-        """Wait for a first process. Raises PluginError."""
+        """Wait for a first worker and return the description of the submission. Raises PluginError."""
         began = time.monotonic()
         while time.monotonic() - began < SLOT_WAIT_SECONDS:
-            for place in self.cluster.usable_slots():
+            for slot in self.cluster.usable_slots():
                 with suppress(SlotLost):
-                    return self.first.process_on(place)[1]
+                    return self.first.process_on(slot)[1]
             time.sleep(0.2)
         raise BakeoffError(f"the cluster at {self.cluster.address} has no slot left")
 
     def expect(self, count: int) -> None:
-        """So many processes will be asked for: one is started ahead on each slot, as far as that goes."""
-        for place in self.cluster.usable_slots()[:count]:
-            if place not in self.spare:
+        """Start a worker ahead on each of the first ``count`` slots."""
+        for slot in self.cluster.usable_slots()[:count]:
+            if slot not in self.spare:
                 with suppress(SlotLost, PluginError, TrialFailed):
-                    self.spare[place] = place.call("open", self.bundle, self.config.limits)
+                    self.spare[slot] = slot.call("open", self.bundle, self.config.limits)
 
     def fresh(self) -> RemoteWorker:
-        """Processes that no hidden input has reached, one on each slot that it is used on; close it after one use."""
+        """Return a worker that no hidden input has reached, with a process on each slot it is used on; close it after one use."""
         with self.lock:
             self.workers.append(RemoteWorker(self))
             return self.workers[-1]
 
-    def open(self, place: RemoteSlot) -> tuple[int, Description]:
-        """A process on a slot, ready. Raises PluginError and SlotLost."""
-        number = self.spare.pop(place, None)
+    def open(self, slot: RemoteSlot) -> tuple[int, Description]:
+        """Return the number of a ready process on a slot, and its description. Raises PluginError and SlotLost."""
+        number = self.spare.pop(slot, None)
         if number is None:
-            number = place.call("open", self.bundle, self.config.limits)
+            number = slot.call("open", self.bundle, self.config.limits)
         try:
-            self.described = place.call("ready", number, wait=WARM_LIMIT_SECONDS + CALL_GRACE_SECONDS)
+            self.described = slot.call("ready", number, wait=WARM_LIMIT_SECONDS + CALL_GRACE_SECONDS)
             return number, self.described
         except (PluginError, TrialFailed) as error:
-            self.shut(place, number)
+            self.shut(slot, number)
             if self.described is None:
                 raise
-            place.lost = place.refused = True  # elsewhere it could be started: something is missing there
-            raise SlotLost(f"{place.loss_message()}, since {error}") from error
+            slot.lost = slot.refused = True  # the submission starts elsewhere, so this machine lacks something
+            raise SlotLost(f"{slot.loss_message()}, since {error}") from error
 
-    def shut(self, place: RemoteSlot, number: int) -> None:
+    def shut(self, slot: RemoteSlot, number: int) -> None:
         with suppress(SlotLost):
-            self.outputs.append(place.call("close", number))
+            self.outputs.append(slot.call("close", number))
 
     def close(self) -> None:
         with self.lock:
@@ -145,28 +145,28 @@ class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
 
     @property
     def printed(self) -> str:
-        """The end of what its processes printed."""
+        """Last part of the output of all processes, at most 64 KiB."""
         return "".join([*self.outputs, *(worker.printed for worker in self.workers)])[-(1 << 16) :]
 
 
 class RemoteWorker(AbstractContextManager["RemoteWorker"]):
-    """What `Worker` is: one process on each slot that it has been used on."""
+    """`Worker` on a cluster: one process on each slot where it has been used."""
 
     def __init__(self, pool: RemoteWorkerPool) -> None:
         self.pool = pool
         self.lock = threading.Lock()
         self.opened: dict[RemoteSlot, tuple[int, Description]] = {}
 
-    def process_on(self, place: RemoteSlot) -> tuple[int, Description]:
-        """The process on a slot and what it says of itself. Raises PluginError and SlotLost."""
+    def process_on(self, slot: RemoteSlot) -> tuple[int, Description]:
+        """Return the number and the description of the process on a slot, started if needed. Raises PluginError and SlotLost."""
         with self.lock:
-            if place in self.opened:
-                return self.opened[place]
-        opened = self.pool.open(place)
+            if slot in self.opened:
+                return self.opened[slot]
+        opened = self.pool.open(slot)
         with self.lock:
-            known = self.opened.setdefault(place, opened)
+            known = self.opened.setdefault(slot, opened)
         if known is not opened:
-            self.pool.shut(place, opened[0])
+            self.pool.shut(slot, opened[0])
         if self.pool.closed:
             self.close()
         return known
@@ -182,7 +182,7 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
         budget: float = 1.0,
         snapshots: bool = False,
     ) -> RemoteTrial:
-        """A trial on the slot called ``device``."""
+        """Fork a trial on the slot named ``device``."""
         options = {"seed": seed, "time_limit": time_limit, "budget": budget, "snapshots": snapshots}
         return RemoteTrial(*self._fit(dict(params), data, device, options), time_limit)
 
@@ -197,18 +197,19 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
         time_limit: float,
         budget: float = 1.0,
     ) -> RemoteBatchTrial:
-        told = [dict(params) for params in members]
+        """Fork a vectorized fit on the slot named ``device``."""
+        configurations = [dict(params) for params in members]
         options = {"max_members": max_members, "seed": seed, "time_limit": time_limit, "budget": budget}
-        return RemoteBatchTrial(*self._fit(told, data, device, options), time_limit * len(told))
+        return RemoteBatchTrial(*self._fit(configurations, data, device, options), time_limit * len(configurations))
 
     def _fit(self, params: Any, data: SharedInputs, device: str, options: Mapping[str, Any]) -> tuple[RemoteSlot, int]:
-        place = self.pool.cluster.slot(device)
-        worker, _ = self.process_on(place)
+        slot = self.pool.cluster.slot(device)
+        worker, _ = self.process_on(slot)
         reference = self.pool.cluster.reference(data.inputs)
-        return place, place.call("fit", worker, params, data.key, reference, with_device(place, options))
+        return slot, slot.call("fit", worker, params, data.key, reference, with_device(slot, options))
 
     def thaw(self, model: RemoteModel, *, seed: int, device: str, time_limit: float) -> RemoteTrial:
-        """A trial that has taken up a frozen model, on the slot where that was frozen."""
+        """Return a trial that has loaded a frozen model, on the slot where the model was frozen."""
         worker, _ = self.process_on(model.slot)
         options = with_device(model.slot, {"seed": seed, "time_limit": time_limit})
         number = model.slot.call("thaw", worker, model.number, options, wait=time_limit + CALL_GRACE_SECONDS)
@@ -216,17 +217,17 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
 
     @property
     def printed(self) -> str:
-        said = []
-        for place, (number, _) in list(self.opened.items()):
+        outputs = []
+        for slot, (number, _) in list(self.opened.items()):
             with suppress(SlotLost):
-                said.append(place.call("printed", number))
-        return "".join(said)
+                outputs.append(slot.call("printed", number))
+        return "".join(outputs)
 
     def close(self) -> None:
         with self.lock:
             opened, self.opened = self.opened, {}
-        for place, (number, _) in opened.items():
-            self.pool.shut(place, number)
+        for slot, (number, _) in opened.items():
+            self.pool.shut(slot, number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -234,31 +235,32 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
         self.close()
 
 
-def with_device(place: RemoteSlot, options: Mapping[str, Any]) -> dict[str, Any]:
-    assert place.info is not None
-    return {**options, "device": place.info.device}
+def with_device(slot: RemoteSlot, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with the device of a slot, as its machine names it."""
+    assert slot.info is not None
+    return {**options, "device": slot.info.device}
 
 
 class RemoteTrial:
-    """What `Trial` is, on another machine."""
+    """`Trial` on another machine. Every call may raise SlotLost."""
 
-    def __init__(self, place: RemoteSlot, number: int, time_limit: float) -> None:
-        self.slot, self.number, self.call_limit = place, number, time_limit + CALL_GRACE_SECONDS
+    def __init__(self, slot: RemoteSlot, number: int, time_limit: float) -> None:
+        self.slot, self.number, self.call_limit = slot, number, time_limit + CALL_GRACE_SECONDS
         self.usage = TrialUsage(0, 0.0)
         self.closed = False
 
     def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> FitResult:
-        """As `Trial.fit`; raises SlotLost too, as all calls here do."""
-        fitted: FitResult = drive(self._steps(), on_report)
-        return fitted
+        """Wait for the fit, as `Trial.fit` does."""
+        result: FitResult = drive(self._steps(), on_report)
+        return result
 
     def _steps(self) -> Any:
         answer = None
         while True:
-            done, said = self.slot.call("advance", self.number, answer, wait=self.call_limit)
+            done, value = self.slot.call("advance", self.number, answer, wait=self.call_limit)
             if done:
-                return said
-            answer = yield said
+                return value
+            answer = yield value
 
     def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
         answer, seconds = self.slot.call("answer", self.number, x, kind.output_specs(x), member, wait=self.call_limit)
@@ -268,7 +270,7 @@ class RemoteTrial:
         return RemoteModel(self.slot, self.slot.call("freeze", self.number, wait=self.call_limit))
 
     def thaw(self) -> None:
-        """It has been taken up already."""
+        """Do nothing: `RemoteWorker.thaw` has waited until the model was loaded."""
 
     def pause_clock(self) -> None:
         self.slot.call("pause_clock", self.number)
@@ -296,16 +298,16 @@ class RemoteTrial:
 
 
 class RemoteBatchTrial(RemoteTrial):
-    """What `Together` is, on another machine."""
+    """`BatchTrial` on another machine."""
 
     def fit_many(self, on_reports: OnReports) -> tuple[list[int], dict[int, str]]:
-        found: tuple[list[int], dict[int, str]] = drive(self._steps(), on_reports)
-        return found
+        result: tuple[list[int], dict[int, str]] = drive(self._steps(), on_reports)
+        return result
 
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A frozen model, which stays on the machine where it was fitted."""
+    """Frozen model, which stays on the machine where it was fitted."""
 
     slot: RemoteSlot
     number: int

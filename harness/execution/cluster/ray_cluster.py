@@ -1,7 +1,7 @@
-"""The slots of a Ray cluster: a `Station` each, as actors that Ray finds room for.
+"""Slots on a Ray cluster: each is a Ray actor of class `NodeAgent`.
 
-One coordinator, this process, asks the sampler, scores and records; Ray only places slots and says which are lost. Hidden labels
-stay here. Needs Ray (``pip install 'bakeoff[ray]'``), which is imported when one connects.
+One coordinator, this process, runs the sampler, scores and records; Ray only places the slots and reports lost ones. Hidden labels
+stay here. Needs Ray (``pip install 'bakeoff[ray]'``), which `connect` imports.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from harness.execution.parent.workers import WorkerConfig
 from harness.plugins.bundle import Bundle
 
 CONCURRENT_CALLS = 8
-"""Calls that a station may be in at once: a fit, the end of it, and a worker that warms up."""
+"""Concurrent calls of one agent: a fit, a kill, and workers that start."""
 JOIN_SECONDS = 30.0
-"""Seconds for which a cluster may have no machine."""
+"""Seconds to wait for the first machine of a cluster."""
 MAX_REFERENCES = 8
-"""Sets of data that the cluster's object store keeps for us."""
+"""Largest number of `FitInputs` that stay in the cluster's object store."""
 
 
 class ClusterSlots(Slots):
-    """Slots that come as machines have room, and go as machines are lost; a lost one is asked for again."""
+    """Slots of a cluster. They appear when Ray places them; a lost slot is requested again."""
 
     def __init__(self, names: Sequence[str], threads: int, cluster: Cluster) -> None:
         super().__init__((), threads)
@@ -49,29 +49,30 @@ class ClusterSlots(Slots):
         return self.cluster.device
 
     def acquire(self) -> str:
-        without = time.monotonic()
+        """Wait for a free slot and return its name. Raises BakeoffError after `SLOT_WAIT_SECONDS` without any slot."""
+        last_seen = time.monotonic()
         while True:
             with suppress(queue.Empty):
                 return self.free.get(timeout=1.0)
-            if any(place.info and not place.lost for place in list(self.cluster.remote_slots.values())):
-                without = time.monotonic()
-            elif time.monotonic() - without > SLOT_WAIT_SECONDS:
+            if any(slot.info and not slot.lost for slot in list(self.cluster.remote_slots.values())):
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > SLOT_WAIT_SECONDS:
                 raise BakeoffError(
-                    f"the cluster at {self.cluster.address} has had no slot for {SLOT_WAIT_SECONDS:.0f} s; what is done is on record, "
-                    "and the same command goes on from there"
+                    f"the cluster at {self.cluster.address} has had no slot for {SLOT_WAIT_SECONDS:.0f} s; what is done is on "
+                    "record, and the same command goes on from there"
                 )
 
     def release(self, device: str) -> None:
-        """Give a slot back, or ask for another in its place."""
-        place = self.cluster.remote_slots[device]
-        if not place.lost:
+        """Return a slot to the pool, or request another if it is lost."""
+        slot = self.cluster.remote_slots[device]
+        if not slot.lost:
             self.free.put(device)
-        elif not place.refused:
+        elif not slot.refused:
             self.cluster.start_slot(device)
 
 
 class Cluster(AbstractContextManager["Cluster"]):
-    """A connection to a Ray cluster, and our slots there. Close it when done."""
+    """Connection to a Ray cluster and our slots on it. Close it when done."""
 
     def __init__(
         self, address: str, *, workers: int | None, devices: str, tier: str, note: Callable[[str], None]
@@ -98,7 +99,7 @@ class Cluster(AbstractContextManager["Cluster"]):
             raise
 
     def _machines(self) -> list[Mapping[str, float]]:
-        """What the machines offer, waiting a little for the first one: a cluster that was just started is joined one by one."""
+        """Return the resources of each machine. Machines join a new cluster one by one, so wait for the first."""
         began = time.monotonic()
         while True:
             machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -108,90 +109,91 @@ class Cluster(AbstractContextManager["Cluster"]):
 
     @property
     def device(self) -> str:
-        """What rows record."""
+        """Device as rows record it: cpu or cuda."""
         assert self.first_info is not None
         return self.first_info.device.partition(":")[0]
 
     @property
     def isolation(self) -> Isolation:
-        """The tier of all slots, with what was found when it was probed on the first."""
+        """Tier of all slots, with the answers of the probe on the first."""
         assert self.first_info is not None
         return self.first_info.isolation
 
     def start_slot(self, name: str) -> None:
-        """Ask for a slot, in place of a lost one of the same name; it is there for use when Ray has found room for it."""
+        """Request a slot, which may replace a lost one of the same name. `_admit` adds it once Ray has placed it."""
         if self.closed:
             return
         wants = {"num_cpus": self.layout.threads, "num_gpus": self.layout.gpus}
         actor = self.ray.remote(NodeAgent).options(
             **wants, max_restarts=0, max_concurrency=CONCURRENT_CALLS, scheduling_strategy="SPREAD"
         )
-        place = RemoteSlot(name, self.ray, actor.remote(self.layout.threads, self.layout.slots_per_node))
-        self.remote_slots[name] = place
-        threading.Thread(target=self._admit, args=(place,), daemon=True).start()
+        slot = RemoteSlot(name, self.ray, actor.remote(self.layout.threads, self.layout.slots_per_node))
+        self.remote_slots[name] = slot
+        threading.Thread(target=self._admit, args=(slot,), daemon=True).start()
 
-    def _admit(self, place: RemoteSlot) -> None:
-        """Let a slot in once it is there, if it is one that may run our trials."""
+    def _admit(self, slot: RemoteSlot) -> None:
+        """Wait for a slot and check its tier, version and device; add it to the free slots, or refuse it with a note."""
         try:
-            facts: NodeInfo = place.call(
+            info: NodeInfo = slot.call(
                 "info", self.first_info.isolation.name if self.first_info else self.tier, wait=None
             )
             with self.lock:
-                first = self.first_info = self.first_info or facts
-            if facts.isolation.name != first.isolation.name:
-                facts = place.call("info", first.isolation.name)
-            if facts.package_hash != package_hash():
+                first = self.first_info = self.first_info or info
+            if info.isolation.name != first.isolation.name:
+                info = slot.call("info", first.isolation.name)
+            if info.package_hash != package_hash():
                 raise PluginError(
                     "it has another version of Bakeoff than the machine that coordinates; install the same"
                 )
-            if facts.device != first.device:
-                raise PluginError(f"its device is {facts.device}, where the first slot has {first.device}")
+            if info.device != first.device:
+                raise PluginError(f"its device is {info.device}, where the first slot has {first.device}")
         except SlotLost:
             if not self.closed:
                 time.sleep(1.0)
-                self.start_slot(place.name)
+                self.start_slot(slot.name)
             return
         except Exception as error:
-            node = place.info.node if place.info else "a machine of the cluster"
+            node = slot.info.node if slot.info else "a machine of the cluster"
             self.refused.append(f"{node} was left out: {error}")
             self.note(self.refused[-1])
-            place.lost = place.refused = True
+            slot.lost = slot.refused = True
             if all(other.lost for other in list(self.remote_slots.values())):
                 self.arrived.set()
             return
-        if facts.isolation.name == "process" and facts is first and self.tier == "auto":
+        if info.isolation.name == "process" and info is first and self.tier == "auto":
             self.note(
                 "no sandbox on the cluster, where a submission reaches all that Ray reaches: run only code that you trust"
             )
-        place.info = facts
-        self.slots.free.put(place.name)
+        slot.info = info
+        self.slots.free.put(slot.name)
         self.arrived.set()
 
     def usable_slots(self) -> list[RemoteSlot]:
-        """The slots that can be used now."""
-        return [place for place in list(self.remote_slots.values()) if place.info and not place.lost]
+        """Return the slots that can be used now."""
+        return [slot for slot in list(self.remote_slots.values()) if slot.info and not slot.lost]
 
     def slot(self, name: str) -> RemoteSlot:
-        """The slot that now has this name."""
+        """Return the current slot of this name."""
         return self.remote_slots[name]
 
-    def reference(self, given: FitInputs) -> Any:
-        """Data as Ray hands it around: sent once to each machine."""
+    def reference(self, inputs: FitInputs) -> Any:
+        """Return Ray's reference to the inputs, which Ray sends to each machine once."""
         with self.lock:
-            if id(given) not in self.references:
+            if id(inputs) not in self.references:
                 while len(self.references) >= MAX_REFERENCES:
                     self.references.pop(next(iter(self.references)))
-                self.references[id(given)] = given, self.ray.put(given)
-            return self.references[id(given)][1]
+                self.references[id(inputs)] = inputs, self.ray.put(inputs)
+            return self.references[id(inputs)][1]
 
     def worker_pool(self, bundle: Bundle, limits: Limits) -> RemoteWorkerPool:
+        """Start the workers of a submission on all slots."""
         return RemoteWorkerPool(self, bundle, WorkerConfig(self.isolation, limits, self.layout.threads))
 
     def close(self) -> None:
         self.closed = True
-        for place in getattr(self, "places", {}).values():
+        for slot in getattr(self, "places", {}).values():
             with suppress(Exception):
-                self.ray.kill(place.actor)
+                self.ray.kill(slot.actor)
         self.ray.shutdown()
 
     def __exit__(
@@ -202,7 +204,7 @@ class Cluster(AbstractContextManager["Cluster"]):
 
 @dataclass(frozen=True)
 class Layout:
-    """How many slots, what each takes, and how many of them a machine may have."""
+    """Number of slots, CPUs and GPUs of each slot, and slots on one machine."""
 
     count: int
     threads: int
@@ -210,14 +212,15 @@ class Layout:
     slots_per_node: int
 
     def complaint(self, address: str) -> str:
+        """Return the error message for a cluster without room for a slot."""
         wants = f"{self.threads} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
         return f"the cluster at {address} had no room for a slot of {wants} within {SLOT_WAIT_SECONDS:.0f} s; see `ray status`"
 
 
 def layout(machines: Sequence[Mapping[str, float]], workers: int | None, devices: str) -> Layout:
-    """Slots for machines with so many CPU and GPU: one a GPU where there are any, else one a CPU, or ``workers`` of them.
+    """Plan the slots for machines with these resources: ``workers`` of them, or one for each GPU, or else one for each CPU.
 
-    More workers than GPUs share these. Raises UsageError.
+    If there are more workers than GPUs, workers share GPUs. Raises UsageError.
     """
     if devices not in ("auto", "cpu", "cuda"):
         raise UsageError(
@@ -235,14 +238,14 @@ def layout(machines: Sequence[Mapping[str, float]], workers: int | None, devices
     count = workers or gpus or sum(cpus)
     sharing = math.ceil(count / gpus) if gpus else 1
     threads = next((n for n in range(max(cpus), 1, -1) if sum(cpu // n for cpu in cpus) >= count), 1)
-    most = max(cpu // threads for cpu in cpus)
+    slots_per_node = max(cpu // threads for cpu in cpus)
     if gpus:
-        most = min(most, sharing * int(max(machine.get("GPU", 0) for machine in used)))
-    return Layout(count, threads, 1 / sharing if gpus else 0.0, max(most, 1))
+        slots_per_node = min(slots_per_node, sharing * int(max(machine.get("GPU", 0) for machine in used)))
+    return Layout(count, threads, 1 / sharing if gpus else 0.0, max(slots_per_node, 1))
 
 
 def connect(address: str) -> Any:
-    """Ray, connected. Raises UsageError where it is not installed, or nothing answers."""
+    """Import Ray, connect it and return the module. Raises UsageError if it is not installed or the cluster does not answer."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -253,16 +256,16 @@ def connect(address: str) -> Any:
         check_listening(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="bakeoff")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        said = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0]
         raise UsageError(
-            f"no Ray cluster could be joined at {address!r} ({said}); start one with `ray start --head`, and give HOST:PORT, "
+            f"no Ray cluster could be joined at {address!r} ({reason}); start one with `ray start --head`, and give HOST:PORT, "
             "or auto on a machine that belongs to it; where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     return ray
 
 
 def check_listening(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray would try for minutes, and then end the process."""
+    """Raise OSError if nothing listens at HOST:PORT. Ray itself would try for minutes and then end this process."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon:
         if not port.isdigit():

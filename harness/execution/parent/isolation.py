@@ -62,7 +62,7 @@ _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """Resources of one process: ``disk`` in bytes, ``rlimits`` by name, a unique ``number``, and paths ``visible`` besides libraries."""
+    """Resources of one process: ``disk`` in bytes, ``rlimits`` by name, a unique ``number``, and ``visible`` paths."""
 
     scratch: Path
     disk: int = 1 << 30

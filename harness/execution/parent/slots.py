@@ -72,8 +72,8 @@ def torch_has_cuda() -> bool:
 class Slots:
     """Pool of slots, one for each concurrent trial: a device name and a number of ``threads``. Thread-safe.
 
-    On a GPU of known ``memory``, in bytes, one trial runs until its memory is measured. Then as many run as fit if each were as large
-    as the largest so far, and at most ``max_per_device``.
+    On a GPU of known ``memory``, in bytes, one trial runs until its memory is measured. Then as many run as fit if each is as large
+    as the largest so far, at most ``max_per_device``.
     """
 
     def __init__(

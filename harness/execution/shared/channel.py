@@ -49,7 +49,7 @@ class Channel:
             raise ChannelClosed(str(error)) from error
 
     def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[int]]:
-        """Return the next message and its descriptors. Raises ChannelClosed, or TimeoutError at ``deadline`` (monotonic seconds)."""
+        """Return the next message and its descriptors. Raises ChannelClosed; TimeoutError at ``deadline`` (monotonic seconds)."""
         fds: list[int] = []
         try:
             self._wait(deadline)

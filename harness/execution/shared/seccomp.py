@@ -28,8 +28,8 @@ attributes), so they fail with ENOSYS, as on an older kernel."""
 
 
 LOCK_COMMANDS = (6, 7, 37, 38, 5, 36)
-"""F_SETLK, F_SETLKW and F_GETLK of fcntl, and their variants for open file descriptions. Locks on files that all sandboxes see would
-be signals between them, so these calls succeed without effect. No other process competes for the locks."""
+"""F_SETLK, F_SETLKW and F_GETLK of fcntl, and their variants for open file descriptions. Locks on files that all sandboxes see
+would be signals between them, so these calls succeed without effect. No other process competes for the locks."""
 
 
 LEASE_COMMANDS = (1024, 1026)
@@ -37,8 +37,8 @@ LEASE_COMMANDS = (1024, 1026)
 
 
 RWF_NOWAIT, MADV_COLD, MADV_PAGEOUT = 8, 20, 21
-"""Flags that test if a page of a file is in memory, and that evict it. All sandboxes read the same libraries, so one could signal to
-another through their cached pages. Such advice succeeds without effect. (The duration of a read still tells.)"""
+"""Flags that test if a page of a file is in memory, and that evict it. All sandboxes read the same libraries, so one could signal
+to another through their cached pages. Advice succeeds without effect, such reads fail. (The duration of a read still tells.)"""
 
 
 NAMESPACE_FLAGS = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
