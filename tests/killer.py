@@ -17,7 +17,7 @@ import psutil
 
 from harness import cli, scoring
 from harness.execution.parent import workers
-from harness.search import history as ledger
+from harness.search import history
 from leaderboard.store import store
 
 STEPS: dict[str, list[tuple[Any, str]]] = {
@@ -25,7 +25,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
     "read": [(workers.Trial, "predict")],
     "score": [(scoring.Scorer, "valid"), (scoring.Scorer, "test")],
     "commit": [(store.Store, "add_fit"), (store.Store, "add")],
-    "tell": [(ledger.Study, "tell")],
+    "tell": [(history.Sampler, "tell")],
 }
 
 

@@ -114,7 +114,7 @@ def test_replay_of_a_task_given_by_its_path(tiny: Path, bakeoff: Command) -> Non
     assert "now tiny, version 2" in bakeoff("replay", row["result_id"], "--task", "tiny.py", code=2).stderr
 
 
-def test_doctor_says_what_works(bakeoff: Command) -> None:
+def test_doctor_reports_what_works(bakeoff: Command) -> None:
     answers = json.loads(bakeoff("doctor", "--json").stdout)
     assert answers["torch"]["works"] and answers["isolation"]["works"]
     assert "cores" in bakeoff("doctor").stdout

@@ -16,7 +16,7 @@ from scipy.stats import binom
 
 from harness.commands import check
 from harness.commands import leakage as audit
-from harness.contract import Array, Data, Form, Kind, Measure, Metric, Split, Task
+from harness.contract import Array, Data, Kind, Measure, Metric, OutputSpec, Split, Task
 from harness.datasets import stratified, windows
 from harness.kinds.image_classification import ImageClassification
 from harness.kinds.image_generation import ImageGeneration
@@ -46,7 +46,7 @@ def pictures(seed: int = 0, n: int = 600, side: int = 12, signal: float = 1.0) -
         ids = rng.permutation(10 * n)[:n]
         return replace(
             split,
-            about={
+            metadata={
                 "id": ids,
                 "file": np.array([f"pictures/{number:06d}.png" for number in rng.permutation(n)]),
                 "size": rng.integers(1000, 2000, n),
@@ -124,7 +124,7 @@ def test_copies_made_before_the_split_are_near() -> None:
 
 def ordered(split: Split, order: Array) -> Split:
     about = {name: values[order] for name, values in split.metadata.items()}
-    return replace(split, x=split.x[order], y=split.labels[order], about=about)
+    return replace(split, x=split.x[order], y=split.labels[order], metadata=about)
 
 
 def in_blocks(y: Array) -> Array:
@@ -148,7 +148,7 @@ def test_row_order(order: Callable[[Array], Array], part: str) -> None:
 
 def knowing(data: Data, fact: str, make: Callable[[Array], Array], part: str = "test") -> Data:
     split = getattr(data, part)
-    return replace(data, **{part: replace(split, about={**split.about, fact: make(split.labels)})})
+    return replace(data, **{part: replace(split, metadata={**split.metadata, fact: make(split.labels)})})
 
 
 def ranks(y: Array) -> Array:
@@ -169,21 +169,21 @@ FACTS: list[tuple[str, Callable[[Array], Array]]] = [
 
 @pytest.mark.parametrize(("fact", "make"), FACTS)
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_facts_that_tell(fact: str, make: Callable[[Array], Array], part: str) -> None:
+def test_telling_metadata(fact: str, make: Callable[[Array], Array], part: str) -> None:
     found = leaks(IMAGES, knowing(pictures(), fact, make, part))
     assert f"about {fact}" in found and set(found) <= {f"about {fact}", "time overlap"}
     assert f"{fact} predicts" in found[f"about {fact}"] and f"{part} targets" in found[f"about {fact}"]
 
 
-def test_a_fact_is_not_blamed_for_the_order_of_rows() -> None:
+def test_metadata_is_not_blamed_for_the_order_of_rows() -> None:
     """Constant metadata is no finding, even if the rows are sorted."""
     data = pictures()
     test = ordered(data.test, np.argsort(data.test.labels, kind="stable"))
-    test = replace(test, about={**test.metadata, "size": np.full(len(test), 7)})
+    test = replace(test, metadata={**test.metadata, "size": np.full(len(test), 7)})
     assert list(leaks(IMAGES, replace(data, test=test))) == ["row order"]
 
 
-def test_chance_is_blamed_no_more_often_than_said() -> None:
+def test_the_false_alarm_rate_is_below_the_level() -> None:
     """Few of 300 random columns of metadata are found at a level of .05: the bound is on the safe side."""
     low = 0
     for seed in range(300):
@@ -293,8 +293,8 @@ class Regression(Kind):
     def check(self, data: Data) -> None:
         pass
 
-    def forms(self, x: Array) -> tuple[Form, ...]:
-        return (Form("numbers", (len(x),), "float64"),)
+    def output_specs(self, x: Array) -> tuple[OutputSpec, ...]:
+        return (OutputSpec("numbers", (len(x),), "float64"),)
 
     def verify(self, answer: Array, x: Array) -> None:
         pass
@@ -353,7 +353,7 @@ def test_splits_against_time(name: str) -> None:
     data, rng = pictures(), np.random.default_rng(0)
 
     def at(split: Split, start: float) -> Split:
-        return replace(split, about={name: start + rng.random(len(split))})
+        return replace(split, metadata={name: start + rng.random(len(split))})
 
     assert leaks(IMAGES, Data(at(data.train, 0), at(data.valid, 1), at(data.test, 2))) == {}
     assert leaks(IMAGES, Data(at(data.train, 0), at(data.valid, 0), at(data.test, 0))) == {}  # at random
@@ -364,13 +364,15 @@ def test_splits_against_time(name: str) -> None:
 # The report, and how tasks accept findings.
 
 
-def test_known_leaks_are_told_and_pass() -> None:
+def test_accepted_findings_are_reported_and_pass() -> None:
     data = copied(pictures(), "train", slice(0, 9))
     assert list(leaks(IMAGES, data, known={"exact duplicates": "the archive has them"})) == []
-    task = Task("known", IMAGES, lambda: data, "accuracy", accepted_findings={"exact duplicates": "the archive has them"})
+    task = Task(
+        "known", IMAGES, lambda: data, "accuracy", accepted_findings={"exact duplicates": "the archive has them"}
+    )
     (said,) = [finding for finding in check.audited(task, data) if "[exact duplicates]" in finding.what]
     assert said.passed and said.says.startswith("known: the archive has them (9 of 180 test inputs stand in train")
-    wrong = check.audited(replace(task, known={"copies": ""}), data)[-1]
+    wrong = check.audited(replace(task, accepted_findings={"copies": ""}), data)[-1]
     assert not wrong.passed and "'copies'" in wrong.says and "exact duplicates, near duplicates" in wrong.says
 
 
@@ -382,7 +384,7 @@ def test_conflicting_labels() -> None:
     assert list(found) == ["conflicting labels"] and "train row 0 and train row 20" in found["conflicting labels"]
 
 
-def test_pictures_to_be_drawn_are_looked_at() -> None:
+def test_targets_of_image_generation_are_checked() -> None:
     data = pictures(side=8)
     drawn = Data(*(Split(split.labels, split.x) for split in (data.train, data.valid, data.test)))
     kind = ImageGeneration(height=8, width=8, channels=1, classes=CLASSES, features="pixels")
@@ -392,7 +394,7 @@ def test_pictures_to_be_drawn_are_looked_at() -> None:
     assert list(leaks(kind, replace(drawn, test=replace(drawn.test, y=y)))) == ["exact duplicates"]
 
 
-def test_spelt_targets_are_looked_at() -> None:
+def test_targets_of_token_sequences_are_checked() -> None:
     data, names = pictures(), np.array([[1, 2, 0], [2, 2, 1], [1, 1, 0], [3, 1, 2]])
     spelt = Data(*(replace(split, y=names[split.labels]) for split in (data.train, data.valid, data.test)))
     kind = Transduction(vocabulary=4, length=3)
@@ -401,7 +403,7 @@ def test_spelt_targets_are_looked_at() -> None:
     assert list(leaks(kind, replace(spelt, test=ordered(spelt.test, order)))) == ["row order"]
 
 
-def test_numbers_are_looked_at_too() -> None:
+def test_numeric_targets_are_checked() -> None:
     data = plane()
     order = np.argsort(data.test.labels)
     assert list(leaks(Regression(), replace(data, test=Split(data.test.x[order], data.test.labels[order])))) == [
@@ -420,21 +422,21 @@ def test_strange_arrays_are_no_crash(tmp_path: Path, bakeoff: Command) -> None:
 from dataclasses import dataclass
 from typing import ClassVar
 import numpy as np
-from harness import Data, Form, Kind, Measure, Metric, Split, Task
+from harness import Data, OutputSpec, Kind, Measure, Metric, Split, Task
 
 @dataclass(frozen=True)
 class Words(Kind):
     name: ClassVar[str] = "words"
     metrics: ClassVar = (Metric("rate", True),)
     def check(self, data): pass
-    def forms(self, x): return (Form("words", (len(x), 8), "uint8"),)
+    def output_specs(self, x): return (OutputSpec("words", (len(x), 8), "uint8"),)
     def verify(self, answer, x): pass
     def measure(self, answer, split, train):
         return {"rate": Measure.mean_of((answer[:, 0] == [ord(word[0]) for word in split.y]).astype(float))}
 
 def part(start, n):
     words = np.array([f"word{number}" for number in range(start, start + n)])
-    return Split(words, words[::-1], about={"odd": np.array([None, *range(n - 1)], dtype=object), "flat": np.full(n, np.nan)})
+    return Split(words, words[::-1], metadata={"odd": np.array([None, *range(n - 1)], dtype=object), "flat": np.full(n, np.nan)})
 
 TASK = Task(name="strange", kind=Words(), load=lambda: Data(part(0, 40), part(40, 1), part(41, 30)), metric="rate")
 """,

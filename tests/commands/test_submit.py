@@ -267,7 +267,7 @@ def another_ending(folder):
 
 
 @pytest.mark.parametrize("make", [no_file, a_directory, a_fifo, a_link_to_nothing, a_link_to_a_device, another_ending])
-def test_what_is_no_plain_file_is_refused_without_being_opened(tmp_path, make):
+def test_anything_but_a_plain_file_is_refused_unopened(tmp_path, make):
     with pytest.raises(UsageError) as refused:
         submit("digits", make(tmp_path), "mine", home=tmp_path / "home")
     assert "\n" not in str(refused.value)

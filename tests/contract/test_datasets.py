@@ -86,7 +86,7 @@ def files(folder):
 # Downloads -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_good_download_is_kept_and_not_asked_for_twice(site, cache):
+def test_a_good_download_is_cached(site, cache):
     site.pages["a.bin"] = CONTENT
     path = fetch("set", site.url("a.bin"), SHA256)
     assert path == cache / "a.bin"
@@ -180,7 +180,7 @@ def test_a_file_where_the_cache_should_be_is_refused(site, cache):
         fetch("set", site.url("a.bin"), SHA256)
 
 
-def test_bakeoff_data_is_looked_in_first(site, cache, tmp_path, monkeypatch):
+def test_bakeoff_data_is_read_first(site, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("BAKEOFF_DATA", str(tmp_path / "given"))
     given_file = tmp_path / "given" / "set" / "a.bin"
     given_file.parent.mkdir(parents=True)
@@ -203,7 +203,7 @@ def test_a_wrong_file_under_bakeoff_data_is_named_when_nothing_else_is_there(sit
         fetch("set", site.url("a.bin"), SHA256)
 
 
-def test_a_file_that_cannot_be_read_is_passed_over(site, cache):
+def test_an_unreadable_file_is_skipped(site, cache):
     unreadable = Path("/proc/self/mem")  # a plain file that refuses even root
     if not unreadable.is_file():
         pytest.skip("needs Linux")
@@ -263,7 +263,7 @@ def test_an_idx_file_is_read_as_it_was_written(tmp_path):
     np.testing.assert_array_equal(read_idx(tmp_path / "a.gz"), array)
 
 
-def test_what_libraries_bring_is_what_they_say(monkeypatch):
+def test_shipped_files_equal_what_libraries_load(monkeypatch):
     """Files that libraries ship are read directly; a library is imported only if its file is elsewhere."""
     from sklearn.datasets import load_digits
     from statsmodels.datasets import sunspots
@@ -302,7 +302,7 @@ print([name for name in ("sklearn", "statsmodels", "scipy", "pandas") if name in
     st.floats(0, 0.5),
     st.integers(0, 1000),
 )
-def test_stratified_gives_each_part_its_share_of_every_class(classes, valid, test, seed):
+def test_stratified_keeps_the_class_shares_in_each_split(classes, valid, test, seed):
     y = np.array(classes)
     x = np.arange(len(y))
     data = stratified(x, y, valid=valid, test=test, seed=seed)
@@ -332,7 +332,7 @@ def test_stratified_by_something_else_than_the_target():
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.lists(st.integers(0, 12), min_size=3, max_size=3), st.integers(0, 5))
-def test_targets_of_windows_stay_inside_their_part_and_cover_it(lookback, horizon, extra, rest):
+def test_targets_of_windows_stay_inside_their_split_and_cover_it(lookback, horizon, extra, rest):
     bounds = np.cumsum([lookback + horizon + extra[0], horizon + extra[1], horizon + extra[2]]).tolist()
     series = np.arange(bounds[-1] + rest, dtype=np.float32)[:, None]  # each value is its own time step
     data = windows(series, lookback=lookback, horizon=horizon, bounds=bounds)
@@ -350,7 +350,7 @@ def test_targets_of_windows_stay_inside_their_part_and_cover_it(lookback, horizo
     [(6, 20, 30), (10, 10, 30), (10, 9, 30), (10, 20, 41), (10, 20), (10, 11, 30), (10, 20, 21)],
     ids=["train short", "valid empty", "falling", "beyond the end", "two bounds", "valid short", "test short"],
 )
-def test_parts_too_short_for_a_window_are_refused(bounds):
+def test_splits_too_short_for_a_window_are_refused(bounds):
     with pytest.raises(DataError) as error:
         windows(np.zeros((40, 1)), lookback=5, horizon=3, bounds=bounds)
     assert "\n" not in str(error.value)

@@ -165,7 +165,7 @@ def test_squared_error_is_never_less_than_absolute_error_squared(seed):
 
 
 @given(tokens, tokens, st.integers(0, 3))
-def test_token_metrics_agree_on_what_is_perfect(answer, y, pad):
+def test_token_metrics_agree_on_a_perfect_answer(answer, y, pad):
     shares, matches = metrics.token_accuracy(answer, y, pad), metrics.exact_match(answer, y)
     assert (shares >= 0).all() and (shares <= 1).all()
     np.testing.assert_array_equal(shares == 1, matches == 1)

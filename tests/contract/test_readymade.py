@@ -74,7 +74,7 @@ def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
     assert (np.bincount(data.test.labels) == 7).all()
 
 
-def test_images_of_several_sizes_and_modes_come_to_one(tmp_path: Path) -> None:
+def test_images_of_several_sizes_and_modes_become_uniform(tmp_path: Path) -> None:
     folder(tmp_path / "c")
     Image.new("L", (90, 40), 128).save(tmp_path / "c" / "red" / "grey.jpg")
     Image.new("RGBA", (30, 50), (1, 2, 3, 4)).save(tmp_path / "c" / "red" / "clear.webp")
@@ -151,7 +151,7 @@ CSV = "date,a,b\n2020-01-01,1,2\n2020-01-02,2,3\n"
         ('harness.csv_series("text.csv", horizon=1, lookback=1, columns=["c"])', "has no column c; it has date, a, b"),
     ],
 )
-def test_what_cannot_be_read_says_why(line: str, words: str, tmp_path: Path) -> None:
+def test_unreadable_data_says_why(line: str, words: str, tmp_path: Path) -> None:
     folder(tmp_path / "broken", each=6)
     write(tmp_path / "broken" / "red", "bad.png", "no picture")
     folder(tmp_path / "few", each=6)

@@ -99,7 +99,7 @@ def test_the_interval_allows_for_overlapping_windows():
 
 @settings(max_examples=10)
 @given(st.integers(0, 10_000))
-def test_scores_of_an_answer_fit_together(seed):
+def test_scores_of_an_answer_are_consistent(seed):
     rng = np.random.default_rng(seed)
     test = Split(np.zeros((20, 1, 1, 1), np.uint8), rng.integers(0, 3, 20))
     board = scorer(ImageClassification(classes=3), "accuracy", test)

@@ -94,7 +94,7 @@ class Scene:
         process = self.start(step=step, when=when, hit=hit)
         process.communicate(timeout=120)
         assert process.returncode in (0, -signal.SIGKILL)
-        nobody(self.children())
+        assert_ended(self.children())
         return process.returncode != 0
 
     def killed_after(self, seconds: float) -> bool:
@@ -106,7 +106,7 @@ class Scene:
             family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate(timeout=60)
-        nobody(family)
+        assert_ended(family)
         return process.returncode != 0
 
     def entries(self, kind: str) -> list[object]:
@@ -167,7 +167,7 @@ class Scene:
         assert list(self.temporary.glob("bakeoff-*")) == []
 
 
-def nobody(family: list[psutil.Process]) -> None:
+def assert_ended(family: list[psutil.Process]) -> None:
     """Check that all these processes end within a few seconds."""
     _, alive = psutil.wait_procs(family, timeout=10)
     alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

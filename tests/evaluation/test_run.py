@@ -148,7 +148,7 @@ def test_bad_trials_are_pruned_and_cannot_win(tiny: Path) -> None:
     assert min(fit.params["a"] for fit in fits) not in [fit.params["a"] for fit in pruned]
 
 
-def test_tune_goes_on_where_it_stopped_as_if_it_never_had(tiny: Path) -> None:
+def test_a_resumed_tune_equals_an_uninterrupted_one(tiny: Path) -> None:
     """A resumed search makes the same suggestions and prunes the same trials at the same epochs."""
     hostile(tiny, "racer", RACER, space="{'a': Float(0, 1)}")
 
@@ -167,13 +167,13 @@ def slow(folder: Path) -> Path:
     return hostile(folder, "slow", "time.sleep(0.4)", space="{'a': Float(0, 1)}")
 
 
-def heed_interrupts() -> None:
+def restore_interrupts() -> None:
     """Restore the default for SIGINT: a shell makes background processes, maybe these tests, and their children ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_and_run_again_comes_to_the_same_table(how: signal.Signals, tiny: Path, bakeoff: Command) -> None:
+def test_a_resumed_run_gives_the_same_table(how: signal.Signals, tiny: Path, bakeoff: Command) -> None:
     slow(tiny)
     command = [
         sys.executable,
@@ -196,7 +196,7 @@ def test_interrupted_and_run_again_comes_to_the_same_table(how: signal.Signals, 
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509, it allocates nothing
+        preexec_fn=restore_interrupts,  # noqa: PLW1509, it allocates nothing
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -275,7 +275,7 @@ class Peek(Submission):
     assert row["status"] == "invalid" and "depend on tokens that come later" in row["error"]
 
 
-def test_what_was_asked_for_is_what_is_answered(tiny: Path) -> None:
+def test_the_requested_version_is_returned(tiny: Path) -> None:
     """The requested version is returned even if the board has a newer result of the submission."""
 
     def go(seeds: int) -> tuple[object, object]:
@@ -288,7 +288,7 @@ def test_what_was_asked_for_is_what_is_answered(tiny: Path) -> None:
     assert go(1) == first and go(2) == second and (first[1], second[1]) == (1, 2)
 
 
-def test_another_metric_is_another_question(tiny: Path) -> None:
+def test_another_metric_needs_another_result(tiny: Path) -> None:
     """A new metric needs a new result, also in the same process: an edited file is read again."""
 
     def go() -> dict[str, object]:
@@ -324,7 +324,7 @@ def test_json_stays_one_document_whatever_a_task_prints(tiny: Path, bakeoff: Com
     assert json.loads(done.stdout)["rows"] and "loading" in done.stderr
 
 
-def test_what_is_hashed_is_what_runs_and_is_kept(tiny: Path) -> None:
+def test_the_hashed_source_is_the_one_that_runs_and_is_kept(tiny: Path) -> None:
     """Editing a file during the run has no effect: its content is read once."""
     other = hostile(tiny, "other")
     before = other.read_bytes()
@@ -423,7 +423,7 @@ def test_inputs_without_labels_and_losses_go_their_ways(tiny: Path) -> None:
     """Unlabelled inputs reach a submission, metadata of rows does not, and reported losses are kept with the fit."""
     task = write(tiny, "few.py", SEMI_SUPERVISED)
     checks = """assert train.unlabelled.shape == (81, 2, 2, 1) and valid.unlabelled is None and len(train) == 9
-assert not train.about and not valid.about
+assert not train.metadata and not valid.metadata
 for loss in (3.0, float("nan"), 1.0):
     report(loss)"""
     (row,) = harness.run(str(task), [str(hostile(tiny, "curious", checks))], trials=0, seeds=1, home=tiny / "home")

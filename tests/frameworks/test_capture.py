@@ -1,4 +1,4 @@
-"""Steps that are written down and done again: the same to the bit, or found out."""
+"""Captured training steps: a replay is equal to the bit, or the change is detected."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from harness.errors import Changed
 from harness.frameworks.vectorized.capture import Recorder, Recording, Replayed
 
 
-def trained(module: nn.Module) -> Callable[..., list[Tensor]]:
-    """Gradients and losses of several copies of a module at once, as a stack computes them: weights, buffers, a batch."""
+def training_step(module: nn.Module) -> Callable[..., list[Tensor]]:
+    """Make a step that computes gradients and losses of several copies of a module from weights, buffers and a batch."""
     names = [name for name, _ in module.named_parameters()]
     buffers = [name for name, _ in module.named_buffers()]
 
@@ -51,20 +51,20 @@ MODULES = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_replay_is_the_same_to_the_bit(name: str) -> None:
-    """Also of other numbers than were recorded, and with what it writes to what it is given."""
+    """A replay is equal on other inputs than the recorded ones, including its writes to the inputs."""
     torch.manual_seed(0)
     make, shape = MODULES[name]
     modules = [make() for _ in range(3)]
     tensors = [{**dict(one.named_parameters()), **dict(one.named_buffers())} for one in modules]
-    replayed, step = Replayed(trained(modules[0])), trained(modules[0])
+    captured, step = Replayed(training_step(modules[0])), training_step(modules[0])
     for number in range(6):
-        given_now = [torch.stack([one[key].detach().clone() for one in tensors]) for key in tensors[0]]
-        given_now = [one + number if one.is_floating_point() else one for one in given_now]
+        inputs = [torch.stack([one[key].detach().clone() for one in tensors]) for key in tensors[0]]
+        inputs = [one + number if one.is_floating_point() else one for one in inputs]
         x = torch.randn(shape)
-        its = [one.clone() for one in given_now]
-        found, expected = replayed(*its, x), step(*given_now, x)
-        assert all(torch.equal(a, b) for a, b in zip((*found, *its), (*expected, *given_now), strict=True))
-        assert replayed.trusted == (number >= 2)
+        copies = [one.clone() for one in inputs]
+        found, expected = captured(*copies, x), step(*inputs, x)
+        assert all(torch.equal(a, b) for a, b in zip((*found, *copies), (*expected, *inputs), strict=True))
+        assert captured.trusted == (number >= 2)
 
 
 WORDS = [
@@ -85,8 +85,8 @@ WORDS = [
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=8))
-def test_a_program_is_what_was_done(words: list[str]) -> None:
-    """Also where the same is computed twice, and written to between that, or what would be the same at each call is."""
+def test_a_recording_repeats_any_program(words: list[str]) -> None:
+    """A recording is equal to the program, also with repeated expressions, writes between them, and constants."""
 
     def run(x: Tensor, state: Tensor) -> list[Tensor]:
         torch.manual_seed(0)
@@ -146,7 +146,7 @@ def test_a_program_is_what_was_done(words: list[str]) -> None:
 
 
 class Seen(TorchDispatchMode):
-    """The names of all operations while it is active."""
+    """Mode that records the names of all operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Seen(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
-def test_what_changes_nothing_is_left_out() -> None:
+def test_operations_without_effect_are_left_out() -> None:
     def run(x: Tensor) -> list[Tensor]:
         y = x.detach().view(x.shape).t().t().expand(3, 4)
         return [y * 2 + torch.zeros_like(y) + torch.scalar_tensor(1) + y * 2]
@@ -169,12 +169,12 @@ def test_what_changes_nothing_is_left_out() -> None:
     with Seen() as seen:
         again = recording(x)
     assert torch.equal(again[0], found[0])
-    # t() there and back is known again as x; only the way there is left, which nobody asks for.
+    # t().t() is recognised as x, so its operations have no effect.
     assert seen.names == ["aten::mul.Tensor", "aten::add.Tensor", "aten::add.Tensor", "aten::add.Tensor"]
 
 
-def test_the_same_in_other_places_of_memory_is_not_the_same() -> None:
-    """Tensors that share memory are written to by each other's names."""
+def test_shared_memory_differs_from_equal_values() -> None:
+    """Tensors that share memory change by writes to one another; copies with equal values do not."""
     memory = torch.arange(8.0)
 
     def run(x: Tensor, y: Tensor) -> list[Tensor]:
@@ -182,16 +182,16 @@ def test_the_same_in_other_places_of_memory_is_not_the_same() -> None:
         y.add_(1)
         return [before, before + x * 2]
 
-    replayed = Replayed(run)
+    captured = Replayed(run)
     for _ in range(5):
         copy = memory.clone()
         expected = run(copy[:6], copy[2:])
-        found = replayed(memory[:6], memory[2:])
+        found = captured(memory[:6], memory[2:])
         assert torch.equal(found[1], expected[1]) and torch.equal(memory, copy)
 
 
-def test_a_function_that_changes_is_found_out() -> None:
-    """At once where it changes from call to call; at the next doubt where it changes later."""
+def test_a_changing_function_is_detected() -> None:
+    """A change from call to call is detected at once, a later change at the next recheck."""
     calls = 0
 
     def counting(x: Tensor) -> list[Tensor]:
@@ -199,9 +199,9 @@ def test_a_function_that_changes_is_found_out() -> None:
         calls += 1
         return [x * calls]
 
-    replayed = Replayed(counting)
+    captured = Replayed(counting)
     one = torch.ones(2)
-    assert [float(replayed(one)[0][0]) for _ in range(5)] == [1, 2, 3, 4, 5] and replayed.hopeless
+    assert [float(captured(one)[0][0]) for _ in range(5)] == [1, 2, 3, 4, 5] and captured.hopeless
 
     factor = 1.0
     later = Replayed(lambda x: [x * factor])
@@ -214,18 +214,18 @@ def test_a_function_that_changes_is_found_out() -> None:
         later(one)
 
 
-def test_other_shapes_are_another_record() -> None:
-    replayed = Replayed(lambda x: [x.sum(dim=0) / len(x)])
+def test_other_shapes_get_another_recording() -> None:
+    captured = Replayed(lambda x: [x.sum(dim=0) / len(x)])
     for rows in (4, 4, 4, 4, 3, 3, 3, 3):
         x = torch.randn(rows, 2)
-        assert torch.equal(replayed(x)[0], x.sum(dim=0) / rows)
+        assert torch.equal(captured(x)[0], x.sum(dim=0) / rows)
 
 
 def test_diverged_members_are_no_change() -> None:
-    replayed = Replayed(lambda x: [x.log()])
+    captured = Replayed(lambda x: [x.log()])
     for _ in range(4):
-        replayed(torch.tensor([-1.0, 1.0]))
-    assert replayed.trusted
+        captured(torch.tensor([-1.0, 1.0]))
+    assert captured.trusted
 
 
 def run(code: str) -> str:
@@ -236,8 +236,8 @@ def run(code: str) -> str:
 
 TRAIN = """
 import sys, torch
-from harness.execution.child.lazy_dynamo import leave_out_the_compiler
-leave_out_the_compiler()
+from harness.execution.child.lazy_dynamo import defer_dynamo
+defer_dynamo()
 model = torch.nn.Linear(2, 2)
 optimizer = torch.optim.AdamW(model.parameters())
 def step():
@@ -263,8 +263,8 @@ def test_training_imports_no_compiler() -> None:
         pytest.param("assert torch.compiler.disable()(lambda x: x + 1)(1) == 2", marks=pytest.mark.slow),
     ],
 )
-def test_who_compiles_gets_the_compiler(asked: str) -> None:
-    """Before training and in the middle of it."""
+def test_compiling_loads_the_compiler(asked: str) -> None:
+    """A call of the compiler loads it, before training and in the middle of it."""
     after = f"{asked}\nstep()\nprint(type(sys.modules['torch._dynamo']).__name__, torch._dynamo is sys.modules['torch._dynamo'])"
     assert run(TRAIN + after) == "module True\n"
     assert run(TRAIN.replace("model =", f"{asked}\nmodel =") + "print(1)") == "1\n"

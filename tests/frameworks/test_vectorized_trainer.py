@@ -1,4 +1,4 @@
-"""Configurations that are trained as one: each comes to what it comes to alone, and what cannot be stacked is found out."""
+"""Vectorized training: each member gets the results of a single fit, and unsuitable submissions are detected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness import seeding as seeds
 from harness.contract import LATER
 from harness.frameworks.recurrent import RecurrentSubmission
 from harness.frameworks.torch import TorchSubmission
-from harness.frameworks.vectorized import trainer as fused
+from harness.frameworks.vectorized import trainer
 from harness.frameworks.vectorized.optimizers import RULES, Optimizer, schedule
 
 IMAGES = SimpleNamespace(name="image-classification", classes=4)
@@ -27,9 +27,9 @@ ROWS = SimpleNamespace(name="sequence-classification", classes=4)
 
 
 @pytest.fixture(autouse=True)
-def stacks_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether stacking pays is another matter than whether it is right."""
-    monkeypatch.setattr(fused, "GAIN", float("inf"))
+def groups_always_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switch the test for speed off: these tests are about correctness."""
+    monkeypatch.setattr(trainer, "GAIN", float("inf"))
 
 
 def splits(kind: SimpleNamespace) -> tuple[Split, Split]:
@@ -85,7 +85,7 @@ class Momentum(Dense):
 
 
 class Groups(Dense):
-    """No decay of biases, as transformers are mostly trained."""
+    """Network without weight decay on biases, as is usual for transformers."""
 
     def optimizer(self) -> optim.Optimizer:
         weights = [weight for weight in self.module.parameters() if weight.dim() > 1]
@@ -95,16 +95,18 @@ class Groups(Dense):
 
 
 class Columns(TorchSubmission):
-    """A linear layer on three dimensions that do not lie in memory as they are numbered."""
+    """Linear layer on a three-dimensional input with permuted strides."""
 
     kind = "sequence-classification"
     epochs, batch_size = 4, 32
 
     def build(self, train: Split) -> nn.Module:
-        return nn.Sequential(Turned(), nn.Linear(12, 5, bias=False), nn.Linear(5, 4), nn.Flatten(), nn.Linear(12, 4))
+        return nn.Sequential(
+            Transposed(), nn.Linear(12, 5, bias=False), nn.Linear(5, 4), nn.Flatten(), nn.Linear(12, 4)
+        )
 
 
-class Turned(nn.Module):
+class Transposed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
 
@@ -141,26 +143,26 @@ def makers(submission: type[TorchSubmission], members: Sequence[Mapping[str, Any
     return [partial(make, params) for params in members]
 
 
-def together(
+def fit_vectorized(
     submission: type[TorchSubmission],
     members: Sequence[Mapping[str, Any]],
     kind: SimpleNamespace = IMAGES,
-    ended: Callable[[int, int], bool] = lambda number, epoch: False,
-    few: int = 99,
+    stopped: Callable[[int, int], bool] = lambda number, epoch: False,
+    max_members: int = 99,
 ) -> tuple[Mapping[int, TorchSubmission], Mapping[int, str], list[list[float]]]:
-    """What `fit_together` comes to, and the losses that each member reported. ``ended`` of a number and its reports so far."""
+    """Results of `fit_together`, and the reported losses of each member. ``stopped(number, epoch)`` stops a member early."""
     losses: list[list[float]] = [[] for _ in members]
 
     def report(found: Mapping[int, float]) -> set[int]:
         for number, loss in found.items():
             losses[number].append(loss)
-        return {number for number in found if ended(number, len(losses[number]))}
+        return {number for number in found if stopped(number, len(losses[number]))}
 
-    fitted, apart = submission.fit_together(makers(submission, members, kind), *splits(kind), report, few)
-    return fitted, apart, losses
+    fitted, rejected = submission.fit_together(makers(submission, members, kind), *splits(kind), report, max_members)
+    return fitted, rejected, losses
 
 
-def alone(
+def fit_single(
     submission: type[TorchSubmission], params: Mapping[str, Any], kind: SimpleNamespace = IMAGES
 ) -> tuple[TorchSubmission, list[float]]:
     losses: list[float] = []
@@ -183,70 +185,72 @@ def alone(
         (RNN, DROPOUT, ROWS),
     ],
 )
-def test_each_comes_to_what_it_comes_to_alone(
+def test_vectorized_fits_equal_single_fits(
     submission: type[TorchSubmission], members: Sequence[Mapping[str, Any]], kind: SimpleNamespace
 ) -> None:
-    """The losses of all epochs to 1e-5, and the answers of the best of them, dropout and moving averages included."""
-    fitted, apart, losses = together(submission, members, kind)
-    assert not apart and set(fitted) == set(range(len(members)))
+    """Losses of all epochs are equal to 1e-5, and so are predictions of the best epoch, with dropout and moving averages."""
+    fitted, rejected, losses = fit_vectorized(submission, members, kind)
+    assert not rejected and set(fitted) == set(range(len(members)))
     x = splits(kind)[1].x
     for number, params in enumerate(members):
-        model, its = alone(submission, params, kind)
-        np.testing.assert_allclose(losses[number], its, rtol=1e-5, atol=1e-5)
+        model, expected = fit_single(submission, params, kind)
+        np.testing.assert_allclose(losses[number], expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(fitted[number].predict(x), model.predict(x), atol=1e-4)
     assert len({round(rows[-1], 4) for rows in losses}) == len(members), "the members did not differ"
 
 
-def test_who_is_ended_leaves_and_the_others_do_not_notice() -> None:
-    fitted, apart, losses = together(Dense, DROPOUT, ended=lambda number, epoch: number in (0, 2) and epoch == 2)
-    assert set(fitted) == {1, 3} and not apart
+def test_a_stopped_member_does_not_affect_the_others() -> None:
+    fitted, rejected, losses = fit_vectorized(
+        Dense, DROPOUT, stopped=lambda number, epoch: number in (0, 2) and epoch == 2
+    )
+    assert set(fitted) == {1, 3} and not rejected
     assert [len(rows) for rows in losses] == [2, 4, 2, 4]
     for number in fitted:
-        np.testing.assert_allclose(losses[number], alone(Dense, DROPOUT[number])[1], rtol=1e-5)
+        np.testing.assert_allclose(losses[number], fit_single(Dense, DROPOUT[number])[1], rtol=1e-5)
 
 
 def test_patience_ends_a_member() -> None:
     members = [
         {"learning_rate": rate, "patience": 1, "epochs": 12, "schedule": "constant"} for rate in (1e-3, 0.5, 1.0)
     ]
-    _, _, losses = together(Dense, members)
-    assert [len(rows) for rows in losses] == [len(alone(Dense, params)[1]) for params in members]
+    _, _, losses = fit_vectorized(Dense, members)
+    assert [len(rows) for rows in losses] == [len(fit_single(Dense, params)[1]) for params in members]
     assert len({len(rows) for rows in losses}) > 1, "patience made no difference"
 
 
 def test_a_member_that_diverges_harms_no_other() -> None:
     members = [{"learning_rate": 1e-2}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
-    fitted, _, losses = together(Dense, members)
+    fitted, _, losses = fit_vectorized(Dense, members)
     assert set(fitted) == {0, 1, 2} and not np.isfinite(losses[1]).all()
     for number in (0, 2):
-        np.testing.assert_allclose(losses[number], alone(Dense, members[number])[1], rtol=1e-5)
+        np.testing.assert_allclose(losses[number], fit_single(Dense, members[number])[1], rtol=1e-5)
 
 
-def test_architectures_are_stacked_apart() -> None:
+def test_each_architecture_is_trained_separately() -> None:
     members = [{"width": width, **rates} for width, rates in zip((8, 16, 8, 16, 24), [*RATES, RATES[0]])]
-    fitted, apart, losses = together(Dense, members)
-    assert set(fitted) == {0, 1, 2, 3} and apart == {4: "no other has its architecture"}
+    fitted, rejected, losses = fit_vectorized(Dense, members)
+    assert set(fitted) == {0, 1, 2, 3} and rejected == {4: "no other has its architecture"}
     for number in fitted:
-        np.testing.assert_allclose(losses[number], alone(Dense, members[number])[1], rtol=1e-5)
+        np.testing.assert_allclose(losses[number], fit_single(Dense, members[number])[1], rtol=1e-5)
 
 
 class Tempered(Dense):
-    """Its loss reads a hyperparameter, so that members of one stack have to share it."""
+    """Network whose loss reads a hyperparameter, so the members of a group must share it."""
 
     def loss(self, answer: Tensor, y: Tensor) -> Tensor:
         return super().loss(answer / self.params["temperature"], y)
 
 
-def test_what_the_loss_reads_is_shared_in_a_stack() -> None:
+def test_hyperparameters_of_the_loss_are_shared_in_a_group() -> None:
     members = [{"temperature": heat, **rates} for heat, rates in zip((1.0, 2.0, 1.0, 2.0), RATES)]
-    fitted, apart, losses = together(Tempered, members)
-    assert set(fitted) == {0, 1, 2, 3} and not apart
+    fitted, rejected, losses = fit_vectorized(Tempered, members)
+    assert set(fitted) == {0, 1, 2, 3} and not rejected
     for number in fitted:
-        np.testing.assert_allclose(losses[number], alone(Tempered, members[number])[1], rtol=1e-5)
+        np.testing.assert_allclose(losses[number], fit_single(Tempered, members[number])[1], rtol=1e-5)
 
 
 class Functional(Dense):
-    """Dropout in the forward pass, by a share that no module holds."""
+    """Network with functional dropout, so no module holds its rate."""
 
     def build(self, train: Split) -> nn.Module:
         class Network(nn.Module):
@@ -261,7 +265,7 @@ class Functional(Dense):
 
 
 class Counting(Dense):
-    """A module that keeps its own count in an attribute, and computes with it: in a stack it would be lost."""
+    """Network that replaces a buffer in its forward pass: vectorized training would lose the change."""
 
     def build(self, train: Split) -> nn.Module:
         return Counter()
@@ -291,48 +295,50 @@ class Unknown(Dense):
         (Unknown, "Adadelta has no stacked form"),
     ],
 )
-def test_what_cannot_be_stacked_is_left_alone(submission: type[TorchSubmission], reason: str) -> None:
-    fitted, apart, _ = together(submission, DROPOUT)
-    assert not fitted and set(apart) == set(range(4)) and all(reason in why for why in apart.values()), apart
+def test_submissions_that_cannot_be_vectorized_are_rejected(submission: type[TorchSubmission], reason: str) -> None:
+    fitted, rejected, _ = fit_vectorized(submission, DROPOUT)
+    assert not fitted and set(rejected) == set(range(4)) and all(reason in why for why in rejected.values()), rejected
 
 
-def test_a_stack_that_does_not_pay_is_dissolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "GAIN", 0.0)
-    fitted, apart, losses = together(Dense, RATES)
-    assert not fitted and set(apart) == {0, 1, 2, 3} and not any(losses)
-    assert all("together takes" in why for why in apart.values())
+def test_an_unprofitable_group_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "GAIN", 0.0)
+    fitted, rejected, losses = fit_vectorized(Dense, RATES)
+    assert not fitted and set(rejected) == {0, 1, 2, 3} and not any(losses)
+    assert all("together takes" in why for why in rejected.values())
 
 
-def test_of_many_that_take_long_a_few_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever stacks they are in, and those as if there had never been others."""
-    monkeypatch.setattr(fused, "LONG", 0.0)
+def test_slow_groups_are_limited_to_max_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts members of all groups, and the chosen ones train as if there were no others."""
+    monkeypatch.setattr(trainer, "LONG", 0.0)
     members = [{"width": (8, 16)[number % 2], "learning_rate": 10**-2 / (number + 1)} for number in range(9)]
-    fitted, apart, losses = together(Dense, members, few=4)
-    assert set(fitted) == {0, 1, 2, 3} and apart == dict.fromkeys(range(4, 9), LATER)
+    fitted, rejected, losses = fit_vectorized(Dense, members, max_members=4)
+    assert set(fitted) == {0, 1, 2, 3} and rejected == dict.fromkeys(range(4, 9), LATER)
     for number, params in enumerate(members):
-        assert losses[number] == pytest.approx(alone(Dense, params)[1] if number in fitted else [], rel=1e-5)
-    fitted, apart, _ = together(Dense, members, few=3)
-    assert set(fitted) == {0, 2} and apart == dict.fromkeys(range(3, 9), LATER) | {1: "no other has its architecture"}
-    monkeypatch.setattr(fused, "LONG", 1e9)
-    assert len(together(Dense, members, few=4)[0]) == 9
+        assert losses[number] == pytest.approx(fit_single(Dense, params)[1] if number in fitted else [], rel=1e-5)
+    fitted, rejected, _ = fit_vectorized(Dense, members, max_members=3)
+    assert set(fitted) == {0, 2} and rejected == dict.fromkeys(range(3, 9), LATER) | {
+        1: "no other has its architecture"
+    }
+    monkeypatch.setattr(trainer, "LONG", 1e9)
+    assert len(fit_vectorized(Dense, members, max_members=4)[0]) == 9
 
 
-class Judged(Dense):
+class ScaledValidation(Dense):
     def loss(self, answer: Tensor, y: Tensor) -> Tensor:
         found = super().loss(answer, y)
         return found if self.module.training else found * (1 + self.params["weight_decay"])
 
 
-def test_who_was_put_off_stays_so_where_a_stack_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "LONG", 0.0)
+def test_deferred_members_stay_deferred_when_a_group_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LONG", 0.0)
     members = [{"weight_decay": (0.0, 0.5)[number % 2], "learning_rate": 10**-2 / (number + 1)} for number in range(6)]
-    fitted, apart, losses = together(Judged, members, few=4)
-    assert set(fitted) == {0, 1, 2, 3} and apart == dict.fromkeys((4, 5), LATER)
+    fitted, rejected, losses = fit_vectorized(ScaledValidation, members, max_members=4)
+    assert set(fitted) == {0, 1, 2, 3} and rejected == dict.fromkeys((4, 5), LATER)
     for number in fitted:
-        assert losses[number] == pytest.approx(alone(Judged, members[number])[1], rel=1e-5)
+        assert losses[number] == pytest.approx(fit_single(ScaledValidation, members[number])[1], rel=1e-5)
 
 
-def test_a_loop_of_ones_own_is_never_stacked() -> None:
+def test_an_own_training_loop_is_never_vectorized() -> None:
     class Own(Dense):
         def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
             super().fit(train, valid, report)
@@ -352,45 +358,45 @@ OPTIMIZERS: Mapping[type[optim.Optimizer], Mapping[str, st.SearchStrategy[Any]]]
 }
 
 
-def test_every_stacked_optimizer_is_tested() -> None:
+def test_every_vectorized_optimizer_is_tested() -> None:
     assert set(OPTIMIZERS) == set(RULES)
 
 
 @pytest.mark.parametrize("kind", list(OPTIMIZERS), ids=lambda kind: kind.__name__)
 @given(data=st.data())
 @settings(max_examples=12, deadline=None)
-def test_a_stacked_optimizer_moves_as_torchs_own(kind: type[optim.Optimizer], data: st.DataObject) -> None:
-    """Five steps of three members, rates, decays and the rest drawn for each, clipped or not, half-way one member fewer."""
+def test_a_vectorized_optimizer_matches_torch(kind: type[optim.Optimizer], data: st.DataObject) -> None:
+    """Five steps of three members with random settings each, with and without clipping; one member leaves half-way."""
     rates = {"lr": st.floats(1e-4, 0.1), "weight_decay": st.sampled_from([0.0, 1e-3, 0.1])}
-    told = [data.draw(st.fixed_dictionaries({**rates, **OPTIMIZERS[kind]})) for _ in range(3)]
+    settings_of_members = [data.draw(st.fixed_dictionaries({**rates, **OPTIMIZERS[kind]})) for _ in range(3)]
     clip = data.draw(st.sampled_from([None, 0.5]))
-    width = data.draw(st.sampled_from([8, 70]), label="width")  # small parameters, or a large one and a small one
+    width = data.draw(st.sampled_from([8, 70]), label="width")  # small parameters only, or a large and a small one
     torch.manual_seed(0)
-    modules = [nn.Linear(width, width) for _ in told]
-    own = [kind(module.parameters(), **numbers) for module, numbers in zip(modules, told)]  # type: ignore[call-arg]
-    stacked = Optimizer(
-        [kind(module.parameters(), **numbers) for module, numbers in zip(modules, told)],
+    modules = [nn.Linear(width, width) for _ in settings_of_members]
+    single = [kind(module.parameters(), **numbers) for module, numbers in zip(modules, settings_of_members)]  # type: ignore[call-arg]
+    vectorized = Optimizer(
+        [kind(module.parameters(), **numbers) for module, numbers in zip(modules, settings_of_members)],
         dict(modules[0].named_parameters()),
     )  # type: ignore[call-arg]
-    weights = stacked.stacked([dict(module.named_parameters()) for module in modules])
-    stacked.follow([schedule(own[0], lambda: optim.lr_scheduler.LambdaLR(own[0], lambda step: 1.0), 5)])
-    here = [0, 1, 2]
+    weights = vectorized.stacked([dict(module.named_parameters()) for module in modules])
+    vectorized.follow([schedule(single[0], lambda: optim.lr_scheduler.LambdaLR(single[0], lambda step: 1.0), 5)])
+    active = [0, 1, 2]
     for step in range(5):
         gradients = [[torch.randn_like(weight) for weight in module.parameters()] for module in modules]
-        for place in here:
-            for weight, gradient in zip(modules[place].parameters(), gradients[place]):
+        for member in active:
+            for weight, gradient in zip(modules[member].parameters(), gradients[member]):
                 weight.grad = gradient.clone()
             if clip is not None:
-                nn.utils.clip_grad_norm_(modules[place].parameters(), clip)
-            own[place].step()
-        by_name = dict(zip(dict(modules[0].named_parameters()), zip(*[gradients[place] for place in here])))
-        stacked.step(weights, stacked.gather([torch.stack(by_name[name]) for name in stacked.names]), clip)
+                nn.utils.clip_grad_norm_(modules[member].parameters(), clip)
+            single[member].step()
+        by_name = dict(zip(dict(modules[0].named_parameters()), zip(*[gradients[member] for member in active])))
+        vectorized.step(weights, vectorized.gather([torch.stack(by_name[name]) for name in vectorized.names]), clip)
         if step == 2:
-            here = [0, 2]
-            stacked.keep(torch.tensor(here))
-            weights = [array[here] for array in weights]
-    for name, rows in zip(stacked.names, stacked.views(weights)):
-        for place, row in zip(here, rows):
+            active = [0, 2]
+            vectorized.keep(torch.tensor(active))
+            weights = [array[active] for array in weights]
+    for name, rows in zip(vectorized.names, vectorized.views(weights)):
+        for member, row in zip(active, rows):
             torch.testing.assert_close(
-                row, dict(modules[place].named_parameters())[name].detach(), rtol=1e-5, atol=1e-5
+                row, dict(modules[member].named_parameters())[name].detach(), rtol=1e-5, atol=1e-5
             )

@@ -1,4 +1,4 @@
-"""What a generation board says of entries that cheat, collapse or know nothing: each is shown by the number made for it."""
+"""Image generation boards: the matching metric exposes entries that copy, collapse or learn nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Collapsed(GAN):
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The rows of digit-images by submission, one seed each."""
+    """Rows of digit-images by submission, one seed each."""
     folder = tmp_path_factory.mktemp("generation")
     gan = (REPOSITORY / "baselines" / "image_generation" / "gan.py").read_text()
     collapsed = write(folder, "collapsed.py", gan + COLLAPSED)
@@ -39,7 +39,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_the_copier_is_flagged_and_honest_entries_are_not(board: dict[str, Any]) -> None:
-    """Copies have the best distance of all, so nothing but memorisation can tell."""
+    """Copies have the best distance of all, so only memorisation can flag them."""
     memorisation = {name: row["metrics"]["memorisation"] for name, row in board.items()}
     assert memorisation["copier"] > 0.99
     assert "training images" in board["copier"]["remarks"][0]
@@ -57,7 +57,7 @@ def test_mode_collapse_shows_as_recall(board: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_noise_is_worst(board: dict[str, Any]) -> None:
-    """By a wide margin in the distance that ranks; and nothing of it is near a real image."""
+    """Noise has by far the worst ranking distance, and no image of it is near a real one."""
     ranked = sorted(board.values(), key=lambda row: row["rank"])
     assert ranked[-1]["submission"] == "noise" and ranked[-1]["score"] > 2 * ranked[-2]["score"]
     assert board["noise"]["metrics"]["precision"] < 0.3 and board["noise"]["metrics"]["memorisation"] == 0

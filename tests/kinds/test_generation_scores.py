@@ -1,4 +1,4 @@
-"""What the scores of generated images mean, and the features that they are taken in."""
+"""Scores of generated images, and the feature networks behind them."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @pytest.fixture(scope="module")
 def drawn():
-    """The kind and data of digit-images, and what `scored` needs: every metric of some images as answers to test.x."""
+    """Kind and data of digit-images, and a function that scores images as answers to test.x with every metric."""
     task = find_task("digit-images").task
     data = task.load()
     task.kind.check(data)
@@ -80,7 +80,7 @@ def test_the_references_frame_the_scores(drawn):
 
 
 def test_kernel_distance_is_the_unbiased_estimator_on_any_resample(drawn):
-    """Against the textbook sums over a ≠ b, on distinct samples and with one drawn twice."""
+    """Equal to the textbook sums over a ≠ b, on distinct samples and with one drawn twice."""
     data, _ = drawn
     kind = find_task("digit-images").task.kind
     answer = noise_like(data.test.labels)
@@ -111,9 +111,9 @@ def test_the_numpy_network_computes_what_torch_does(name):
 def test_features_of_an_image_do_not_depend_on_the_others(seed):
     some = np.random.default_rng(seed).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     for name in ("digits-v1", "pixels"):
-        together = features.extract(some, name)
+        batch = features.extract(some, name)
         alone = features.extract(some[2:3], name)
-        np.testing.assert_allclose(alone[0], together[2], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(alone[0], batch[2], rtol=1e-4, atol=1e-4)
 
 
 def test_pixels_keep_the_mean_of_an_image():

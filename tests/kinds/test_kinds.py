@@ -1,4 +1,4 @@
-"""Kinds: what data they accept, which answers they refuse, and that looking ahead is found out."""
+"""Kinds: valid and invalid data, valid and invalid answers, and the detection of lookahead."""
 
 import math
 from dataclasses import replace
@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def made(x, y):
-    """Data whose parts are made by x(rng, n) and y(rng, n)."""
+    """Make data with splits of x(rng, n) and y(rng, n)."""
     rng = np.random.default_rng(0)
     return Data(*(Split(x(rng, n), y(rng, n)) for n in ROWS.values()))
 
@@ -65,9 +65,9 @@ GOOD = {
 
 
 def answers(kind, x):
-    """A valid answer in each form of a kind."""
+    """Yield a valid answer in each output format of a kind."""
     rng = np.random.default_rng(1)
-    for form in kind.forms(x):
+    for form in kind.output_specs(x):
         if form.name == "probabilities":
             yield rng.dirichlet(np.ones(form.shape[-1]), form.shape[:-1]).astype(form.dtype)
         elif form.name == "log-probabilities":
@@ -94,14 +94,14 @@ def test_good_data_and_good_answers_are_accepted(name):
 
 
 def changed(name, part="train", x=None, y=None):
-    """The good data of a kind with x or y of one part put through a function."""
+    """Apply a function to x or y of one split of a kind's good data."""
     _, data = GOOD[name]
     split = getattr(data, part)
     return replace(data, **{part: Split(x(split.x) if x else split.x, y(split.labels) if y else split.labels)})
 
 
 def put(value):
-    """A copy of an array whose last element is this."""
+    """Make a function that copies an array and sets its last element."""
 
     def function(array):
         array = array.copy()
@@ -165,7 +165,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_data_are_refused_in_a_line_that_says_what_came(what):
+def test_bad_data_is_refused_with_a_line_about_the_input(what):
     name, change, says = BAD[what]
     with pytest.raises(DataError) as refused:
         GOOD[name][0].check(changed(name, **change))
@@ -204,7 +204,7 @@ def test_a_split_needs_as_many_targets_as_inputs():
 
 @pytest.mark.parametrize("name", ["image-classification", "sequence-classification"])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, -0.5, 0.5 + 1e9])
-def test_probabilities_that_are_none_are_refused(name, wrong):
+def test_invalid_probabilities_are_refused(name, wrong):
     kind, data = GOOD[name]
     answer, _ = answers(kind, data.test.x)
     with pytest.raises(InvalidPrediction):
@@ -250,7 +250,7 @@ def test_forecasts_that_are_not_finite_are_refused(wrong):
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1.0])
-def test_log_probabilities_that_are_none_are_refused(wrong):
+def test_invalid_log_probabilities_are_refused(wrong):
     kind, data = GOOD["next-token"]
     (answer,) = answers(kind, data.test.x)
     with pytest.raises(InvalidPrediction):
@@ -280,15 +280,15 @@ def test_a_measure_of_some_samples_is_the_mean_of_their_values(name, index):
 
 
 @given(seeds, st.integers(1, 40))
-def test_the_default_question_holds_the_same_rows_and_is_read_back_in_their_order(seed, n):
+def test_the_default_query_is_a_permutation_that_is_read_back_in_order(seed, n):
     x = np.arange(3 * n).reshape(n, 3)
-    (asked,), read = GOOD["image-classification"][0].questions(x, np.random.default_rng(seed))
+    (asked,), read = GOOD["image-classification"][0].queries(x, np.random.default_rng(seed))
     np.testing.assert_array_equal(np.sort(asked, axis=0), x)
     np.testing.assert_array_equal(read([asked]), x)
 
 
 def windows_of(n=200, lookback=12, horizon=4):
-    """Stride-1 windows of a random walk: each one's future stands in later windows."""
+    """Stride-1 windows of a random walk: later windows hold the future of earlier ones."""
     walk = np.random.default_rng(0).normal(size=(n + lookback + horizon, 2)).cumsum(axis=0).astype(np.float32)
     return np.stack([walk[start : start + lookback] for start in range(n)]), Forecasting(horizon=horizon)
 
@@ -298,7 +298,7 @@ def forecast_of_last(x, horizon=4):
 
 
 def forecast_looked_up(x, horizon=4):
-    """Finds the window that goes on where this one ends, and copies its end."""
+    """Forecast by lookup: find the window that continues this one and copy its end."""
     answer = forecast_of_last(x, horizon)
     where = {row[-1 - horizon].tobytes(): place for place, row in enumerate(x)}
     for place, row in enumerate(x):
@@ -309,7 +309,7 @@ def forecast_looked_up(x, horizon=4):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_forecast_that_is_looked_up_in_other_windows_is_refused(seed):
+def test_a_forecast_copied_from_other_windows_is_refused(seed):
     x, kind = windows_of()
     questions, read = kind.queries(x, np.random.default_rng(seed))
     np.testing.assert_array_equal(read([forecast_of_last(question) for question in questions]), forecast_of_last(x))
@@ -324,48 +324,48 @@ READER = NextToken(vocabulary=VOCABULARY)
 
 
 def distributions(scores):
-    """Log-probabilities float32 of scores (n, t, VOCABULARY)."""
+    """Convert scores (n, t, VOCABULARY) to float32 log-probabilities."""
     return (scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))).astype(np.float32)
 
 
 def honest(x):
-    """Counts of the tokens so far: every position sees itself and what came before."""
+    """Honest model: token counts up to and including each position."""
     return distributions(np.log(1 + np.eye(VOCABULARY)[x].cumsum(axis=1)))
 
 
 def peeking(x):
-    """Honest, but knows the next token."""
+    """Honest model with the next token added."""
     following = np.roll(x, -1, axis=1)
     return distributions(np.log(1 + np.eye(VOCABULARY)[x].cumsum(axis=1)) + 5 * np.eye(VOCABULARY)[following])
 
 
 def seldom_peeking(x):
-    """Knows the next token, and uses it at one position in eight."""
+    """Model that uses the next token at one position in eight."""
     answer = honest(x)
     answer[:, ::8] = peeking(x)[:, ::8]
     return answer
 
 
 def averaging(x):
-    """What all rows have at the next position, taken together: looks ahead in other rows."""
+    """Model that pools the next position over all rows: it looks ahead in other rows."""
     ahead = np.eye(VOCABULARY)[np.roll(x, -1, axis=1)].mean(axis=0)
     return distributions(np.broadcast_to(np.log(ahead + 0.1), (*x.shape, VOCABULARY)))
 
 
 def rolling(x):
-    """Honest about the row before this one: has nothing of the future, but answers by row order."""
+    """Honest model of the row before: it does not see the future, but depends on the order of rows."""
     return honest(np.roll(x, 1, axis=0))
 
 
 def noisy(x):
-    """Honest, with a dropout left on."""
+    """Honest model with dropout left on."""
     return distributions(honest(x) + np.random.default_rng().normal(0, 0.1, (*x.shape, VOCABULARY)))
 
 
 def copying(x):
-    """Finds the row that begins like this one and, but for the last token that both have, copies what follows in its own.
+    """Find the row with the longest common prefix; copy the continuation in this row, except for the last common token.
 
-    Were true chunks and altered copies asked in one question, such a pair would tell where its cut is.
+    If true chunks and altered copies came in one query, such pairs would reveal the place of the cut.
     """
     answer = peeking(x)
     fair = honest(x)
@@ -391,7 +391,7 @@ def test_an_honest_model_is_read_back_as_it_answered(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("model", [peeking, seldom_peeking, rolling, noisy])
-def test_a_model_that_looks_ahead_or_at_other_rows_or_is_random_is_refused(model, seed):
+def test_lookahead_leaks_between_rows_and_randomness_are_refused(model, seed):
     with pytest.raises(InvalidPrediction, match="predictions depend on tokens that come later"):
         asked(model, seed)
 
@@ -404,7 +404,7 @@ def test_a_model_that_pairs_chunks_with_their_copies_or_pools_all_rows_is_refuse
 
 def test_a_difference_below_the_smallest_probability_is_none():
     def certain(x):
-        """Sure that the last token comes again; how sure differs from call to call, far below what is counted."""
+        """Predict the last token again, with a certainty that varies from call to call below the precision of the check."""
         answer = np.full((*x.shape, VOCABULARY), -1e3, dtype=np.float32)
         answer += np.random.default_rng().normal(0, 10, answer.shape).astype(np.float32)
         np.put_along_axis(answer, x[..., None], 0, axis=2)

@@ -1,4 +1,4 @@
-"""Plug-ins as strangers write them, in folders outside the repository; and what is said of those that are wrong."""
+"""Plug-ins of users, in folders outside the repository, and error messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ KIND = '''
 from dataclasses import dataclass
 from typing import ClassVar
 import numpy as np
-from harness import Data, DataError, Form, InvalidPrediction, Kind, Measure, Metric, Split, Submission, Task
+from harness import Data, DataError, OutputSpec, InvalidPrediction, Kind, Measure, Metric, Split, Submission, Task
 
 @dataclass(frozen=True)
 class Regression(Kind):
@@ -85,8 +85,8 @@ class Regression(Kind):
         if data.train.x.ndim != 2:
             raise DataError("x should be (n, columns)")
 
-    def forms(self, x):
-        return (Form("numbers", (len(x),), "float64"),)
+    def output_specs(self, x):
+        return (OutputSpec("numbers", (len(x),), "float64"),)
 
     def verify(self, answer, x):
         if not np.isfinite(answer).all():
@@ -163,7 +163,7 @@ def test_a_strangers_kind_runs(tmp_path: Path, bakeoff: Command) -> None:
 
 
 def test_a_grader_that_fails_is_no_score(tmp_path: Path, bakeoff: Command) -> None:
-    """An error in the task's own metric is said as such; it does not become a row of whoever happened to be graded."""
+    """An error in the task's own metric is reported as such and gives no failed row to the graded submission."""
     write(tmp_path, "plane.py", KIND.replace("error = answer - split.y", "raise RuntimeError('no grade')"))
     write(tmp_path, "least_squares.py", LEAST_SQUARES)
     done = bakeoff("run", "plane.py", "-s", "least_squares.py", code=2)
@@ -173,7 +173,7 @@ def test_a_grader_that_fails_is_no_score(tmp_path: Path, bakeoff: Command) -> No
 
 @pytest.mark.slow
 def test_plugins_of_an_installed_package(tmp_path: Path, bakeoff: Command) -> None:
-    """A real package with entry points, built and installed: listing imports none of it, running imports it in the child."""
+    """A real package with entry points, built and installed: a list imports none of it, a run imports it in the child."""
     source = tmp_path / "source"
     (source / "strangers").mkdir(parents=True)
     write(
@@ -418,7 +418,7 @@ LEADERBOARD_ROOMS = [
 
 
 def test_rooms_import_only_rooms_below() -> None:
-    """The import rule of docs/DESIGN.md, read off the source."""
+    """The source follows the import rule of docs/DESIGN.md."""
     level = {room: depth for rooms in (ROOMS, LEADERBOARD_ROOMS) for depth, group in enumerate(rooms) for room in group}
 
     def room(module: str) -> str:
@@ -442,7 +442,7 @@ def test_rooms_import_only_rooms_below() -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules that a file imports, ``from package import module`` included."""
+    """Modules that a file imports, ``from package import module`` included."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The example notebook is run from its first cell to its last, in a folder where nothing has been run before."""
+"""The example notebook runs from its first cell to its last in an empty folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the baselines' headers promise, held against the kept run of the whole field (`make field`, docs/field.json)."""
+"""Figures in the headers of the baselines agree with the recorded run of the whole field (`make field`, docs/field.json)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FIELD = json.loads((REPOSITORY / "docs" / "field.json").read_text())
 ROWS: Mapping[tuple[str, str], Mapping[str, Any]] = {(row["submission"], row["task"]): row for row in FIELD["rows"]}
 TASKS = dict.fromkeys(row["task"] for row in FIELD["rows"])
 PROMISE = re.compile(r"(-?\d*\.\d+|\d+) on ([a-z][a-z0-9-]*[a-z0-9])")
-"""``.976 on digits``: a score of the task's ranking metric."""
+"""Pattern of ``.976 on digits``: a score of the task's ranking metric."""
 WIDTH = 2 * 1.96
-"""A 95 % interval in standard errors."""
+"""Width of a 95 % interval in standard errors."""
 
 
 def promises(name: str) -> dict[str, str]:
-    """For each task that a baseline's header names with a score, the score as it is written; the first counts."""
+    """Scores in a baseline's header by task, as text; the first score of a task counts."""
     text = ast.get_docstring(ast.parse(plugins.submissions()[name].path.read_text())) or ""
     found: dict[str, str] = {}
     for score, task in PROMISE.findall(" ".join(text.split())):
@@ -31,8 +31,8 @@ def promises(name: str) -> dict[str, str]:
     return found
 
 
-def test_the_field_is_whole() -> None:
-    """Every baseline has met every embedded task of its kinds, and was scored."""
+def test_the_field_is_complete() -> None:
+    """Every baseline has a score on every embedded task of its kinds."""
     kinds = {name: plugins.find_task(name).task.kind.name for name in TASKS}
     wanted = {
         (name, task)
@@ -46,7 +46,7 @@ def test_the_field_is_whole() -> None:
 
 @pytest.mark.parametrize("name", sorted(plugins.submissions()))
 def test_a_header_promises_what_the_field_shows(name: str) -> None:
-    """Every embedded task is named, with a score within three standard errors (samples and seeds) of the run's."""
+    """A header names every embedded task, with a score within three standard errors (samples and seeds) of the run's."""
     said = promises(name)
     assert set(said) >= {task for submission, task in ROWS if submission == name}
     for task, score in said.items():

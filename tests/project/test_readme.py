@@ -1,4 +1,4 @@
-"""The README is run: its files are written, its commands executed in order, and what it shows is what comes.
+"""The README is executed: its files are written, its commands run in order, and their output matches.
 
 ``PYTHONPATH=tests python tests/project/test_readme.py`` writes today's output into the README.
 """
@@ -21,7 +21,7 @@ WORD = re.compile(r"[a-z][a-z-]{3,}")
 
 
 def run(command: str, folder: Path) -> str:
-    """What a command prints, both streams as on a terminal, without the lines that only time tells."""
+    """Run a command; return both of its output streams in one, as on a terminal."""
     env = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "BAKEOFF_HOME": str(folder / ".bakeoff"),
@@ -42,12 +42,12 @@ def run(command: str, folder: Path) -> str:
 
 
 def lines(code: str) -> int:
-    """Lines of a file that are neither empty nor its name."""
+    """Count the lines of a file that are neither empty nor its name."""
     return len([line for line in code.splitlines()[1:] if line.strip()])
 
 
 def execute(folder: Path) -> list[tuple[str, str, str]]:
-    """(command, what the README shows, what came) of every console block but make's."""
+    """Write the files and run every console block but make's; return (command, shown output, real output) for each."""
     found = []
     for language, body in BLOCK.findall(README.read_text()):
         if language == "python":

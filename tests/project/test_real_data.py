@@ -1,4 +1,4 @@
-"""The larger real data, where BAKEOFF_DATA has them: published figures are reached by entries that fit in seconds."""
+"""Larger real data sets, if BAKEOFF_DATA has them: entries that fit in seconds reach published figures."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import pytest
 from conftest import Command
 
 import harness
-from harness.evaluation.task_data import load
+from harness.evaluation.task_data import load_data
 from harness.plugins import registry as plugins
 
 needs_data = pytest.mark.skipif(
@@ -25,7 +25,7 @@ SHAPES = {
 @needs_data
 @pytest.mark.parametrize("name", SHAPES)
 def test_splits_are_the_published_ones(name: str) -> None:
-    data = load(plugins.find_task(name).task)
+    data = load_data(plugins.find_task(name).task)
     assert (data.train.x.shape, data.valid.labels.shape, data.test.x.shape) == SHAPES[name]
 
 
@@ -61,7 +61,7 @@ def test_digits_svm_is_as_good_as_it_should_be(bakeoff: Command) -> None:
 
 
 def test_without_network_and_file_one_error_says_what_to_do(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A download that is refused: the address, the hash and the place are named."""
+    """A refused download is an error with the address, the hash and the place for the file."""
     monkeypatch.delenv("BAKEOFF_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""The wheel, installed where nothing else of this repository is, used from an empty folder."""
+"""The wheel, installed without the rest of this repository and used from an empty folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def use(python: Path, folder: Path) -> None:
-    """`bakeoff list`, and a run of a shipped and a stranger's submission, in a folder that was empty before."""
+    """Run `bakeoff list`, a shipped submission and a user's submission in an empty folder."""
     command = python.parent / "bakeoff"
     env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
 
@@ -59,7 +59,7 @@ def use(python: Path, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
-    """In an environment that has the libraries, borrowed from this one, and no trace of the checkout. Needs no network."""
+    """Use an environment with the libraries of this one and without the checkout. Needs no network."""
     environment = tmp_path / "env"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"

@@ -1,4 +1,4 @@
-"""What mattered in a search, as Optuna tells it, and without what Optuna has to load for that."""
+"""Hyperparameter importance: equal to Optuna's, without the libraries that Optuna loads for it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WHAT = {
 
 
 @pytest.mark.parametrize("name", WHAT)
-def test_what_alone_matters_has_the_largest_share(name: str) -> None:
+def test_the_only_relevant_hyperparameter_has_the_largest_share(name: str) -> None:
     noise = np.random.default_rng(0).normal(0, 0.02, 120)
     trials = [(params, float(WHAT[name](params) + e)) for params, e in zip(drawn(120, 1), noise)]
     shares = ped_anova(SPACE, trials)
@@ -47,8 +47,8 @@ def test_what_alone_matters_has_the_largest_share(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_shares_are_those_of_optuna(seed: int) -> None:
-    """Of numbers, where both have the same densities but for their edges; no choice matters here."""
+def test_shares_equal_those_of_optuna(seed: int) -> None:
+    """Shares of numbers: both use the same densities except at the edges. The categorical parameter has no effect here."""
     trials = [
         (params, 2 * WHAT["rate"](params) + params["share"] + 0.1 * WHAT["units"](params))
         for params in drawn(200, seed)
@@ -62,7 +62,7 @@ def test_shares_are_those_of_optuna(seed: int) -> None:
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=2, max_size=40), st.integers(0, 9))
 def test_shares_add_up(values: list[float], seed: int) -> None:
-    """Also where all are equally good, and of a range of one value."""
+    """Shares add up to 1, also if all trials are equally good or a range has one value."""
     space = {**SPACE, "only": Float(2, 2)}
     shares = ped_anova(space, [({**params, "only": 2.0}, v) for params, v in zip(drawn(len(values), seed), values)])
     assert shares.keys() == space.keys() and sum(shares.values()) == pytest.approx(1)
@@ -71,7 +71,7 @@ def test_shares_add_up(values: list[float], seed: int) -> None:
         assert all(share == pytest.approx(1 / len(space)) for share in shares.values())
 
 
-def test_a_search_loads_no_library_for_it() -> None:
+def test_importance_loads_no_library() -> None:
     code = """
 import sys
 from harness import Float

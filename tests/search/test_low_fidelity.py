@@ -1,4 +1,4 @@
-"""Drafts: who is fitted whole after a tenth of the epochs, and what that is taken to mean."""
+"""Low-fidelity search: promotion after a tenth of the epochs, and predictions of full fits from short ones."""
 
 from __future__ import annotations
 
@@ -17,109 +17,111 @@ from torch import nn
 from harness import Categorical, Float, Int, Split
 from harness.frameworks.torch import TorchSubmission
 from harness.plugins.description import Description
-from harness.search.low_fidelity import BAD, KNOWN, TWICE, Drafts, Foreseen, row
-from harness.search.sampler import Study
+from harness.search.low_fidelity import CLEARLY_BAD, MIN_FULL_FITS, RECHECKED_TRIALS, LowFidelity, Prediction, encode
+from harness.search.sampler import Sampler
 
 SPACE = {"rate": Float(1e-4, 1e-1, log=True), "units": Int(1, 9), "how": Categorical(("a", "b"))}
 values = st.floats(0, 10)
 
 
 def rate(x: float) -> dict[str, object]:
-    """Hyperparameters of which the rate lies at x from -1 to 1."""
+    """Hyperparameters with the rate at position x of its range, from -1 to 1."""
     return {"rate": 10 ** (-2.5 + 1.5 * x), "units": 5, "how": "a"}
 
 
-def drafts_of(found: list[float], n_trials: int = 64) -> Drafts:
-    drafts = Drafts(n_trials, SPACE)
+def with_short_fits(found: list[float], n_trials: int = 64) -> LowFidelity:
+    low_fidelity = LowFidelity(n_trials, SPACE)
     for number, value in enumerate(found):
-        drafts.take(number, 1, value, 3, rate(0))
-    return drafts
+        low_fidelity.record(number, 1, value, 3, rate(0))
+    return low_fidelity
 
 
 @given(st.lists(values, min_size=1, max_size=80, unique=True), st.integers(12, 200))
-def test_of_those_drafted_together_the_best_go_on(found: list[float], n_trials: int) -> None:
-    drafts = drafts_of(found, n_trials)
-    chosen = drafts.choose(range(len(found)))
+def test_the_best_of_a_batch_are_promoted(found: list[float], n_trials: int) -> None:
+    low_fidelity = with_short_fits(found, n_trials)
+    chosen = low_fidelity.promote(range(len(found)))
     assert len(chosen) <= max(math.floor(max(1 / 12, 4 / n_trials) * len(found) + 1e-9), 1)
     assert min(found[number] for number in chosen) == pytest.approx(min(found), abs=1e-9)
 
 
 @given(st.lists(values, min_size=1, max_size=80))
-def test_however_they_come_no_more_go_on_than_their_share(found: list[float]) -> None:
-    drafts = Drafts(64, SPACE)
+def test_single_trials_are_promoted_within_the_share(found: list[float]) -> None:
+    low_fidelity = LowFidelity(64, SPACE)
     for number, value in enumerate(found):
-        drafts.take(number, 1, value, 3, rate(0))
-        drafts.choose([number])
-        assert len(drafts.went) <= max((number + 1) // 12, 1)
+        low_fidelity.record(number, 1, value, 3, rate(0))
+        low_fidelity.promote([number])
+        assert len(low_fidelity.promoted) <= max((number + 1) // 12, 1)
 
 
-@given(st.permutations(range(TWICE)), st.integers(1, 6))
-def test_drafts_are_heeded_where_longer_ones_say_the_same(order: list[int], longer: int) -> None:
-    """And where they are longer, and the short ones a quarter of a whole fit at most."""
-    drafts = drafts_of([float(value) for value in range(TWICE)])
-    assert drafts.proven is None
+@given(st.permutations(range(RECHECKED_TRIALS)), st.integers(1, 6))
+def test_short_fits_are_trusted_if_longer_ones_agree(order: list[int], longer: int) -> None:
+    """Longer fits must really be longer, and short ones at most a quarter of a full fit."""
+    low_fidelity = with_short_fits([float(value) for value in range(RECHECKED_TRIALS)])
+    assert low_fidelity.is_reliable is None
     for number, value in enumerate(order):
-        drafts.take(number, 2, float(value), longer, rate(0))
-    pairs = [(a, b) for a in range(TWICE) for b in range(a + 1, TWICE)]
+        low_fidelity.record(number, 2, float(value), longer, rate(0))
+    pairs = [(a, b) for a in range(RECHECKED_TRIALS) for b in range(a + 1, RECHECKED_TRIALS)]
     agree = sum(order[a] < order[b] for a, b in pairs) / len(pairs)
-    assert drafts.proven == (agree >= 0.85 and longer > 3)
-    drafts.end(0, 0.5, 11)
-    assert drafts.proven is False, "a draft is more than a quarter of a whole fit"
+    assert low_fidelity.is_reliable == (agree >= 0.85 and longer > 3)
+    low_fidelity.record_final(0, 0.5, 11)
+    assert low_fidelity.is_reliable is False, "a short fit is more than a quarter of a full fit"
 
 
-def test_what_whole_fits_came_to_is_learned_from() -> None:
-    """Drafts favour high rates, whole fits lower ones: after a few of those it is the lower ones that are foreseen to be good."""
-    drafts = Drafts(64, SPACE)
+def test_full_fits_improve_the_predictions() -> None:
+    """Short fits favour high rates, full fits lower ones: after a few full fits the predictions favour the lower rates."""
+    low_fidelity = LowFidelity(64, SPACE)
     x = np.linspace(-0.95, 0.95, 39)
-    short, whole = (x - 0.6) ** 2, (x + 0.2) ** 2 / 2
+    short, full = (x - 0.6) ** 2, (x + 0.2) ** 2 / 2
     for number, at in enumerate(x):
-        drafts.take(number, 1, float(short[number]), 3, rate(at))
+        low_fidelity.record(number, 1, float(short[number]), 3, rate(at))
 
     def best() -> float:
-        foreseen = drafts.foreseen()
-        return float(x[min((number for number in foreseen if number not in drafts.ends), key=lambda n: foreseen[n])])
+        predicted = low_fidelity.predict_final()
+        return float(
+            x[min((number for number in predicted if number not in low_fidelity.finals), key=lambda n: predicted[n])]
+        )
 
     assert best() > 0.5
     for count, number in enumerate((31, 20, 36, 25, 15), start=1):
-        drafts.end(number, float(whole[number]), 30)
-        assert drafts.known == (count >= KNOWN)
+        low_fidelity.record_final(number, float(full[number]), 30)
+        assert low_fidelity.can_predict == (count >= MIN_FULL_FITS)
     assert -0.5 < best() < 0.35
-    foreseen = drafts.foreseen()
-    assert whole[min(foreseen, key=lambda number: foreseen[number])] < 0.02
+    predicted = low_fidelity.predict_final()
+    assert full[min(predicted, key=lambda number: predicted[number])] < 0.02
 
 
-def test_who_fails_takes_nobodys_place() -> None:
-    drafts = drafts_of([float(number) for number in range(12)])
-    assert drafts.choose(range(12)) == {0} and drafts.choose(range(1, 12)) == set()
-    drafts.drop(0)
-    assert drafts.choose(range(1, 12)) == {1}
+def test_a_failed_trial_frees_its_place() -> None:
+    low_fidelity = with_short_fits([float(number) for number in range(12)])
+    assert low_fidelity.promote(range(12)) == {0} and low_fidelity.promote(range(1, 12)) == set()
+    low_fidelity.discard(0)
+    assert low_fidelity.promote(range(1, 12)) == {1}
 
 
-def test_what_was_never_drafted_counts_as_what_it_came_to() -> None:
-    drafts = drafts_of([0.1 * number for number in range(20)])
+def test_a_trial_without_a_short_fit_counts_by_its_full_fit() -> None:
+    low_fidelity = with_short_fits([0.1 * number for number in range(20)])
     for number in (0, 1, 2, 99):
-        drafts.end(number, 0.05 if number == 99 else 0.1 * number + 0.1, 30)
-    foreseen = drafts.foreseen()
-    assert min(foreseen, key=lambda number: foreseen[number]) == 99 and set(foreseen) == {*range(20), 99}
+        low_fidelity.record_final(number, 0.05 if number == 99 else 0.1 * number + 0.1, 30)
+    predicted = low_fidelity.predict_final()
+    assert min(predicted, key=lambda number: predicted[number]) == 99 and set(predicted) == {*range(20), 99}
 
 
-def test_of_drafts_a_gaussian_process_is_told_what_is_bad() -> None:
-    """And the other sampler all that is foreseen: it asks where that is best."""
-    study = Study(Description(("k",), {"a": Float(0, 1)}, {}), higher_is_better=True)
-    study.assume([Foreseen({"a": n / 40}, abs(n / 4 - 8), n % 10 == 0) for n in range(40)])
-    told = study.regarded()
-    assert {(params["a"], value) for params, value in told} == {
-        (n / 40, abs(n / 4 - 8)) for n in range(40) if n % 10 == 0 or abs(n / 4 - 8) > BAD
+def test_a_gaussian_process_sees_full_fits_and_bad_predictions() -> None:
+    """The other sampler sees all predictions and suggests points near the best ones."""
+    study = Sampler(Description(("k",), {"a": Float(0, 1)}, {}), higher_is_better=True)
+    study.set_predictions([Prediction({"a": n / 40}, abs(n / 4 - 8), n % 10 == 0) for n in range(40)])
+    observations = study.gp_observations()
+    assert {(params["a"], value) for params, value in observations} == {
+        (n / 40, abs(n / 4 - 8)) for n in range(40) if n % 10 == 0 or abs(n / 4 - 8) > CLEARLY_BAD
     }
-    asked = [study.question(number)[0]()["a"] for number in range(100, 120, 2)]
-    assert 0.6 < np.median(asked) < 1
-    study.assume(None)
-    assert study.regarded() == []
+    suggested = [study.suggest(number)[0]()["a"] for number in range(100, 120, 2)]
+    assert 0.6 < np.median(suggested) < 1
+    study.set_predictions(None)
+    assert study.gp_observations() == []
 
 
 def test_hyperparameters_as_numbers() -> None:
-    assert row(SPACE, {"rate": 1e-4, "units": 9, "how": "b"}).tolist() == pytest.approx([-1, 1, 0, 1])
-    assert row({"only": Float(2, 2)}, {"only": 2.0}).tolist() == [0.0]
+    assert encode(SPACE, {"rate": 1e-4, "units": 9, "how": "b"}).tolist() == pytest.approx([-1, 1, 0, 1])
+    assert encode({"only": Float(2, 2)}, {"only": 2.0}).tolist() == [0.0]
 
 
 class Small(TorchSubmission):
@@ -137,7 +139,7 @@ class Small(TorchSubmission):
 @pytest.mark.parametrize(
     ("epochs", "budget", "expected"), [(40, 0.1, 4), (40, 0.2, 8), (10, 0.1, 2), (1, 0.1, 1), (7, 1, 7)]
 )
-def test_in_a_draft_the_rate_runs_its_whole_course(epochs: int, budget: float, expected: int) -> None:
+def test_a_short_fit_runs_the_whole_learning_rate_schedule(epochs: int, budget: float, expected: int) -> None:
     x = np.arange(4 * 96, dtype=np.uint8).reshape(96, 2, 2, 1)
     split = Split(x, np.arange(96) % 3)
     model = Small({"epochs": epochs}, seed=0, device="cpu")
@@ -148,7 +150,7 @@ def test_in_a_draft_the_rate_runs_its_whole_course(epochs: int, budget: float, e
     assert max(model.rates) == pytest.approx(2e-3, rel=0.2) and model.rates[-1] < 2e-5
 
 
-def test_keras_heeds_it_too() -> None:
+def test_keras_supports_budgets() -> None:
     from harness.frameworks.keras import KerasSubmission, keras
 
     class Dense(KerasSubmission):
@@ -165,7 +167,7 @@ def test_keras_heeds_it_too() -> None:
     assert len(reports) == 3 and Dense.supports_budget()
 
 
-def test_who_has_a_fit_of_its_own_is_not_drafted() -> None:
+def test_a_submission_with_its_own_fit_has_no_budget() -> None:
     class Own(Small):
         def fit(self, train: Split, valid: Split, report: object) -> None:
             pass
@@ -184,7 +186,7 @@ class Budgeted(Submission):
     defaults = {"wrong": 0.9}
 
     @classmethod
-    def heeds_budget(cls):
+    def supports_budget(cls):
         return True
 
     def fit(self, train, valid, report):
@@ -201,41 +203,41 @@ class Budgeted(Submission):
 """
 
 
-def test_a_twelfth_of_a_search_is_fitted_whole(tmp_path: Path) -> None:
-    """The best of those drafted, and the plug-in's own guess whatever it is worth; the first have drafted twice."""
+def test_a_twelfth_of_a_search_is_promoted(tmp_path: Path) -> None:
+    """Promoted trials are the best of the short fits and the plug-in's defaults; the first trials have two short fits each."""
     found, fits = searched(tmp_path, BUDGETED, 60)
-    whole = [fit for fit in fits if fit.status == "complete"]
-    assert 4 <= len(whole) <= 6 and whole[0].number == 0 and {fit.status for fit in fits} == {"complete", "pruned"}
-    assert all(set(fit.facts["drafts"]) == ({"1", "2"} if fit.number < TWICE else {"1"}) for fit in fits)
+    full = [fit for fit in fits if fit.status == "complete"]
+    assert 4 <= len(full) <= 6 and full[0].number == 0 and {fit.status for fit in fits} == {"complete", "pruned"}
+    assert all(set(fit.facts["drafts"]) == ({"1", "2"} if fit.number < RECHECKED_TRIALS else {"1"}) for fit in fits)
     reports = sum(len(fit.facts["losses"]) + sum(fit.facts["tried"].values()) for fit in fits)
     assert reports / (20 * 60) < 0.25
-    assert found.params["wrong"] == min(fit.params["wrong"] for fit in whole)
+    assert found.params["wrong"] == min(fit.params["wrong"] for fit in full)
     assert found.params["wrong"] <= np.quantile([fit.params["wrong"] for fit in fits], 0.1)
     _, longer = searched(tmp_path, BUDGETED, 72)
-    assert [fit.status for fit in longer[:60]] == [fit.status for fit in fits], "extended, what was decided stays so"
+    assert [fit.status for fit in longer[:60]] == [fit.status for fit in fits], "an extended search keeps its decisions"
     assert all(fit.facts["drafts"] for fit in longer) and sum(fit.status == "complete" for fit in longer) <= 7
 
 
 @pytest.mark.parametrize(
-    "unlike",
+    "unrelated",
     [
         "(1 - self.params['wrong'] if self.budget == 0.1 else self.params['wrong'])",
         "(self.params['wrong'] if self.budget != 0.1 else 0.5 + 0.5 * np.sin(50 * self.params['wrong']))",
     ],
 )
-def test_where_short_fits_tell_nothing_all_are_fitted_whole(tmp_path: Path, unlike: str) -> None:
-    _, fits = searched(tmp_path, BUDGETED.replace('(self.params["wrong"] + 1 - self.budget) / 2', unlike), 16)
+def test_all_trials_are_fitted_fully_if_short_fits_do_not_predict(tmp_path: Path, unrelated: str) -> None:
+    _, fits = searched(tmp_path, BUDGETED.replace('(self.params["wrong"] + 1 - self.budget) / 2', unrelated), 16)
     assert {fit.status for fit in fits} == {"complete"}
 
 
-def test_who_does_not_heed_its_budget_after_all_is_fitted_whole(tmp_path: Path) -> None:
-    """Nothing would be saved."""
-    heedless = BUDGETED.replace("round(20 * self.budget)", "5")
-    _, fits = searched(tmp_path, heedless, 16)
+def test_a_submission_that_ignores_its_budget_is_fitted_fully(tmp_path: Path) -> None:
+    """A short fit that is not shorter saves nothing."""
+    unlimited = BUDGETED.replace("round(20 * self.budget)", "5")
+    _, fits = searched(tmp_path, unlimited, 16)
     assert {fit.status for fit in fits} == {"complete"}
 
 
-TOGETHER = """
+VECTORIZED = """
     @classmethod
     def together(cls):
         return True
@@ -244,56 +246,56 @@ TOGETHER = """
     def fit_together(cls, makers, train, valid, report, few):"""
 
 
-def failing(where: str, together: bool) -> str:
-    """A submission of which fits fail where that is true; with ``together`` it says that it may be stacked, and then refuses."""
+def failing(where: str, vectorized: bool) -> str:
+    """Source of a submission that fails under a condition; with ``vectorized`` it accepts vectorized fits and then rejects them."""
     fails = f"""
         if {where}:
             raise ValueError("not so little")
 """
     text = BUDGETED.replace("(self, train, valid, report):\n", "(self, train, valid, report):" + fails, 1)
-    refused = f"""{TOGETHER}
+    rejects = f"""{VECTORIZED}
         return {{}}, dict.fromkeys(range(len(makers)), "they are not alike")
 """
-    return text + refused * together
+    return text + rejects * vectorized
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_where_whole_fits_fail_those_go_on_who_were_next(tmp_path: Path, together: bool) -> None:
-    """All that promised most fail once they are fitted whole, as under a limit on time that drafts keep."""
-    found, fits = searched(tmp_path, failing("self.params['wrong'] < 0.5 and self.budget == 1", together), 16)
-    whole = [fit for fit in fits if fit.status == "complete" and fit.number]
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_the_next_best_are_promoted_if_full_fits_fail(tmp_path: Path, vectorized: bool) -> None:
+    """The most promising trials all fail in full fits, as under a time limit that short fits keep."""
+    found, fits = searched(tmp_path, failing("self.params['wrong'] < 0.5 and self.budget == 1", vectorized), 16)
+    full = [fit for fit in fits if fit.status == "complete" and fit.number]
     failed = [fit for fit in fits if fit.status == "failed"]
-    assert len(fits) == 16 and whole and failed and all(fit.params["wrong"] < 0.5 for fit in failed)
-    assert found.params["wrong"] == min(fit.params["wrong"] for fit in whole) < 0.9, "better than its author's guess"
+    assert len(fits) == 16 and full and failed and all(fit.params["wrong"] < 0.5 for fit in failed)
+    assert found.params["wrong"] == min(fit.params["wrong"] for fit in full) < 0.9, "better than the defaults"
 
 
-def test_who_was_not_chosen_ends_whatever_whole_fits_show(tmp_path: Path) -> None:
-    """That they are shorter than they might be, say, since patience ends them: what was drafted is drafted."""
-    stacked = f"""{TOGETHER}
+def test_rejected_trials_stay_rejected(tmp_path: Path) -> None:
+    """Full fits turn out shorter than planned, as with early stopping: decisions from short fits stay."""
+    short = f"""{VECTORIZED}
         models = {{number: make() for number, make in enumerate(makers)}}
         for _ in range(min(round(20 * models[0].budget), 6)):
             report(dict.fromkeys(models, 0.5))
         return models, {{}}
 """
-    _, fits = searched(tmp_path, BUDGETED + stacked, 24)
+    _, fits = searched(tmp_path, BUDGETED + short, 24)
     assert all("1" in fit.facts["drafts"] for fit in fits)
     assert [fit.status for fit in fits].count("complete") <= 6
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_drafts_that_fail_end_no_search_in_which_others_do_not(tmp_path: Path, together: bool) -> None:
-    _, fits = searched(tmp_path, failing("self.params['wrong'] < 0.7", together), 24)
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_failing_short_fits_do_not_end_a_search(tmp_path: Path, vectorized: bool) -> None:
+    _, fits = searched(tmp_path, failing("self.params['wrong'] < 0.7", vectorized), 24)
     assert {fit.status for fit in fits} == {"failed", "complete", "pruned"} and len(fits) == 24
     assert all((fit.status == "failed") == (fit.params["wrong"] < 0.7) for fit in fits)
 
 
-def test_a_search_out_of_time_ends_with_its_best_draft(tmp_path: Path) -> None:
+def test_a_search_out_of_time_keeps_its_best_short_fit(tmp_path: Path) -> None:
     slow = BUDGETED.replace("report(0.5)", "time.sleep(0.1); report(0.5)")
     found, fits = searched(tmp_path, slow, 40, timeout=1.2)
     (only,) = (fit for fit in fits if fit.status == "complete")
     assert found.params == only.params and len(only.facts["losses"]) == 20
 
 
-def test_without_halving_nothing_is_drafted(tmp_path: Path) -> None:
+def test_without_halving_there_are_no_short_fits(tmp_path: Path) -> None:
     _, fits = searched(tmp_path, BUDGETED, 12, halving=False)
     assert {fit.status for fit in fits} == {"complete"} and not any("drafts" in fit.facts for fit in fits)

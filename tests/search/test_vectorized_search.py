@@ -1,4 +1,4 @@
-"""Searches whose trials are trained as one: they come to what they come to alone, and a process that lies gains nothing by it."""
+"""Vectorized searches: the results equal those of single fits, and a lying process gains nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from conftest import TINY_MODEL, TINY_TASK, table, write
 
 from harness.commands.tune import tune
 from harness.contract import LATER
-from harness.search import history as ledger
-from harness.search import scheduler as search
+from harness.search import history, scheduler
 from leaderboard import Store
 
 PLUGIN = """
@@ -29,33 +28,33 @@ class Small(TorchSubmission):
     def build(self, train):
         return nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Dropout(self.params["dropout"]), nn.Linear(8, 3))
 """
-ALONE = "\n    @classmethod\n    def together(cls):\n        return False\n"
+NOT_VECTORIZED = "\n    @classmethod\n    def together(cls):\n        return False\n"
 
 
 def fits_of(home: Path) -> list[Any]:
-    with_store = Store(home)
-    fits = with_store.fits(str(table(home, "study")[0][0]), "search")
-    with_store.close()
+    store = Store(home)
+    fits = store.fits(str(table(home, "study")[0][0]), "search")
+    store.close()
     return fits
 
 
-def test_a_search_together_equals_the_search_alone(tiny: Path) -> None:
-    """The same questions and the same answers, whatever the slots; together that many are recorded as such."""
+def test_a_vectorized_search_equals_one_of_single_fits(tiny: Path) -> None:
+    """Suggestions and results are the same with any number of slots and with single fits."""
     write(tiny, "small.py", PLUGIN)
-    write(tiny, "apart.py", PLUGIN + ALONE)
+    write(tiny, "single.py", PLUGIN + NOT_VECTORIZED)
     found = {}
-    for name, plugin, workers in (("one", "small", 1), ("two", "small", 2), ("apart", "apart", 1)):
+    for name, plugin, workers in (("one", "small", 1), ("two", "small", 2), ("single", "single", 1)):
         tune(str(tiny / "tiny.py"), str(tiny / f"{plugin}.py"), trials=10, workers=workers, home=tiny / name)
         found[name] = fits_of(tiny / name)
     for fits in found.values():
-        assert [fit.params for fit in fits] == [fit.params for fit in found["apart"]]
+        assert [fit.params for fit in fits] == [fit.params for fit in found["single"]]
         np.testing.assert_allclose(
-            [fit.facts["losses"] for fit in fits], [fit.facts["losses"] for fit in found["apart"]], rtol=1e-5
+            [fit.facts["losses"] for fit in fits], [fit.facts["losses"] for fit in found["single"]], rtol=1e-5
         )
-        assert [fit.value for fit in fits] == [fit.value for fit in found["apart"]]
+        assert [fit.value for fit in fits] == [fit.value for fit in found["single"]]
 
 
-def test_a_block_in_pieces_asks_the_same(tiny: Path) -> None:
+def test_a_block_in_pieces_makes_the_same_suggestions(tiny: Path) -> None:
     write(tiny, "small.py", PLUGIN)
     for home, budgets in (("pieces", (4, 9)), ("whole", (9,))):
         for trials in budgets:
@@ -63,10 +62,10 @@ def test_a_block_in_pieces_asks_the_same(tiny: Path) -> None:
     assert [fit.params for fit in fits_of(tiny / "pieces")] == [fit.params for fit in fits_of(tiny / "whole")]
 
 
-def test_slow_trials_are_asked_for_a_few_at_a_time(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first block each slot asks for its own; every trial is there once, and more is learned from them."""
-    monkeypatch.setattr(ledger, "SLOW", 0.0)
-    monkeypatch.setattr(search, "LARGEST", 8)
+def test_slow_trials_are_suggested_in_small_chunks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first block each slot gets its own chunk; every trial is there once, and later ones are better."""
+    monkeypatch.setattr(history, "SLOW", 0.0)
+    monkeypatch.setattr(scheduler, "LARGEST", 8)
     write(tiny, "small.py", PLUGIN)
     tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=51, workers=2, home=tiny / "home")
     fits = fits_of(tiny / "home")
@@ -74,11 +73,11 @@ def test_slow_trials_are_asked_for_a_few_at_a_time(tiny: Path, monkeypatch: pyte
     sizes = [fit.facts.get("together") for fit in fits]
     assert sizes == [6] * 12 + [8] * 32 + [7] * 7
     rates = [fit.params["learning_rate"] for fit in fits]
-    assert np.median(rates[32:]) > np.median(rates[:12]), "it does not learn"
+    assert np.median(rates[32:]) > np.median(rates[:12]), "later suggestions are no better"
 
 
-def test_a_stack_that_puts_off_everything_gets_nowhere_by_it(tiny: Path) -> None:
-    """What is put off is asked for again, and what was asked first is run at once, as one or alone."""
+def test_deferring_every_member_gains_nothing(tiny: Path) -> None:
+    """Deferred trials come again, and the first trial of a chunk always runs, vectorized or single."""
     text = (tiny / "nearest.py").read_text()
     write(tiny, "idle.py", text + LIE.format("pass").replace("it did not want to", LATER))
     tune(str(tiny / "tiny.py"), str(tiny / "idle.py"), trials=20, workers=1, home=tiny / "idle")
@@ -86,15 +85,15 @@ def test_a_stack_that_puts_off_everything_gets_nowhere_by_it(tiny: Path) -> None
     assert [fit.number for fit in fits] == list(range(20)) and {fit.status for fit in fits} == {"complete"}
 
 
-CRASHES = """
+FAILS = """
         if self.params["dropout"] > 0.3:
             raise ValueError("too much")
 """
 
 
-def test_one_that_fails_takes_no_other_with_it(tiny: Path) -> None:
-    """A failure while a stack is built is one member's: all are then fitted alone, and it fails alone."""
-    write(tiny, "small.py", PLUGIN.replace("    def build(self, train):\n", "    def build(self, train):" + CRASHES))
+def test_a_failing_member_does_not_harm_the_others(tiny: Path) -> None:
+    """If building a batch fails, all members get single fits, and only the faulty one fails."""
+    write(tiny, "small.py", PLUGIN.replace("    def build(self, train):\n", "    def build(self, train):" + FAILS))
     tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=8, workers=1, home=tiny / "home")
     fits = fits_of(tiny / "home")
     assert {fit.status for fit in fits} == {"complete", "failed"}
@@ -104,15 +103,15 @@ def test_one_that_fails_takes_no_other_with_it(tiny: Path) -> None:
 
 
 LIARS = {
-    "reports of a stranger": "report({99: 0.5})",
+    "reports of an unknown member": "report({99: 0.5})",
     "reports that are no numbers": "report({0: float('nan')}); report({True: 0.1})",
-    "fits that it does not have": "return {}, {}",
-    "fits that nobody asked for": "return {number: makers[0]() for number in range(99)}, {}",
+    "missing fits": "return {}, {}",
+    "fits of unknown members": "return {number: makers[0]() for number in range(99)}, {}",
     "too many reports": "[report({0: 0.5}) for _ in range(11_000)]",
-    "an end without a word": "import os; os._exit(0)",
+    "a silent exit": "import os; os._exit(0)",
     "an error": "raise KeyError('together')",
-    "silence": "import time; time.sleep(9999)",
-    "a signal": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "a hang": "import time; time.sleep(9999)",
+    "a kill": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
 }
 LIE = """
     @classmethod
@@ -128,7 +127,7 @@ LIE = """
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What three trials of the submission come to that does not lie."""
+    """Results of three trials of the honest submission."""
     folder = tmp_path_factory.mktemp("honest")
     for name, text in (("tiny.py", TINY_TASK), ("nearest.py", TINY_MODEL)):
         write(folder, name, text)
@@ -139,12 +138,12 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 @pytest.mark.parametrize(
     "lie",
     [
-        pytest.param(lie, marks={"too many reports": pytest.mark.long, "silence": pytest.mark.slow}.get(lie, ()))
+        pytest.param(lie, marks={"too many reports": pytest.mark.long, "a hang": pytest.mark.slow}.get(lie, ()))
         for lie in LIARS
     ],
 )
-def test_a_stack_that_lies_gains_nothing(lie: str, honest: list[Any], tiny: Path) -> None:
-    """Whatever a process says of its members, each is tried alone in the end."""
+def test_a_lying_batch_gains_nothing(lie: str, honest: list[Any], tiny: Path) -> None:
+    """With any false claim about its members, each member gets a single fit in the end."""
     text = (tiny / "nearest.py").read_text()
     write(tiny, "liar.py", text + LIE.format(LIARS[lie]))
     tune(
@@ -159,5 +158,5 @@ def test_a_stack_that_lies_gains_nothing(lie: str, honest: list[Any], tiny: Path
     assert [(fit.params["shrink"], fit.status, fit.value) for fit in fits_of(tiny / "liar")] == honest
 
 
-def test_the_plugin_of_this_test_is_what_an_author_would_write() -> None:
+def test_a_plugin_needs_no_code_for_vectorized_fits() -> None:
     assert "together" not in PLUGIN and len(inspect.cleandoc(PLUGIN).splitlines()) < 15

@@ -1,4 +1,4 @@
-"""Competitions: rules that hold, a public board that cannot be climbed, sealed scores, and a history that nobody rewrites."""
+"""Competitions: rules, a public board that resists probing, sealed scores, and an append-only history."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ N = 400
 
 
 class Clock:
-    """A time that a test moves."""
+    """Clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = OPENS
@@ -63,7 +63,7 @@ def cup(store: Store, clock: Clock) -> Competition:
 
 
 def answer(cup: Competition, right: np.ndarray, name: str) -> ScoredEntry:
-    """What the harness makes of a file whose predictions are right where ``right`` says so."""
+    """Score a file of predictions that are right where ``right`` is True."""
     public, private = cup.split(len(right))
     values = right.astype(np.float32)
     return ScoredEntry(float(values[public].mean()), float(values[private].mean()), values, 0.0, name)
@@ -77,13 +77,13 @@ def guess(skill: float, seed: int, n: int = N) -> np.ndarray:
 
 
 def boosted(scores: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """The labels that a vote of all answers gives, those above one half for and those below against (Blum and Hardt 2015)."""
+    """Labels by a vote of all answers: those that score above one half vote for, the others against (Blum and Hardt 2015)."""
     votes = np.sign(scores - 0.5) @ (2 * answers - 1)
     return (votes > 0).astype(int)
 
 
-def test_probing_climbs_a_plain_board_and_not_the_ladder() -> None:
-    """1,000 random answers to 1,000 yes-or-no questions, then the vote of them: no better than chance on anything else."""
+def test_probing_overfits_a_plain_board_but_not_the_ladder() -> None:
+    """Vote of 1,000 random answers to 1,000 yes-or-no questions: on other data it is no better than chance."""
     rng = np.random.default_rng(0)
     labels, answers = rng.integers(0, 2, 1000), rng.integers(0, 2, (1000, 1000))
     right = (answers == labels).astype(np.float64)
@@ -99,16 +99,16 @@ def test_probing_climbs_a_plain_board_and_not_the_ladder() -> None:
     assert sum(moved for _, moved in shown) < 10
 
 
-def test_the_ladder_follows_what_really_gets_better() -> None:
+def test_the_ladder_follows_real_improvements() -> None:
     climbs = [
         LadderEntry(float(own.mean()), own, 0.0)
         for own in (guess(skill, seed, 2000).astype(float) for seed, skill in enumerate((0.5, 0.6, 0.7, 0.8)))
     ]
     assert [moved for _, moved in ladder.release_scores(climbs, higher_is_better=True)] == [True] * 4
     down = [replace(climb, score=1 - climb.score, losses=1 - climb.losses) for climb in climbs]  # type: ignore[operator]
-    told = ladder.release_scores(down, higher_is_better=False)
-    assert [moved for _, moved in told] == [True] * 4
-    assert told[-1][0] == pytest.approx(0.2, abs=0.03) and told[-1][0] == round(told[-1][0], 3), (
+    released = ladder.release_scores(down, higher_is_better=False)
+    assert [moved for _, moved in released] == [True] * 4
+    assert released[-1][0] == pytest.approx(0.2, abs=0.03) and released[-1][0] == round(released[-1][0], 3), (
         "without the noise's digits"
     )
 
@@ -121,7 +121,7 @@ def test_without_losses_the_standard_error_is_the_noise() -> None:
 # Rules -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_against_the_rules_is_refused_with_a_sentence_and_recorded(cup: Competition, clock: Clock) -> None:
+def test_entries_against_the_rules_are_refused_with_a_sentence_and_recorded(cup: Competition, clock: Clock) -> None:
     def refused(team: str, graded: ScoredEntry, said: str) -> None:
         with pytest.raises(Refused, match=said):
             cup.enter(team, graded)
@@ -198,7 +198,7 @@ def test_other_rules_have_to_be_made_known(cup: Competition, store: Store, clock
         ("name = 'x", "is no TOML"),
     ],
 )
-def test_rules_that_are_none_say_what_is_wrong(text: str, said: str, tmp_path: Path) -> None:
+def test_invalid_rules_say_why(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text(text)
     with pytest.raises(StoreError, match=said):
         Rules.read(tmp_path / "rules.toml")
@@ -207,7 +207,7 @@ def test_rules_that_are_none_say_what_is_wrong(text: str, said: str, tmp_path: P
 @pytest.mark.parametrize(
     ("release", "shown"), [("ladder", True), ("scores", True), ("ranks", False), ("nothing", False)]
 )
-def test_the_public_board_tells_what_the_rules_release(release: str, shown: bool, store: Store, clock: Clock) -> None:
+def test_the_public_board_shows_what_the_rules_release(release: str, shown: bool, store: Store, clock: Clock) -> None:
     cup = Competition(replace(RULES, release=release), store, higher_is_better=True, clock=clock)
     cup.start()
     for team, skill in (("worse", 0.5), ("best", 0.9), ("good", 0.7)):
@@ -222,9 +222,7 @@ def test_the_public_board_tells_what_the_rules_release(release: str, shown: bool
 # Sealed, and for good --------------------------------------------------------------------------------------------------------
 
 
-def test_private_scores_are_sealed_until_the_close_and_what_is_opened_is_what_was_sealed(
-    cup: Competition, clock: Clock
-) -> None:
+def test_private_scores_are_sealed_until_the_close_and_open_unchanged(cup: Competition, clock: Clock) -> None:
     entered = cup.enter("a", answer(cup, guess(0.8, 0), "0"))
     assert set(entered.content) == {"sha256"} and len(entered.seal) == 64
     with pytest.raises(StoreError, match="has not been revealed"):
@@ -279,7 +277,7 @@ def test_the_store_takes_no_change_of_history(cup: Competition, store: Store) ->
         "DELETE FROM events WHERE number = 1",
     ],
 )
-def test_who_gets_round_that_is_found_out(change: str, cup: Competition, store: Store, tmp_path: Path) -> None:
+def test_tampering_with_the_history_is_detected(change: str, cup: Competition, store: Store, tmp_path: Path) -> None:
     for number, team in enumerate("ab"):
         cup.enter(team, answer(cup, guess(0.6, number), str(number)))
     file = sqlite3.connect(tmp_path / "home" / "bakeoff.sqlite")
@@ -291,7 +289,7 @@ def test_who_gets_round_that_is_found_out(change: str, cup: Competition, store: 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_two_hosts_at_once_lose_nothing_and_keep_the_rules(kind: str, tmp_path: Path, clock: Clock) -> None:
-    """Each has read the same history when it writes: one of them decides again, and then the quota is full."""
+    """Both have read the same history when they write: one of them must decide again, and then the quota is full."""
     url = server().database() if kind == "postgres" else None
     stores = [Store(tmp_path / "home", url=url) for _ in range(2)]
     rules = replace(RULES, per_day=1)
@@ -312,7 +310,7 @@ def test_two_hosts_at_once_lose_nothing_and_keep_the_rules(kind: str, tmp_path: 
 
 
 def test_a_competition_of_twenty_teams_from_start_to_end(store: Store, clock: Clock) -> None:
-    """Fifteen teams get a little better every day; five probe the public board, and end where their models are: at chance."""
+    """Fifteen teams improve a little every day; five probe the public board and end at chance, like their models."""
     rng, n = np.random.default_rng(0), 2000
     rules = replace(RULES, per_day=4, in_all=20, picks=2, public=0.3)
     cup = Competition(rules, store, higher_is_better=True, clock=clock)

@@ -1,4 +1,4 @@
-"""The pages in a real browser: every one opened, sorted, filtered, on a desk and on a phone, by day and by night.
+"""Pages in a real browser: each one opened, sorted and filtered, on a desktop and a phone, in light and dark mode.
 
 ``PYTHONPATH=tests python tests/leaderboard/site/test_site.py FOLDER docs/pictures`` takes the screenshots of docs/ from the pages
 in a folder.
@@ -39,7 +39,7 @@ ODD = "</script><script>window.caught = 1</script> {{ 7 * 7 }}"
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages of real runs: searches, a network's losses, pictures over training, a failure."""
+    """Pages of real runs: searches, losses of a network, pictures over training, a failure."""
     folder = tmp_path_factory.mktemp("site")
     write(folder, "tiny.py", TINY_TASK)
     nearest = write(folder, "nearest.py", TINY_MODEL)
@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """A page that remembers what it complained of and where it asked."""
+    """Browser page that records its errors and requests."""
 
     def __init__(self, browser: Browser, home: str, screen: str = "desk by day") -> None:
         width, height, scheme = SCREENS[screen]
@@ -105,7 +105,7 @@ def places(site: Path) -> list[str]:
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_every_page_on_every_screen(built: Path, browser: Browser, screen: str) -> None:
-    """No error, no request that leaves the folder, all plots drawn, nothing wider than the screen, no serious fault (axe-core)."""
+    """No error, no request outside the folder, all plots drawn, nothing wider than the screen, no serious axe-core violation."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     ).Axe()
@@ -120,7 +120,7 @@ def test_every_page_on_every_screen(built: Path, browser: Browser, screen: str) 
             assert page.evaluate("window.caught === undefined"), f"{place} runs what an entry says"
             template = place.partition("/")[0]
             if screen == "phone by night" and template in examined:
-                continue  # one page of each sort has been looked into
+                continue  # one page of each type is enough
             examined.add(template)
             faults = [
                 f"{place}: {fault['id']}, {fault['help']}: {fault['nodes'][0]['html'][:200]}"
@@ -160,7 +160,7 @@ def test_a_board_is_sorted_and_filtered_and_stays_so(built: Path, browser: Brows
 
 
 def test_from_a_page_to_all_others(built: Path, browser: Browser) -> None:
-    """By clicks, from home to an entry and back, as people go."""
+    """Navigate by clicks, from home to an entry and back."""
     with closing(Watched(browser, f"file://{built}/")) as watched:
         page = watched.open("index.html")
         assert page.locator("section table tbody tr").count() == 2, "two entries stand on both tasks of a kind"
@@ -215,7 +215,7 @@ def test_an_open_page_follows_a_run(tiny: Path, bakeoff: Command, browser: Brows
         run = threading.Thread(target=bakeoff, args=("run", "tiny.py", "-s", slow, "--trials", 0, "--seeds", 1))
         run.start()
         page.reload()
-        # It looks rarely while nothing is said, and every other second while a run goes on.
+        # It polls rarely by default, and every other second during a run.
         page.get_by_text("running tiny · slow (1 of 1)").wait_for(timeout=60_000)
         page.locator("#board").get_by_text("slow").wait_for(timeout=60_000)
         run.join()
@@ -227,7 +227,7 @@ def test_an_open_page_follows_a_run(tiny: Path, bakeoff: Command, browser: Brows
 # Without a browser ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_has_not_changed_is_not_written_again(built: Path, tmp_path: Path) -> None:
+def test_unchanged_pages_are_not_rewritten(built: Path, tmp_path: Path) -> None:
     out = tmp_path / "pages"
     with closing(Store(built.parent / "home")) as store:
         Site(store, out).build()
@@ -253,7 +253,7 @@ def test_entries_keep_what_made_them(built: Path) -> None:
     assert "898 rows to train on" in task and "uint8 (8, 8, 1)" in task and (built / "tasks" / "digits.png").exists()
 
 
-def test_what_entries_say_stays_text(built: Path) -> None:
+def test_markup_from_entries_stays_text(built: Path) -> None:
     (page,) = (path for path in built.glob("entries/*.html") if "bad on tiny" in path.read_text())
     assert "<script>window.caught" not in page.read_text() and "&lt;script&gt;window.caught" in page.read_text()
     assert "{{ 7 * 7 }}" in page.read_text()
@@ -312,7 +312,7 @@ def test_the_command(tiny: Path, bakeoff: Command) -> None:
 
 
 def screenshots(site: Path, out: Path) -> None:
-    """The main pages as they look, for docs/."""
+    """Take screenshots of the main pages for docs/."""
     from playwright.sync_api import sync_playwright
 
     (entry,) = (path for path in site.glob("entries/*.html") if "<title>cnn-torch on digits" in path.read_text())

@@ -18,7 +18,7 @@ from leaderboard.statistics.overall import FIXED_FIELD_ENTRIES, Overall, elo, fo
 if TYPE_CHECKING:
     from conftest import Command
 
-# Table 6 of Demšar (2006): the areas under the curve of four variants of C4.5 on 14 data sets.
+# Table 6 of Demšar (2006): areas under the curve of four variants of C4.5 on 14 data sets.
 DEMSAR = np.array(
     [
         [0.763, 0.768, 0.771, 0.798],
@@ -51,7 +51,7 @@ def of(scores: np.ndarray, names: list[str] | None = None) -> Overall:
 
 
 def test_demsars_own_example() -> None:
-    """Mean ranks, Friedman's test and the critical difference as in section 3.2.2 of his paper."""
+    """Mean ranks, Friedman's test and the critical difference are those of section 3.2.2 of the paper."""
     found = of(DEMSAR, NAMES)
     assert found.mean_ranks == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=0.001)
     assert found.critical_difference == pytest.approx(1.25, abs=0.01)
@@ -79,7 +79,7 @@ def test_ranks_are_scipys(scores: list[list[int]]) -> None:
 
 
 def test_elo_finds_the_odds_that_made_the_games() -> None:
-    """Four players of known strength, and so many games that luck is small."""
+    """Elo ratings recover the known strengths of four players from many games."""
     strength = np.array([1600.0, 1520.0, 1480.0, 1400.0])
     chance = 1 / (1 + 10 ** ((strength - strength[:, None]) / 400))
     np.fill_diagonal(chance, 0.0)
@@ -88,7 +88,7 @@ def test_elo_finds_the_odds_that_made_the_games() -> None:
 
 
 def test_many_entries_have_the_intervals_of_few() -> None:
-    """Each draw is held against the real field then, and not against itself."""
+    """Large fields compare each draw with the real field, and not with the draw itself."""
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(FIXED_FIELD_ENTRIES + 1, 12)) + np.linspace(0, 3, FIXED_FIELD_ENTRIES + 1)[:, None]
     draws = scores + 0.3 * rng.normal(size=(50, *scores.shape))

@@ -1,4 +1,4 @@
-"""Ranks that say what is known: intervals and tests against known answers, and which rows stand on a board in which order."""
+"""Ranking: intervals and tests against known answers, and the selection and order of rows on a board."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,25 +24,25 @@ DRAWS = 1000
 
 
 def resampled(rng, n, draws=DRAWS):
-    """How often each of n samples is in each of many bootstrap draws, as weights (draws, n)."""
+    """Draw bootstrap weights (draws, n): the count of each of n samples in each draw."""
     return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float32) / n
 
 
 def classifiers(rng, n, seeds, accuracy=0.9, seed_effect=0.0, of=1):
-    """Right or wrong (entries, seeds, samples). Samples differ in how hard they are, seeds in how good they are."""
+    """Draw right or wrong (entries, seeds, samples); samples differ in difficulty, seeds in quality."""
     hardness, own = rng.normal(size=(1, 1, n)), 0.6 * rng.normal(size=(of, seeds, n))
     luck = seed_effect * rng.normal(size=(of, seeds, 1))
     return (hardness + own + luck < stats.norm.ppf(accuracy) * np.sqrt(1.36 + seed_effect**2)).astype(np.float64)
 
 
 def forecasters(rng, n, seeds, seed_effect=0.0, of=1):
-    """Skewed losses (entries, seeds, samples) of mean 1."""
+    """Draw skewed losses (entries, seeds, samples) of mean 1."""
     hardness, own = 0.7 * rng.normal(size=(1, 1, n)), 0.2 * rng.normal(size=(of, seeds, n))
     return np.exp(hardness + own - 0.265) * (1 + seed_effect * rng.normal(size=(of, seeds, 1)))
 
 
 def spread_of(values, weights):
-    """Replicates and spread of per-sample values (seeds, samples)."""
+    """Compute replicates and spread of per-sample values (seeds, samples)."""
     replicates = weights @ values.mean(axis=0)
     sampling = replicates.var(ddof=1) * values.shape[1] / (values.shape[1] - 1)
     return replicates, ScoreVariance(float(sampling), values.shape[1], *seed_variances(values), max(len(values) - 1, 1))
@@ -50,7 +50,7 @@ def spread_of(values, weights):
 
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_intervals_cover_the_truth_on_19_boards_in_20(seeds):
-    """2,000 boards each: easy and hard, of proportions and of losses, with seeds that matter much, little or not at all."""
+    """Coverage on 2,000 boards each: easy and hard, proportions and losses, with large, small and no effects of seeds."""
     rng, boards, covered = np.random.default_rng(seeds), 2000, 0
     weights = {n: resampled(rng, n) for n in (300, 1000)}
     for board in range(boards):
@@ -65,8 +65,8 @@ def test_intervals_cover_the_truth_on_19_boards_in_20(seeds):
 
 @pytest.mark.parametrize("entries", [2, 20])
 @pytest.mark.parametrize("effect", [0.0, 0.3])
-def test_identical_entries_are_kept_together_on_19_boards_in_20(entries, effect):
-    """The family-wise rate of false separations; its standard error with 300 boards is .013."""
+def test_identical_entries_are_tied_on_19_boards_in_20(entries, effect):
+    """Family-wise rate of false separations; its standard error with 300 boards is .013."""
     rng, boards, apart = np.random.default_rng(0), 300, 0
     weights = resampled(rng, 400)
     for _ in range(boards):
@@ -76,19 +76,21 @@ def test_identical_entries_are_kept_together_on_19_boards_in_20(entries, effect)
     assert apart / boards <= 0.05 + 2 * 0.013
 
 
-def test_entries_that_differ_are_told_apart():
+def test_entries_that_differ_are_separated():
     rng = np.random.default_rng(0)
     made = np.concatenate([classifiers(rng, 2000, 3, accuracy) for accuracy in (0.95, 0.9, 0.8)])
     replicates, spreads = zip(*(spread_of(values, resampled(rng, 2000)) for values in made), strict=True)
     assert Pairs(made.mean(axis=(1, 2)), np.array(replicates), spreads).significant_pairs().sum() == 6
 
 
-def test_boards_of_many_are_compared_as_finely_as_others():
-    """In single precision scores near a million could not be told apart by less than .06."""
+def test_large_boards_are_compared_in_full_precision():
+    """In single precision, scores near a million could not be separated by less than .06."""
     rng, count = np.random.default_rng(0), 250
     replicates = 1e-4 * rng.normal(size=(count, DRAWS))
     scores = 1e6 + 0.01 * np.arange(count)
-    assert Pairs(scores, replicates, [ScoreVariance(1e-8, 1000)] * count).significant_pairs().sum() == count * (count - 1)
+    assert Pairs(scores, replicates, [ScoreVariance(1e-8, 1000)] * count).significant_pairs().sum() == count * (
+        count - 1
+    )
 
 
 def test_one_seed_each_is_the_paired_t_test():
@@ -109,7 +111,7 @@ def test_one_seed_each_is_the_paired_t_test():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
 def test_separation_is_holms(seed):
-    """On boards of entries with seeds, of every strength of difference."""
+    """Separation is Holm's method, on boards with seeds and differences of every size."""
     rng = np.random.default_rng(seed)
     made = forecasters(rng, 100, 3, 0.02, of=6) * (1 + rng.exponential(0.1) * np.arange(6)[:, None, None])
     replicates, spreads = zip(*(spread_of(values, resampled(rng, 100)) for values in made), strict=True)
@@ -120,7 +122,7 @@ def test_separation_is_holms(seed):
 
 
 def test_the_variance_that_seeds_bring_is_that_of_an_analysis_of_variance():
-    """Against statsmodels' mean squares on a layout of seeds by samples."""
+    """Equal to statsmodels' mean squares on a layout of seeds by samples."""
     import pandas as pd
     import statsmodels.formula.api as smf
     from statsmodels.stats.anova import anova_lm
@@ -142,7 +144,7 @@ def test_neighbours_that_overlap_are_counted_once():
     assert seed_variances(np.repeat(independent, 4, axis=1), block=4) == pytest.approx(seed_variances(independent))
 
 
-def test_a_board_lends_its_entries_what_it_knows_of_seeds():
+def test_entries_share_the_seed_variance_of_their_board():
     rng = np.random.default_rng(0)
     same, freedom = rng.chisquare(2, 200) / 2, np.full(200, 2.0)
     drawn, _ = moderate_variances(same, freedom)
@@ -167,7 +169,7 @@ def test_trigamma_is_inverted(x):
 
 @given(st.integers(0, 50), st.integers(1, 50))
 def test_a_proportion_of_independent_samples_has_wilsons_interval(right, more):
-    """scipy's, with Student's t for the normal quantile, which matters for few samples alone."""
+    """Equal to scipy's interval with Student's t in place of the normal quantile, which matters only for few samples."""
     n = right + more
     score = right / n
     theirs = stats.binomtest(right, n).proportion_ci(method="wilson")
@@ -180,7 +182,7 @@ def test_a_proportion_of_independent_samples_has_wilsons_interval(right, more):
 @settings(max_examples=300, deadline=None)
 @given(st.floats(1, 1e6), st.floats(-90, -0.001))
 def test_quantiles_are_scipys(freedom, power):
-    """Of Student's t, also far out, where tests of many pairs look."""
+    """Quantiles of Student's t equal scipy's, also in the far tails, which tests of many pairs need."""
     theirs = -stats.t.ppf(10**power / 2, freedom)
     assert student_t.quantile(freedom, 10**power) == pytest.approx(theirs, rel=1e-7, abs=1e-9)
 
@@ -205,7 +207,7 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def entry(name, score=0.5, minute=0, replicates=None, **changes):
-    """A complete result made at this minute, with replicates around its score unless given."""
+    """Make a complete result of this minute; by default its replicates lie around its score."""
     result = Result(
         result_id=f"{name}-{minute}",
         entry=name,
@@ -220,7 +222,9 @@ def entry(name, score=0.5, minute=0, replicates=None, **changes):
         data_sha256="d",
         created_at=(START + timedelta(minutes=minute)).isoformat(),
     )
-    shared = np.random.default_rng(0).normal(0, 0.01, 200)  # the same samples for all, so a paired difference is exact
+    shared = np.random.default_rng(0).normal(
+        0, 0.01, 200
+    )  # the same samples for all entries, so paired differences are exact
     return replace(result, **changes), (score + shared if replicates is None else replicates).tolist()
 
 
@@ -248,7 +252,7 @@ def test_differences_within_chance_are_ties_though_scores_differ():
 
 
 def test_a_pair_is_compared_sample_by_sample():
-    """A difference far smaller than both intervals is significant where it has the same sign in every resample."""
+    """A difference far smaller than both intervals is significant if it has the same sign in every resample."""
     a, b = entry("a", 0.900), entry("b", 0.899)
     assert np.std(a[1]) > 5 * 0.001
     assert [row[1] for row in board(a, b)] == [1, 2]
@@ -305,7 +309,7 @@ def test_a_board_of_nothing_is_empty():
 
 
 def test_ranks_are_the_set_that_an_entry_may_have():
-    """Where a and c differ and b differs from neither, b may be anywhere and the other two may not."""
+    """If a and c differ and b differs from neither, b may have any rank, a and c may not."""
     rng = np.random.default_rng(0)
     entries = [
         entry(name, score, replicates=score + 0.0065 * rng.standard_t(30, 500))
@@ -362,6 +366,6 @@ def test_a_comparison_is_a_sentence_and_its_numbers(gap, others, said):
     assert back.text.startswith(said) or gap < 0.001
 
 
-def test_a_comparison_with_what_is_not_there_names_what_is():
+def test_a_comparison_with_an_unknown_entry_lists_the_known_ones():
     with pytest.raises(StoreError, match="t has no complete result of 'c'; it has a, b"):
         compare([entry("a"), entry("b")], "t", "a", "c")

@@ -1,4 +1,4 @@
-"""Several commands on one store: no trial is run by two of them, and who has lost a lease records nothing under it."""
+"""Several commands on one store: no two run the same trial, and a command without its lease records nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fit(number: int, value: float | None = 1.0) -> Fit:
     return Fit("study", "search", number, {"a": value}, 0, "complete" if value is not None else "pruned", value)
 
 
-def test_a_number_is_one_commands_alone(store: Store) -> None:
+def test_a_leased_number_belongs_to_one_command(store: Store) -> None:
     mine, theirs = store.leases("study", "search"), store.leases("study", "search")
     assert mine.claim(range(5)) == set(range(5)) and theirs.claim(range(3, 8)) == {5, 6, 7}
     assert mine.claim([0, 7]) == {0}, "again is no more than once"
@@ -50,10 +50,10 @@ def test_a_number_is_one_commands_alone(store: Store) -> None:
     assert theirs.claim(range(8)) == set(range(8)), "what is given back is free at once"
 
 
-def test_who_slept_too_long_records_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fence: the lease ran out, another took it over, and the first one wakes up with its result."""
+def test_an_expired_lease_records_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fencing: a lease expires, another command takes it over, and the first one returns with its result."""
     monkeypatch.setattr(leases, "TERM_SECONDS", 0.2)
-    monkeypatch.setattr(leases, "RENEWALS_PER_TERM", 0.001)  # asleep
+    monkeypatch.setattr(leases, "RENEWALS_PER_TERM", 0.001)  # the holder sleeps
     mine, theirs = store.leases("study", "search"), store.leases("study", "search")
     mine.claim([0, 1])
     kept = mine[1]
@@ -147,7 +147,7 @@ class Slow(Nearest):
 
 
 def test_two_commands_share_a_search(place: tuple[Path, str | None], tiny: Path) -> None:
-    """Both come to the same end, which neither has reached alone; one of them is killed in the middle and started again."""
+    """Two commands finish one search together; one of them is killed half-way and started again."""
     home, url = place
     write(tiny, "slow.py", SLOW)
     command = [

@@ -1,4 +1,4 @@
-"""Older stores: brought up to date in one transaction, once, whole whatever happens meanwhile."""
+"""Migrations: older stores are updated in one transaction, once, and stay intact after crashes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS fits (
     CHECK (status <> 'complete' OR (value IS NOT NULL AND value BETWEEN -1e300 AND 1e300))
 );
 """
-"""The tables as they were, word for word."""
+"""Tables of schema version 1, verbatim."""
 
 
 def result(number: int) -> Result:
@@ -63,7 +63,7 @@ def result(number: int) -> Result:
 
 
 def old(home: Path, rows: int = 40) -> Path:
-    """A store of version 1 with rows in both tables, some of them in its log alone, as after a crash."""
+    """Make a store of version 1 with rows in both tables, some of them only in its log, as after a crash."""
     home.mkdir(exist_ok=True)
     connection = sqlite3.connect(home / "bakeoff.sqlite", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -81,7 +81,7 @@ def old(home: Path, rows: int = 40) -> Path:
             (number, number / 3, blob, blob),
         )
     kept = home.with_name(f"{home.name}-copy")
-    shutil.copytree(home, kept)  # before the log is moved into the file
+    shutil.copytree(home, kept)  # before SQLite moves the log into the file
     connection.close()
     shutil.rmtree(home)
     kept.rename(home)
@@ -89,7 +89,7 @@ def old(home: Path, rows: int = 40) -> Path:
 
 
 def raw(home: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of both tables as the file has it, in the order in which they came, and the version."""
+    """Read all rows of both tables from the file, in insertion order, and the version."""
     connection = sqlite3.connect(home / "bakeoff.sqlite")
     found = {
         table: connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() for table in ("results", "fits")
@@ -116,7 +116,7 @@ def test_an_old_store_is_brought_up_to_date(tmp_path: Path, bakeoff: Command) ->
 
 
 def test_a_step_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    """A table that is not what it should be: somebody's own, or a half copy."""
+    """The store has an unexpected table: one of the user, or a partial copy."""
     home = old(tmp_path / "h")
     connection = sqlite3.connect(home / "bakeoff.sqlite")
     connection.execute("ALTER TABLE fits DROP COLUMN losses")
@@ -153,13 +153,13 @@ Store(pathlib.Path(sys.argv[1])).close()
 
 
 def opening(home: Path, hits: int = 0) -> subprocess.Popen[bytes]:
-    """A process that opens a store and is killed before the given statement of the migration."""
+    """Start a process that opens a store and is killed before the given statement of the migration."""
     command = [sys.executable, "-c", OPEN, str(home), str(hits)]
     return subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
 
 
 def killed_everywhere(tmp_path: Path, hits: list[int]) -> int:
-    """Kill the migration before each of the statements; how many there are."""
+    """Kill the migration before each of these statements; return the number of kills."""
     template = old(tmp_path / "old")
     before = raw(template)
     template = old(tmp_path / "again")
@@ -181,12 +181,12 @@ def killed_everywhere(tmp_path: Path, hits: list[int]) -> int:
     return killed
 
 
-def test_a_migration_that_is_killed_is_none(tmp_path: Path) -> None:
+def test_a_killed_migration_has_no_effect(tmp_path: Path) -> None:
     assert killed_everywhere(tmp_path, [1, 12, 20, 26]) == 4
 
 
 @pytest.mark.long
-def test_a_migration_that_is_killed_anywhere_is_none(tmp_path: Path) -> None:
+def test_a_migration_killed_at_any_statement_has_no_effect(tmp_path: Path) -> None:
     assert 20 < killed_everywhere(tmp_path, list(range(1, 60))) < 59, "every statement, and past the last"
 
 
@@ -210,7 +210,7 @@ def upgrade():
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_the_next_version_has_a_way(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another version would do, on both databases: a step file and a number."""
+    """A future version needs only a step file and a number, on both databases."""
     url = server().database() if kind == "postgres" else None
     store = Store(tmp_path / "h", url=url)
     store.add(result(0))
@@ -254,7 +254,7 @@ def test_an_older_version_gets_the_new_tables_and_keeps_its_rows(
 
 
 def test_a_writer_of_the_old_version_is_waited_for(tmp_path: Path) -> None:
-    """An old process that is in the middle of a row when a new one opens the store: its row is there afterwards."""
+    """An old process is writing a row when a new one opens the store: the row is kept."""
     home = old(tmp_path / "h")
     writer = sqlite3.connect(home / "bakeoff.sqlite", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What a store promises, on both databases: rows once, for good, finite, whole; and answers in a sentence where it cannot."""
+"""The store on both databases: rows are unique, permanent, finite and complete; failures are reported in a sentence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 def opened(url: str | None, tmp_path: Path) -> Opened:
-    """Open the test's store, as often as wanted."""
+    """Function that opens the store of the test; it may be called repeatedly."""
     return lambda **more: Store(tmp_path / "h", url=url, **more)
 
 
@@ -89,7 +89,7 @@ def test_rows_come_back_as_they_went(opened: Opened) -> None:
         again.find("id")
 
 
-def test_of_several_attempts_the_last_counts(opened: Opened) -> None:
+def test_the_last_of_several_attempts_counts(opened: Opened) -> None:
     store = opened()
     for attempt, status in ((0, "failed"), (2, "complete"), (1, "timeout")):
         store.add_fit(Fit("s", "search", 0, {"a": attempt}, attempt, status, 0.5 if status == "complete" else None))
@@ -99,7 +99,7 @@ def test_of_several_attempts_the_last_counts(opened: Opened) -> None:
 @pytest.mark.parametrize("status", ["complete", "failed"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 def test_scores_are_finite_by_constraint(opened: Opened, status: str, value: float | None) -> None:
-    """NaN is NULL in SQLite and the greatest number in PostgreSQL; the database refuses it in both, whoever writes."""
+    """NaN is NULL in SQLite and the greatest number in PostgreSQL; both databases refuse it from any writer."""
     store = opened()
     if status == "failed" and (value is None or (math.isnan(value) and store.database.order_column == "rowid")):
         return  # a failed row has no score
@@ -187,13 +187,13 @@ def test_statuses_fit_both_tables(opened: Opened) -> None:
 
 
 def contents(home: Path) -> dict[str, bytes]:
-    """Every file of a folder but SQLite's index of its log, which is no data."""
+    """Content of every file of a folder, without SQLite's index of its log, which is no data."""
     return {path.name: path.read_bytes() for path in home.iterdir() if not path.name.endswith("-shm")}
 
 
 @pytest.mark.parametrize("crashed", [False, True], ids=["closed", "crashed"])
 def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path, crashed: bool, bakeoff: Command) -> None:
-    """Also where its writer was killed: opening it as usual would move its log into the file."""
+    """A newer file stays unchanged, also after a crash: opening it normally would move its log into the file."""
     made = f"""
 import os, pathlib
 from leaderboard import Store
@@ -224,7 +224,7 @@ def test_a_newer_server_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     assert store.database.read("SELECT version FROM schema_version") == [(schema.VERSION + 1,)]
 
 
-def test_a_file_that_is_no_database_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "bakeoff.sqlite").write_bytes(b"not a database, and long enough to look at" * 10)
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(tmp_path)
@@ -235,7 +235,7 @@ def test_a_file_that_is_no_database_is_a_sentence(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose writer was killed: rows 0 to 9 in the file, 10 to 29 in its log alone."""
+    """Home of a killed writer: rows 0 to 9 are in the file, 10 to 29 only in its log."""
     home = tmp_path_factory.mktemp("crashed")
     write = f"""
 import os, pathlib, sys
@@ -284,11 +284,11 @@ def test_a_damaged_log_gives_a_prefix(crashed: Path, tmp_path: Path, place: floa
     assert [row.number for row in Store(home).fits("s", "search")] == list(range(40))
 
 
-# Speed and manners ----------------------------------------------------------------------------------------------------------
+# Speed and durability -------------------------------------------------------------------------------------------------------
 
 
 def test_a_board_loads_little(tmp_path: Path) -> None:
-    """A board comes at once because it imports no library."""
+    """A board is fast because it imports no library."""
     Store(tmp_path).add(result())
     heavy = {
         "sqlalchemy",
@@ -303,7 +303,7 @@ def test_a_board_loads_little(tmp_path: Path) -> None:
 
 
 def test_a_board_of_many_loads_nothing_but_numpy(tmp_path: Path) -> None:
-    """Where entries are compared with each other, that is done with numpy, and with nothing that takes longer to import."""
+    """A board that compares entries imports numpy, and no slower library."""
     store = Store(tmp_path)
     for number in range(3):
         store.add(result(result_id=f"{number}", submission=f"entry-{number}"), [0.5 + 0.1 * number, 0.4])
@@ -322,7 +322,7 @@ def test_a_board_of_many_loads_nothing_but_numpy(tmp_path: Path) -> None:
 
 
 def loaded_by_a_board(home: Path) -> set[str]:
-    """The modules that the command has loaded once it has shown a board."""
+    """Modules that the command has loaded after it has shown a board."""
     code = """
 import sys
 from harness.cli import main
@@ -381,8 +381,8 @@ def test_a_missing_driver_is_a_sentence(tmp_path: Path, bakeoff: Command) -> Non
     assert "needs psycopg, which is not installed; `pip install 'bakeoff[postgres]'`" in done.stderr
 
 
-def test_what_is_acknowledged_is_on_disk(opened: Opened, url: str | None) -> None:
-    """The settings that say so, read back from the database."""
+def test_acknowledged_rows_are_on_disk(opened: Opened, url: str | None) -> None:
+    """The database has the settings for durable commits."""
     database = opened().database
     if url:
         assert database.read("SHOW synchronous_commit") == [("on",)]

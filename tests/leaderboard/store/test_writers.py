@@ -1,4 +1,4 @@
-"""Many writers at once, and writers that are killed: every acknowledged row is there, once, on both databases."""
+"""Concurrent and killed writers: every acknowledged row is there, once, on both databases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def acknowledged(said: Path) -> set[int]:
 
 
 def check(home: Path, url: str | None, said: dict[str, set[int]]) -> None:
-    """Every acknowledged row is there with its value, and none is there twice, whoever wrote it."""
+    """Check that every acknowledged row is there with its value, and that no row is there twice."""
     store = Store(home, url=url, create=False)
     rows = collections.Counter(store.database.read("SELECT study, number, value FROM fits"))
     store.close()
@@ -54,7 +54,7 @@ def check(home: Path, url: str | None, said: dict[str, set[int]]) -> None:
 
 @pytest.mark.parametrize("rows", [50, pytest.param(1000, marks=pytest.mark.long)], ids=["8x50 rows", "8x1000 rows"])
 def test_eight_writers_at_once(rows: int, url: str | None, tmp_path: Path) -> None:
-    """Each writes its rows, one transaction a row, and as many again that all of them write."""
+    """Each writer records its own rows and the shared rows, one transaction a row."""
     started = time.monotonic()
     names = [f"w{number}" for number in range(8)]
     processes = [writer(tmp_path / "h", url, name, 0, rows, tmp_path / name) for name in names]
@@ -69,7 +69,7 @@ def test_eight_writers_at_once(rows: int, url: str | None, tmp_path: Path) -> No
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.long)])
 def test_killed_writers_lose_nothing(kills: int, url: str | None, tmp_path: Path) -> None:
-    """Three writers, killed one after the other while they write, again and again; each goes on a few rows before where it was."""
+    """Kill three writers in turn, again and again; each restarts a few rows before its last row."""
     chance = random.Random(kills)
     home, names = tmp_path / "h", ["a", "b", "c"]
     killed = 0
