@@ -81,6 +81,7 @@ def main() -> int:
     failed = [row for row in rows if row["status"] != "complete"]
     for row in failed:
         print(f"{row['submission']} on {row['task']}: {row['status']}, {row['error']}", file=sys.stderr)
+    moved: list[tuple[str, str]] = []
     if options.same_as:
         before = {
             (row["submission"], row["task"]): row["score"] for row in json.loads(options.same_as.read_text())["rows"]
@@ -90,8 +91,7 @@ def main() -> int:
         print(f"{len(before) - len(moved)} of {len(before)} scores are the same to the last digit")
         for key in moved:
             print(f"{' on '.join(key)}: {before[key]} and {scores[key]}", file=sys.stderr)
-        failed += moved
-    return 1 if failed else 0
+    return 1 if failed or moved else 0
 
 
 if __name__ == "__main__":

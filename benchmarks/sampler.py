@@ -79,7 +79,7 @@ def main() -> None:
     sizes = [size for size in SIZES if size <= options.most]
     print(f"## The coordinator's cost, ms a trial\n\n{versus.machine()}\n")
     print(f"| trials so far | {' | '.join(map(str, sizes))} |\n|---|{'---|' * len(sizes)}")
-    costs = {}
+    costs: dict[str, list[float]] = {}
     for name, make in (("Optuna TPE, in memory", plain), ("bakeoff", bakeoff)):
         trial, number, costs[name] = make(), 0, []
         for size in sizes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import logging
 import math
 import statistics
 import sys
@@ -106,7 +107,7 @@ def calling() -> tuple[float, float]:
     """Processor seconds of the coordinator in a report, and in receiving and scoring 10,000 predictions."""
     import ray
 
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         place = RemoteSlot("slot", ray, ray.remote(Answering).remote())
         labels = np.zeros(10_000, np.int64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 import versus
 
+from harness.execution.parent import slots
 from harness.plugins import registry as plugins
 from harness.plugins.loader import load_submission
 from harness.scoring import Scorer
@@ -100,7 +102,7 @@ def ray_side(model: str, trials: int) -> float:
     from ray import tune
 
     ray.init(
-        "local", num_cpus=versus.slots.cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        "local", num_cpus=slots.cores(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )
     space, _ = objective(model)
     here = str(Path(__file__).parent)
@@ -122,7 +124,7 @@ def ray_side(model: str, trials: int) -> float:
             tune_config=tune.TuneConfig(num_samples=trials, metric="score", mode="max"),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         ).fit()
-        return float(found.get_best_result().metrics["score"])
+        return float((found.get_best_result().metrics or {})["score"])
 
 
 def keras_tuner_side(model: str, trials: int) -> float:
@@ -173,14 +175,14 @@ def main() -> None:
     device = options.device
     if options.side:
         run: dict[str, Callable[[str, int], float]] = {
-            "optuna-1": lambda *args: optuna_side(*args, 1, device),
-            "optuna-2": lambda *args: optuna_side(*args, 2, device),
-            "compiled": lambda *args: optuna_side(*args, 1, device, compiled=True),
-            "processes-8": lambda *args: processes_side(*args, device, 8),
+            "optuna-1": lambda model, trials: optuna_side(model, trials, 1, device),
+            "optuna-2": lambda model, trials: optuna_side(model, trials, 2, device),
+            "compiled": lambda model, trials: optuna_side(model, trials, 1, device, compiled=True),
+            "processes-8": lambda model, trials: processes_side(model, trials, device, 8),
             "ray": ray_side,
             "keras-tuner": keras_tuner_side,
-            "bakeoff": lambda *args: bakeoff_side(*args, device, halving=False),
-            "bakeoff-halving": lambda *args: bakeoff_side(*args, device, halving=True),
+            "bakeoff": lambda model, trials: bakeoff_side(model, trials, device, halving=False),
+            "bakeoff-halving": lambda model, trials: bakeoff_side(model, trials, device, halving=True),
         }
         print(json.dumps({"best": run[options.side](options.model, options.trials)}))
         return

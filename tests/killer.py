@@ -16,16 +16,16 @@ from typing import Any
 import psutil
 
 from harness import cli, scoring
-from harness.execution.parent import workers
-from harness.search import history
+from harness.execution.parent import trial, workers
+from harness.search import sampler
 from leaderboard.store import store
 
 STEPS: dict[str, list[tuple[Any, str]]] = {
     "spawn": [(workers.Worker, "trial")],
-    "read": [(workers.Trial, "predict")],
+    "read": [(trial.Trial, "predict")],
     "score": [(scoring.Scorer, "valid"), (scoring.Scorer, "test")],
     "commit": [(store.Store, "add_fit"), (store.Store, "add")],
-    "tell": [(history.Sampler, "tell")],
+    "tell": [(sampler.Sampler, "tell")],
 }
 
 

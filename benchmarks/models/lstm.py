@@ -1,5 +1,8 @@
 """A small LSTM for the benchmarks: one layer of 32."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 from harness import Float
@@ -16,5 +19,5 @@ class LSTM(RecurrentSubmission):
     }
     defaults = {"learning_rate": 1e-2, "weight_decay": 1e-4, "dropout": 0.1}
 
-    def __init__(self, params, *, seed, device):
+    def __init__(self, params: Mapping[str, Any], *, seed: int, device: str) -> None:
         super().__init__({"hidden": 32, "layers": 1, "epochs": 15, **params}, seed=seed, device=device)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import InvalidPrediction, Split, UsageError
+from harness import ImageClassification, InvalidPrediction, Split, UsageError
 from harness.commands.submit import export, read, submit
 from harness.errors import TrialFailed
 from harness.plugins.registry import find_task
@@ -20,6 +20,7 @@ from harness.scoring import Scorer
 from leaderboard import Store
 
 TASK = find_task("digits").task
+assert isinstance(TASK.kind, ImageClassification)
 DATA = TASK.load()
 N, CLASSES = len(DATA.test), TASK.kind.classes
 FORMS = TASK.kind.output_specs(DATA.test.x)

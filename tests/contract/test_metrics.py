@@ -124,8 +124,8 @@ def test_classification_metrics_do_not_depend_on_the_order_of_samples(seed):
     order = np.random.default_rng(seed).permutation(len(y))
     for metric in (metrics.accuracy, metrics.balanced_accuracy):
         assert np.mean(metric(p[order], y[order])) == pytest.approx(np.mean(metric(p, y)))
-    for metric in (metrics.log_loss, metrics.calibration_error):
-        assert np.mean(metric(p[order], y[order], CLASSES)) == pytest.approx(np.mean(metric(p, y, CLASSES)))
+    for of_classes in (metrics.log_loss, metrics.calibration_error):
+        assert np.mean(of_classes(p[order], y[order], CLASSES)) == pytest.approx(np.mean(of_classes(p, y, CLASSES)))
 
 
 @given(seeds)

@@ -156,9 +156,10 @@ def read(path: Path) -> Attack:
         f"{path.name} does not say what it hopes for"
     )
     for node in tree.body:
-        name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
-        if name in ("VERDICT", "OPTIONS", "TIERS"):
-            literals[name] = ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name in ("VERDICT", "OPTIONS", "TIERS"):
+                literals[name] = ast.literal_eval(node.value)
     unknown = set(literals["OPTIONS"]) - set(OPTIONS)
     assert not unknown and set(literals["TIERS"]) <= set(isolation.TIERS), f"{path.name}: {unknown}"
     return Attack(path.stem, literals["VERDICT"], OPTIONS | literals["OPTIONS"], literals["TIERS"])

@@ -20,7 +20,7 @@ from conftest import REPOSITORY, Command, hostile, write
 from test_hostile import HOSTILE
 
 import harness
-from harness import Limits, plugins
+from harness import Limits
 from harness.errors import ProbeFailed, UsageError
 from harness.execution.child import probe
 from harness.execution.parent import cgroups, isolation, workers
@@ -30,7 +30,7 @@ from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.workers import Worker, WorkerConfig
 from harness.execution.shared.probe_answers import CLOSED, OPEN
 from harness.plugins.bundle import bundle
-from harness.plugins.registry import read_tasks
+from harness.plugins.registry import find_submission, read_tasks
 
 OPEN_TO_ALL = (
     "read a file",
@@ -152,7 +152,7 @@ def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path)
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
     data = SharedInputs.of(loaded, task.kind)
-    source = plugins.find_submission(str(tiny / "nearest.py"))
+    source = find_submission(str(tiny / "nearest.py"))
     with Worker(bundle(source), WorkerConfig(candidate)) as worker:
         worker.ready()
         with worker.trial({"shrink": 0.0}, data, seed=0, device="cpu", time_limit=20) as trial:

@@ -406,7 +406,7 @@ def test_a_difference_below_the_smallest_probability_is_none():
     def certain(x):
         """Predict the last token again, with a certainty that varies from call to call below the precision of the check."""
         answer = np.full((*x.shape, VOCABULARY), -1e3, dtype=np.float32)
-        answer += np.random.default_rng().normal(0, 10, answer.shape).astype(np.float32)
+        answer += np.asarray(np.random.default_rng().normal(0, 10, answer.shape), dtype=np.float32)
         np.put_along_axis(answer, x[..., None], 0, axis=2)
         return answer
 

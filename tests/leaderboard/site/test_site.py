@@ -76,7 +76,8 @@ class Watched:
         width, height, scheme = SCREENS[screen]
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
         self.page: Page = self.context.new_page()
-        self.home, self.faults = home, []
+        self.home = home
+        self.faults: list[str] = []
         self.page.on("console", lambda said: self.hear(said.type, said.text))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", lambda request: self.ask(request.url))
