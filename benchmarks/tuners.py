@@ -101,9 +101,7 @@ def ray_side(model: str, trials: int) -> float:
     import ray
     from ray import tune
 
-    ray.init(
-        "local", num_cpus=slots.cores(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-    )
+    ray.init("local", num_cpus=slots.cores(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     space, _ = objective(model)
     here = str(Path(__file__).parent)
 
