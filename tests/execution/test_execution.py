@@ -369,7 +369,7 @@ def test_a_trial_out_of_gpu_memory_beside_others_runs_again(needs: int) -> None:
             raise_if_crowded(error, device, slots)
             failed.append(error)
 
-    bench = SimpleNamespace(slots=slots, watcher=SimpleNamespace(note=lambda said: None))
+    bench = SimpleNamespace(slots=slots, progress=SimpleNamespace(note=lambda said: None))
     run_parallel([0], run, bench)  # type: ignore[arg-type]
     assert beside == ([4, 2] if needs == 2 else [4, 2, 1]) and bool(failed) == (needs == 0)
 

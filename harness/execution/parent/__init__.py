@@ -1,0 +1,1 @@
+"""Trusted side: starts workers in isolation, runs trials in them, keeps limits, verifies answers. Imports nothing of `child`."""
