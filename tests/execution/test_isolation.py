@@ -93,7 +93,7 @@ def test_a_probe_that_lies_is_not_believed(tmp_path: Path) -> None:
 def test_an_open_hole_is_no_tier(monkeypatch: pytest.MonkeyPatch) -> None:
     had("sandbox-a")
     answers = dict.fromkeys(MUST_BE_CLOSED["sandbox-a"], CLOSED)
-    monkeypatch.setattr(isolation, "answers_of", lambda tier: answers | {"udp": OPEN})
+    monkeypatch.setattr(isolation, "run_probe", lambda tier: answers | {"udp": OPEN})
     isolation.probed.cache_clear()
     try:
         with pytest.raises(UsageError, match=r"not to be had here .*its probe found open: udp"):
@@ -271,7 +271,7 @@ def test_limits_hold_without_control_groups(tier: str, attacks: Path, monkeypatc
     own_user = tier == "sandbox-a" or (tier == "sandbox-b" and isolation.readable_by_others())
     if os.getuid() == 0 and not own_user:
         del wanted["fork_bomb"]  # root's processes have no limit, and the poller is starved: this ends as a timeout
-    monkeypatch.setattr(cgroups, "parents", dict)
+    monkeypatch.setattr(cgroups, "parent_groups", dict)
     rows = harness.run(
         str(attacks / "limited.py"),
         [str(attacks / "plugs" / f"{name}.py") for name in wanted],
