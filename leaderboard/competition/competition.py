@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 
 from leaderboard.competition import ladder
-from leaderboard.competition.entries import Entry, Graded, State, replay, seal
-from leaderboard.competition.events import Event, History
-from leaderboard.competition.ladder import Climb
+from leaderboard.competition.entries import CompetitionEntry, CompetitionState, ScoredEntry, replay, seal
+from leaderboard.competition.events import Event, EventLog
+from leaderboard.competition.ladder import LadderEntry
 from leaderboard.competition.rules import Rules
 from leaderboard.errors import StoreError
 from leaderboard.statistics.inference import Array, Pairs
 from leaderboard.statistics.ranking import rank_sets
-from leaderboard.statistics.variance import Spread
+from leaderboard.statistics.variance import ScoreVariance
 from leaderboard.store.store import Store
 
 TEAM = re.compile(r"[^\W_][\w .+&'-]{0,39}")
-DRAWS = 1000
+RANK_DRAWS = 1000
 """Bootstrap draws of private samples behind the ranks of the final board."""
 
 
-def utc() -> datetime:
+def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -62,14 +62,14 @@ class Competition:
         *,
         higher_is_better: bool,
         block: int = 1,
-        clock: Callable[[], datetime] = utc,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self.rules, self.clock, self.higher, self.block = rules, clock, higher_is_better, block
-        self.history = History(store, rules.name)
+        self.rules, self.clock, self.higher_is_better, self.block = rules, clock, higher_is_better, block
+        self.event_log = EventLog(store, rules.name)
 
     def append(self, decide: Callable[[list[Event]], Event]) -> Event:
         """Record an event. Raises Refused where it is a refusal."""
-        event = self.history.append(decide, lambda: self.clock().astimezone(UTC).isoformat(timespec="microseconds"))
+        event = self.event_log.append(decide, lambda: self.clock().astimezone(UTC).isoformat(timespec="microseconds"))
         if event.kind == "refused":
             raise Refused(event.content["reason"])
         return event
@@ -79,26 +79,26 @@ class Competition:
     def start(self) -> Event:
         """Make the rules known. To do it again changes nothing. Raises StoreError where they are others than those made known."""
         secret = secrets.token_hex(32).encode()
-        opened = Event("opened", "", {"rules": self.rules.record()}, secret)
-        event = self.append(lambda events: events[0] if events else opened)
-        self.check_rules(self.history.events())
+        opening = Event("opened", "", {"rules": self.rules.record()}, secret)
+        event = self.append(lambda events: events[0] if events else opening)
+        self.check_rules(self.event_log.events())
         return event
 
     def amend(self, reason: str) -> Event:
         """Go on under other rules, from now on and for all to see. The name and the split of the samples stay."""
-        self.opened()
+        self.opening_event()
         return self.append(lambda events: Event("amended", "", {"rules": self.rules.record(), "reason": reason}))
 
-    def opened(self) -> Event:
-        events = self.history.events()
+    def opening_event(self) -> Event:
+        events = self.event_log.events()
         if not events:
             raise StoreError(f"{self.rules.name} has not been started; bakeoff competition start RULES.toml")
         return events[0]
 
     def check_rules(self, events: Sequence[Event]) -> None:
-        told = [event.content["rules"] for event in events if event.kind in ("opened", "amended")][-1]
+        published = [event.content["rules"] for event in events if event.kind in ("opened", "amended")][-1]
         ours = self.rules.record()
-        other = [name for name in ours if ours[name] != told.get(name)]
+        other = [name for name in ours if ours[name] != published.get(name)]
         if other:
             raise StoreError(
                 f"the rules of {self.rules.name} that were made known have another {', '.join(other)}; "
@@ -110,18 +110,20 @@ class Competition:
 
         Drawn from a secret that is sealed when the competition starts.
         """
-        rng = np.random.default_rng(int(self.opened().sealed, 16))
+        rng = np.random.default_rng(int(self.opening_event().sealed, 16))
         order = np.arange(n) if self.block > 1 else rng.permutation(n)
         count = min(max(round(self.rules.public * n), 1), n - 1)
         return np.sort(order[:count]), np.sort(order[count:])
 
-    def rescore(self, number: int, graded: Graded, reason: str) -> Event:
+    def rescore(self, number: int, graded: ScoredEntry, reason: str) -> Event:
         """Give an entry other scores, because labels or the metric were wrong. The old ones stay on record."""
-        self.opened()
+        self.opening_event()
 
         def decide(events: list[Event]) -> Event:
             state = replay(events)
-            made = Event("rescored", self.entry(state, number).team, {"entry": number, "reason": reason}, seal(graded))
+            made = Event(
+                "rescored", self.find_entry(state, number).team, {"entry": number, "reason": reason}, seal(graded)
+            )
             # What comes after the reveal is open from the start.
             return replace(made, content={**made.content, "line": made.line.decode()}) if state.revealed else made
 
@@ -129,27 +131,29 @@ class Competition:
 
     def reveal(self) -> Event:
         """Open what is sealed, for all to see. Raises Refused before the close; to do it again changes nothing."""
-        self.opened()
+        self.opening_event()
 
         def decide(events: list[Event]) -> Event:
             done = [event for event in events if event.kind == "revealed"]
             if done:
                 return done[0]
             if self.clock() < self.rules.closes:
-                return refusal("", f"{self.rules.name} closes at {told(self.rules.closes)}; nothing is revealed before")
+                return refusal(
+                    "", f"{self.rules.name} closes at {format_utc(self.rules.closes)}; nothing is revealed before"
+                )
             return Event("revealed", "", {"lines": {str(e.number): e.line.decode() for e in events if e.sealed}})
 
         return self.append(decide)
 
     # What teams do --------------------------------------------------------------------------------------------------------------
 
-    def may_enter(self, events: Sequence[Event], team: str, sha256: str | None) -> str | None:
+    def refusal_reason(self, events: Sequence[Event], team: str, sha256: str | None) -> str | None:
         """Why a team may not enter now, None where it may."""
         rules, now, state = self.rules, self.clock(), replay(events)
         if now < rules.opens:
-            return f"{rules.name} opens at {told(rules.opens)}; it is {told(now)}"
+            return f"{rules.name} opens at {format_utc(rules.opens)}; it is {format_utc(now)}"
         if now >= rules.closes:
-            return f"{rules.name} closed at {told(rules.closes)}; it is {told(now)}"
+            return f"{rules.name} closed at {format_utc(rules.closes)}; it is {format_utc(now)}"
         if rules.teams and team not in rules.teams:
             return f"{team!r} is none of the teams of {rules.name}"
         if not TEAM.fullmatch(team):
@@ -170,35 +174,35 @@ class Competition:
 
     def check(self, team: str, sha256: str | None = None) -> None:
         """Before anything is scored. Raises Refused, which is then on record."""
-        self.check_rules([self.opened(), *self.history.events()])
-        reason = self.may_enter(self.history.events(), team, sha256)
+        self.check_rules([self.opening_event(), *self.event_log.events()])
+        reason = self.refusal_reason(self.event_log.events(), team, sha256)
         if reason:
             self.refuse(team, reason)
 
     def refuse(self, team: str, reason: str) -> None:
         """Record that something was refused, and raise Refused."""
-        self.opened()
+        self.opening_event()
         self.append(lambda events: refusal(team, reason))
 
-    def enter(self, team: str, graded: Graded) -> Event:
+    def enter(self, team: str, graded: ScoredEntry) -> Event:
         """Record an entry; its number is the event's. Raises Refused."""
-        self.check_rules([self.opened(), *self.history.events()])
+        self.check_rules([self.opening_event(), *self.event_log.events()])
 
         def decide(events: list[Event]) -> Event:
-            reason = self.may_enter(events, team, graded.sha256)
+            reason = self.refusal_reason(events, team, graded.sha256)
             return refusal(team, reason) if reason else Event("entered", team, {"sha256": graded.sha256}, seal(graded))
 
         return self.append(decide)
 
     def pick(self, team: str, numbers: Sequence[int]) -> Event:
         """Choose the entries that count in the end. Raises Refused."""
-        self.opened()
+        self.opening_event()
 
         def decide(events: list[Event]) -> Event:
-            mine = [entry.number for entry in replay(events).of(team)]
+            mine = [entry.number for entry in replay(events).active_entries(team)]
             if self.clock() >= self.rules.closes:
                 return refusal(
-                    team, f"{self.rules.name} closed at {told(self.rules.closes)}; picks stay what they were"
+                    team, f"{self.rules.name} closed at {format_utc(self.rules.closes)}; picks stay what they were"
                 )
             if not 0 < len(set(numbers)) <= self.rules.picks:
                 return refusal(
@@ -215,48 +219,48 @@ class Competition:
 
     def withdraw(self, team: str, number: int, reason: str) -> Event:
         """Take an entry back: it stands on no board from then on, and still counts as one that was made. Raises Refused."""
-        self.opened()
+        self.opening_event()
 
         def decide(events: list[Event]) -> Event:
             state = replay(events)
             if state.revealed:
                 return refusal(team, f"{self.rules.name} has been revealed; nothing is withdrawn any more")
-            if number not in [entry.number for entry in state.of(team)]:
+            if number not in [entry.number for entry in state.active_entries(team)]:
                 return refusal(team, f"{team} has no entry {number}")
             return Event("withdrawn", team, {"entry": number, "reason": reason})
 
         return self.append(decide)
 
     @staticmethod
-    def entry(state: State, number: int) -> Entry:
+    def find_entry(state: CompetitionState, number: int) -> CompetitionEntry:
         if number not in state.entries:
             raise StoreError(f"there is no entry {number}; there are {', '.join(map(str, state.entries)) or 'none'}")
         return state.entries[number]
 
     # What everybody sees --------------------------------------------------------------------------------------------------------
 
-    def climbs(self, entries: Sequence[Entry]) -> list[tuple[float, bool]]:
+    def released_scores(self, entries: Sequence[CompetitionEntry]) -> list[tuple[float, bool]]:
         """A team's public score after each of its entries, and whether that moved it."""
         if self.rules.release == "ladder":
-            taken = [Climb(entry.public, self.public_losses(entry), entry.error) for entry in entries]
-            return ladder.released(taken, higher_is_better=self.higher)
+            taken = [LadderEntry(entry.public, self.public_losses(entry), entry.error) for entry in entries]
+            return ladder.release_scores(taken, higher_is_better=self.higher_is_better)
         found: list[tuple[float, bool]] = []
         for entry in entries:
-            better = not found or self.key(entry.public) < self.key(found[-1][0])
+            better = not found or self.sort_key(entry.public) < self.sort_key(found[-1][0])
             found.append((entry.public if better else found[-1][0], better))
         return found
 
-    def public_losses(self, entry: Entry) -> Array | None:
+    def public_losses(self, entry: CompetitionEntry) -> Array | None:
         return None if entry.losses is None else entry.losses[self.split(len(entry.losses))[0]]
 
-    def key(self, score: float) -> float:
+    def sort_key(self, score: float) -> float:
         """Sorts the best first."""
-        return -score if self.higher else score
+        return -score if self.higher_is_better else score
 
     def public_board(self) -> list[dict[str, Any]]:
         """One row a team, the best first; what the rules do not release is None. Teams of equal scores share a rank."""
-        found = self.standings(replay(self.history.events()))
-        scores = [standing.score for standing in found]
+        standings = self.standings(replay(self.event_log.events()))
+        scores = [standing.score for standing in standings]
         release = self.rules.release
         rows = [
             {
@@ -266,42 +270,44 @@ class Competition:
                 "since": one.since if release != "nothing" else None,
                 "entries": one.entries,
             }
-            for one in found
+            for one in standings
         ]
         return sorted(rows, key=lambda row: str(row["team"]).casefold()) if release == "nothing" else rows
 
-    def standings(self, state: State) -> list[Standing]:
+    def standings(self, state: CompetitionState) -> list[Standing]:
         """All teams by their public scores, the best first, of equals the one that has had it longer."""
-        found = []
+        standings = []
         for team in state.teams:
-            entries = state.of(team)
-            climbed = self.climbs(entries)
-            moved = [entry.at for entry, (_, better) in zip(entries, climbed) if better]
-            made = sum(entry.team == team for entry in state.entries.values())
-            found.append(Standing(team, climbed[-1][0] if climbed else None, moved[-1] if moved else "", made))
-        return sorted(found, key=lambda one: (one.score is None, self.key(one.score or 0.0), one.since))
+            entries = state.active_entries(team)
+            released = self.released_scores(entries)
+            moved = [entry.at for entry, (_, better) in zip(entries, released) if better]
+            entry_count = sum(entry.team == team for entry in state.entries.values())
+            standings.append(
+                Standing(team, released[-1][0] if released else None, moved[-1] if moved else "", entry_count)
+            )
+        return sorted(standings, key=lambda one: (one.score is None, self.sort_key(one.score or 0.0), one.since))
 
     def final_board(self) -> list[dict[str, Any]]:
         """One row a team by its best picked entry on the private part; ``shake_up`` is by how many ranks it rose since the public.
 
         Who picked nothing has picked the last entries that moved its public score. Raises StoreError before the reveal.
         """
-        events = self.history.events()
+        events = self.event_log.events()
         state = replay(events)
         if not state.revealed:
-            raise StoreError(f"{self.rules.name} has not been revealed; it closes at {told(self.rules.closes)}")
-        public = {standing.team: standing for standing in self.standings(state)}
-        chosen: list[Entry] = []
+            raise StoreError(f"{self.rules.name} has not been revealed; it closes at {format_utc(self.rules.closes)}")
+        public_standings = {standing.team: standing for standing in self.standings(state)}
+        chosen: list[CompetitionEntry] = []
         for team in state.teams:
-            entries = state.of(team)
+            entries = state.active_entries(team)
             picked = [entry for entry in entries if entry.number in state.picks.get(team, [])]
-            moved = [entry for entry, (_, better) in zip(entries, self.climbs(entries)) if better]
+            moved = [entry for entry, (_, better) in zip(entries, self.released_scores(entries)) if better]
             candidates = picked or moved[-self.rules.picks :]
             if candidates:
-                chosen.append(min(candidates, key=lambda entry: self.key(entry.private)))
-        chosen.sort(key=lambda entry: (self.key(entry.private), entry.at))
-        sets = self.rank_sets(chosen)
-        before = sorted(chosen, key=lambda entry: list(public).index(entry.team))
+                chosen.append(min(candidates, key=lambda entry: self.sort_key(entry.private)))
+        chosen.sort(key=lambda entry: (self.sort_key(entry.private), entry.at))
+        rank_sets = self.rank_sets(chosen)
+        before = sorted(chosen, key=lambda entry: list(public_standings).index(entry.team))
         return [
             {
                 "rank": place,
@@ -313,12 +319,12 @@ class Competition:
                 "shake_up": before.index(entry) + 1 - place,
                 "entry": entry.number,
                 "picked": entry.number in state.picks.get(entry.team, []),
-                "entries": public[entry.team].entries,
+                "entries": public_standings[entry.team].entries,
             }
-            for place, (entry, (low, high)) in enumerate(zip(chosen, sets), start=1)
+            for place, (entry, (low, high)) in enumerate(zip(chosen, rank_sets), start=1)
         ]
 
-    def rank_sets(self, chosen: Sequence[Entry]) -> list[tuple[int, int]]:
+    def rank_sets(self, chosen: Sequence[CompetitionEntry]) -> list[tuple[int, int]]:
         """The ranks that each may really have, from the private samples; see `ranking.rank`."""
         count = len(chosen)
         losses = [entry.losses for entry in chosen]
@@ -327,13 +333,13 @@ class Competition:
         values = np.array(losses)
         private = values[:, self.split(values.shape[1])[1]].astype(np.float64)
         n = private.shape[1]
-        weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS) / n
+        weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RANK_DRAWS) / n
         replicates = private @ weights.T
-        spreads = [Spread(float(own.var(ddof=1)), n) for own in replicates]
-        return rank_sets(Pairs(private.mean(axis=1), replicates, spreads).separated())
+        spreads = [ScoreVariance(float(own.var(ddof=1)), n) for own in replicates]
+        return rank_sets(Pairs(private.mean(axis=1), replicates, spreads).significant_pairs())
 
 
-def told(when: datetime) -> str:
+def format_utc(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

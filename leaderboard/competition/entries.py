@@ -17,7 +17,7 @@ from leaderboard.statistics.inference import Array
 
 
 @dataclass(frozen=True)
-class Graded:
+class ScoredEntry:
     """An entry that has been scored.
 
     ``losses`` is what each hidden sample contributes to the metric (samples,), None where it is no mean; ``error`` is the standard
@@ -32,7 +32,7 @@ class Graded:
 
 
 @dataclass
-class Entry:
+class CompetitionEntry:
     """An entry as the events have it. What is ``sealed`` is known here, and told by no board before the close."""
 
     number: int
@@ -47,14 +47,14 @@ class Entry:
 
 
 @dataclass
-class State:
+class CompetitionState:
     """What the events come to."""
 
-    entries: dict[int, Entry] = field(default_factory=dict)
+    entries: dict[int, CompetitionEntry] = field(default_factory=dict)
     picks: dict[str, list[int]] = field(default_factory=dict)
     revealed: bool = False
 
-    def of(self, team: str) -> list[Entry]:
+    def active_entries(self, team: str) -> list[CompetitionEntry]:
         """A team's entries that have not been withdrawn, in order."""
         return [entry for entry in self.entries.values() if entry.team == team and not entry.withdrawn]
 
@@ -63,7 +63,7 @@ class State:
         return list(dict.fromkeys(entry.team for entry in self.entries.values()))
 
 
-def seal(graded: Graded) -> bytes:
+def seal(graded: ScoredEntry) -> bytes:
     """What is sealed of an entry: a line of JSON, and the losses that it has the hash of.
 
     The nonce keeps a score from being guessed from the line's hash.
@@ -79,19 +79,19 @@ def seal(graded: Graded) -> bytes:
     return json.dumps(line, sort_keys=True, allow_nan=False).encode() + b"\n" + losses
 
 
-def replay(events: Sequence[Event]) -> State:
+def replay(events: Sequence[Event]) -> CompetitionState:
     """What has come of it all."""
-    state = State()
+    state = CompetitionState()
     for event in events:
         content = event.content
         match event.kind:
             case "entered":
-                state.entries[event.number] = Entry(
-                    event.number, event.team, event.at, content["sha256"], **opened(event)
+                state.entries[event.number] = CompetitionEntry(
+                    event.number, event.team, event.at, content["sha256"], **unseal(event)
                 )
             case "rescored":
                 entry = state.entries[content["entry"]]
-                for name, value in opened(event).items():
+                for name, value in unseal(event).items():
                     setattr(entry, name, value)
             case "withdrawn":
                 state.entries[content["entry"]].withdrawn = True
@@ -102,11 +102,11 @@ def replay(events: Sequence[Event]) -> State:
     return state
 
 
-def opened(event: Event) -> dict[str, Any]:
+def unseal(event: Event) -> dict[str, Any]:
     """The scores that an event holds under seal. Raises StoreError where the losses are not those that were sealed."""
     line, _, losses = event.sealed.partition(b"\n")
-    held = json.loads(line)
-    if losses and hashlib.sha256(losses).hexdigest() != held["losses"]:
+    scores = json.loads(line)
+    if losses and hashlib.sha256(losses).hexdigest() != scores["losses"]:
         raise StoreError(f"the losses of entry {event.number} are not those that were sealed")
     values = np.frombuffer(losses, dtype="<f4") if losses else None
-    return {"public": held["public"], "private": held["private"], "error": held["error"], "losses": values}
+    return {"public": scores["public"], "private": scores["private"], "error": scores["error"], "losses": values}

@@ -35,36 +35,38 @@ class Event:
 
 
 @dataclass
-class History:
+class EventLog:
     """The events of one competition in a store. Several processes may append to it at once."""
 
     store: Store
     competition: str
-    known: list[Event] = field(default_factory=list)
+    verified: list[Event] = field(default_factory=list)
 
     def events(self) -> list[Event]:
         """All of them. Raises StoreError where one is not what it was when it was written."""
         rows = self.store.database.read(
             "SELECT number, at, kind, team, content, sealed, hash FROM events "
             "WHERE competition = ? AND number >= ? ORDER BY number",
-            (self.competition, len(self.known)),
+            (self.competition, len(self.verified)),
         )
-        for number, at, kind, team, content, sealed, told in rows:
-            held = sealed.encode() if isinstance(sealed, str) else bytes(sealed)  # text, if somebody has been at it
-            event = Event(kind, team, json.loads(content), held, number, at, told)
-            if number != len(self.known) or told != self.digest(event):
+        for number, at, kind, team, content, sealed, stored_hash in rows:
+            sealed_bytes = (
+                sealed.encode() if isinstance(sealed, str) else bytes(sealed)
+            )  # text, if somebody has been at it
+            event = Event(kind, team, json.loads(content), sealed_bytes, number, at, stored_hash)
+            if number != len(self.verified) or stored_hash != self.digest(event):
                 raise StoreError(
                     f"event {number} of {self.competition} is not what was written, or one before it is missing: "
                     "somebody has changed the store by hand"
                 )
-            self.known.append(event)
-        return list(self.known)
+            self.verified.append(event)
+        return list(self.verified)
 
     def digest(self, event: Event) -> str:
         """The hash of an event that follows those that are known."""
-        before = self.known[-1].hash if self.known else ""
-        said = [before, self.competition, event.number, event.at, event.kind, event.team, event.content, event.seal]
-        return hashlib.sha256(json.dumps(said, sort_keys=True, allow_nan=False).encode()).hexdigest()
+        before = self.verified[-1].hash if self.verified else ""
+        hashed = [before, self.competition, event.number, event.at, event.kind, event.team, event.content, event.seal]
+        return hashlib.sha256(json.dumps(hashed, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def append(self, decide: Callable[[list[Event]], Event], at: Callable[[], str]) -> Event:
         """Record what ``decide`` makes of the events so far, asked again where another came in between.
@@ -73,23 +75,23 @@ class History:
         """
         while True:
             events = self.events()
-            made = decide(events)
-            if made.number >= 0:
-                return made
-            event = Event(made.kind, made.team, made.content, made.sealed, len(events), at())
+            decided = decide(events)
+            if decided.number >= 0:
+                return decided
+            event = Event(decided.kind, decided.team, decided.content, decided.sealed, len(events), at())
             values = (self.competition, event.number, event.at, event.kind, event.team)
             content = json.dumps(event.content, sort_keys=True, allow_nan=False)
-            added = self.store.database.write(
+            inserted = self.store.database.write(
                 "INSERT INTO events (competition, number, at, kind, team, content, sealed, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING RETURNING number",
                 (*values, content, event.sealed, self.digest(event)),
             )
-            if added or self.is_ours(event):
+            if inserted or self.is_ours(event):
                 return self.events()[event.number]
 
     def is_ours(self, event: Event) -> bool:
         """Whether an insertion that said nothing was ours after all: a lost connection may have hidden its answer."""
-        found = self.store.database.read(
+        stored = self.store.database.read(
             "SELECT hash FROM events WHERE competition = ? AND number = ?", (self.competition, event.number)
         )
-        return bool(found) and found[0][0] == self.digest(event)
+        return bool(stored) and stored[0][0] == self.digest(event)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from leaderboard.statistics.inference import Array
 
 
 @dataclass(frozen=True)
-class Climb:
+class LadderEntry:
     """One entry as the Ladder takes it: its exact score on the public part, and what each public sample contributes to that.
 
     ``losses`` is None for a metric that is no mean, and ``error``, the standard error of the score, stands in.
@@ -28,35 +27,35 @@ class Climb:
     error: float
 
 
-def released(climbs: Iterable[Climb], *, higher_is_better: bool) -> list[tuple[float, bool]]:
+def release_scores(entries: Iterable[LadderEntry], *, higher_is_better: bool) -> list[tuple[float, bool]]:
     """After each entry of one team: its public score, and whether this entry moved it."""
-    best: Climb | None = None
-    shown = 0.0
-    told = []
-    for climb in climbs:
-        moved = best is None or is_better(climb, best, shown, higher_is_better=higher_is_better)
+    best: LadderEntry | None = None
+    released = 0.0
+    history = []
+    for entry in entries:
+        moved = best is None or is_better(entry, best, released, higher_is_better=higher_is_better)
         if moved:
-            best, shown = climb, rounded(climb.score, step(climb, None))
-        told.append((shown, moved))
-    return told
+            best, released = entry, round_to_noise(entry.score, standard_error(entry, None))
+        history.append((released, moved))
+    return history
 
 
-def is_better(climb: Climb, best: Climb, shown: float, *, higher_is_better: bool) -> bool:
+def is_better(entry: LadderEntry, best: LadderEntry, released: float, *, higher_is_better: bool) -> bool:
     """Whether an entry is better than the score that is shown by more than the standard error of its difference from the best."""
-    gain = climb.score - shown if higher_is_better else shown - climb.score
-    return gain > step(climb, best)
+    gain = entry.score - released if higher_is_better else released - entry.score
+    return gain > standard_error(entry, best)
 
 
-def step(climb: Climb, best: Climb | None) -> float:
+def standard_error(entry: LadderEntry, best: LadderEntry | None) -> float:
     """The standard error of the difference of two entries on the public part; of the entry's own score where it is the first."""
-    if climb.losses is None:
-        return climb.error
-    n = len(climb.losses)
-    against = climb.losses if best is None or best.losses is None else climb.losses - best.losses
-    return float(np.std(against, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    if entry.losses is None:
+        return entry.error
+    n = len(entry.losses)
+    differences = entry.losses if best is None or best.losses is None else entry.losses - best.losses
+    return float(np.std(differences, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
 
 
-def rounded(score: float, noise: float) -> float:
+def round_to_noise(score: float, noise: float) -> float:
     """A score without the digits that are all noise."""
     if not 0 < noise < math.inf:
         return score

@@ -38,26 +38,26 @@ class Rules:
     def read(cls, path: Path) -> Self:
         """The rules in a TOML file. Raises StoreError with what was expected and what came."""
         try:
-            found = tomllib.loads(path.read_text())
+            values = tomllib.loads(path.read_text())
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"{path} is no TOML: {error}") from error
         known = {field.name for field in fields(cls)}
-        for name in found:
+        for name in values:
             if name not in known:
                 raise StoreError(f"{path}: there is no rule called {name!r}; there are {', '.join(sorted(known))}")
         for name in ("name", "task", "opens", "closes"):
-            if name not in found:
+            if name not in values:
                 raise StoreError(f"{path}: {name} is missing")
-        rules = cls(**found)
+        rules = cls(**values)
         rules.check(str(path))
         return rules
 
-    def check(self, where: str) -> None:
+    def check(self, source: str) -> None:
         def ask(holds: bool, what: str, value: Any) -> None:
             if not holds:
-                raise StoreError(f"{where}: {what}; it is {value!r}")
+                raise StoreError(f"{source}: {what}; it is {value!r}")
 
         for name in ("name", "task"):
             value = getattr(self, name)

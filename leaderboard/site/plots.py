@@ -12,7 +12,7 @@ from leaderboard.statistics.overall import Overall
 from leaderboard.store.store import Fit, Store
 from leaderboard.tables.render import Row
 
-ENTRIES, POINTS = 60, 500
+MAX_ENTRIES, MAX_POINTS = 60, 500
 """Entries, and points of a line, that a plot shows at most."""
 COSTS = {
     "fit_seconds": "seconds of a fit",
@@ -22,14 +22,14 @@ COSTS = {
     "n_parameters": "parameters",
     "energy_joules": "joules of a fit and its predictions",
 }
-WITHIN = np.round(np.arange(0, 3.01, 0.05), 2)
+PROFILE_GAPS = np.round(np.arange(0, 3.01, 0.05), 2)
 """How far behind the best a performance profile looks, in units of how far the middle entry is."""
 
 
 def board(rows: Sequence[Row]) -> dict[str, Any]:
     """Scores with intervals, scores against costs, and the best validation scores after so many trials."""
-    done = [row for row in rows if row["rank"] is not None][:ENTRIES]
-    costs = {key: label for key, label in COSTS.items() if any(row[key] for row in done)}
+    ranked = [row for row in rows if row["rank"] is not None][:MAX_ENTRIES]
+    costs = {key: label for key, label in COSTS.items() if any(row[key] for row in ranked)}
     return {
         "metric": rows[0]["metric"],
         "higher": rows[0]["higher_is_better"],
@@ -43,17 +43,17 @@ def board(rows: Sequence[Row]) -> dict[str, Any]:
                 "high": row["ci_high"],
                 **{key: row[key] for key in costs},
             }
-            for row in done
+            for row in ranked
         ],
         "effort": [
             {"name": row["submission"], "trials": trials, "score": score}
-            for row in done
-            for trials, score in (*row["history"], *ended(row))
+            for row in ranked
+            for trials, score in (*row["history"], *last_step(row))
         ],
     }
 
 
-def ended(row: Row) -> list[list[float]]:
+def last_step(row: Row) -> list[list[float]]:
     """Where the line of a search ends: at its last trial, as good as before."""
     steps = row["history"]
     return [[row["n_trials"], steps[-1][1]]] if steps and steps[-1][0] < row["n_trials"] else []
@@ -65,83 +65,85 @@ def entry(store: Store, row: Row) -> dict[str, Any]:
         return {"metric": row["metric"], "curve": [], "trials": [], "best": [], "importance": []}
     curve = [
         {"seed": f"seed {fit.number}", "step": step, "loss": loss}
-        for fit in finals(store, row)
-        for step, loss in thinned(fit.facts.get("curve") or [])
+        for fit in final_fits(store, row)
+        for step, loss in subsample_losses(fit.facts.get("curve") or [])
         if loss is not None
     ]
     fits = [fit for fit in store.fits(row["study"], "search") if fit.number < row["n_trials"]]
     picked = (
-        fits if len(fits) <= POINTS else [fits[place] for place in np.linspace(0, len(fits) - 1, POINTS).astype(int)]
+        fits
+        if len(fits) <= MAX_POINTS
+        else [fits[place] for place in np.linspace(0, len(fits) - 1, MAX_POINTS).astype(int)]
     )
     trials = [
         {
             "number": fit.number + 1,
             "value": fit.value,
             "status": fit.status,
-            "params": ", ".join(f"{name} {short(given)}" for name, given in fit.params.items()),
+            "params": ", ".join(f"{name} {format_param(given)}" for name, given in fit.params.items()),
         }
         for fit in picked
     ]
-    best = [{"number": trials, "value": value} for trials, value in (*row["history"], *ended(row))]
+    best = [{"number": trials, "value": value} for trials, value in (*row["history"], *last_step(row))]
     importance = [{"name": name, "share": share} for name, share in row["importance"].items()]
     return {"metric": row["metric"], "curve": curve, "trials": trials, "best": best, "importance": importance}
 
 
-def finals(store: Store, row: Row) -> list[Fit]:
+def final_fits(store: Store, row: Row) -> list[Fit]:
     """The fits that a row's score is the mean of: its study may hold more seeds by now, and other parameters."""
     fits = store.fits(row["study"], "final", range(len(row["seeds"]))) if row["study"] else []
     return [fit for fit in fits if fit.params == row["params"]]
 
 
-def thinned(losses: Sequence[float | None]) -> list[tuple[int, float | None]]:
+def subsample_losses(losses: Sequence[float | None]) -> list[tuple[int, float | None]]:
     """Losses with their steps, counted from 1, as many as a plot can show."""
-    every = max(-(-len(losses) // POINTS), 1)
+    every = max(-(-len(losses) // MAX_POINTS), 1)
     return [(step, loss) for step, loss in enumerate(losses, start=1) if step % every == 0 or step == len(losses)]
 
 
-def short(given: Any) -> str:
-    return f"{given:.3g}" if isinstance(given, float) else str(given)
+def format_param(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def pair(store: Store, found: Comparison) -> dict[str, Any]:
+def pair(store: Store, comparison: Comparison) -> dict[str, Any]:
     """The difference with its interval, and on how many hidden samples which of the two is better."""
-    samples = better_on(store, found)
+    samples = count_better_samples(store, comparison)
     return {
-        "metric": found.a.metric,
+        "metric": comparison.a.metric,
         "gap": {
-            "name": f"{found.a.submission} − {found.b.submission}",
-            "gap": found.gap,
-            "low": found.low,
-            "high": found.high,
+            "name": f"{comparison.a.submission} − {comparison.b.submission}",
+            "gap": comparison.gap,
+            "low": comparison.low,
+            "high": comparison.high,
         },
         "samples": [{"name": name, "count": count} for name, count in samples.items()],
     }
 
 
-def better_on(store: Store, found: Comparison) -> dict[str, int]:
+def count_better_samples(store: Store, comparison: Comparison) -> dict[str, int]:
     """How many hidden samples each of the two is better on, by its mean over seeds; empty where that is not known."""
     losses = []
-    for result in (found.a, found.b):
-        kept = [fit.losses for fit in finals(store, result.row()) if len(fit.losses)]
-        if not kept:
+    for result in (comparison.a, comparison.b):
+        seed_losses = [fit.losses for fit in final_fits(store, result.row()) if len(fit.losses)]
+        if not seed_losses:
             return {}
-        losses.append(np.mean(np.array(kept, dtype=np.float64), axis=0))
+        losses.append(np.mean(np.array(seed_losses, dtype=np.float64), axis=0))
     if losses[0].shape != losses[1].shape:
         return {}
-    gap = (losses[0] - losses[1]) * (1 if found.a.higher_is_better else -1)
+    gap = (losses[0] - losses[1]) * (1 if comparison.a.higher_is_better else -1)
     return {
-        f"{found.a.submission} is better": int((gap > 0).sum()),
+        f"{comparison.a.submission} is better": int((gap > 0).sum()),
         "equally good": int((gap == 0).sum()),
-        f"{found.b.submission} is better": int((gap < 0).sum()),
+        f"{comparison.b.submission} is better": int((gap < 0).sum()),
     }
 
 
-def overall(found: Overall, record: Mapping[str, Any]) -> dict[str, Any]:
+def overall(ranking: Overall, record: Mapping[str, Any]) -> dict[str, Any]:
     """A critical-difference diagram and performance profiles."""
-    rows = record["rows"][:ENTRIES]
+    rows = record["rows"][:MAX_ENTRIES]
     half = record["critical_difference"] / 2
     names = [row["submission"] for row in rows]
-    profiles = found.profile(WITHIN)
+    profiles = ranking.profile(PROFILE_GAPS)
     return {
         "ranks": [
             {
@@ -155,6 +157,6 @@ def overall(found: Overall, record: Mapping[str, Any]) -> dict[str, Any]:
         "profiles": [
             {"name": name, "within": float(within), "share": float(share)}
             for name in names[:10]
-            for within, share in zip(WITHIN, profiles[found.entries.index(name)])
+            for within, share in zip(PROFILE_GAPS, profiles[ranking.entries.index(name)])
         ],
     }

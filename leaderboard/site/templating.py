@@ -16,45 +16,45 @@ from markupsafe import Markup
 from leaderboard.tables import render
 from leaderboard.tables.render import Row
 
-HERE = Path(__file__).parent
+SITE_FOLDER = Path(__file__).parent
 ASSETS = ("site.css", "site.js", "plots.js", "d3.min.js", "plot.umd.min.js")
 
 
-def environment() -> jinja2.Environment:
-    found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([HERE / "templates", HERE / "assets"]),
+def make_environment() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([SITE_FOLDER / "templates", SITE_FOLDER / "assets"]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {
-        "number": render.number,
-        "seconds": render.seconds,
-        "count": render.count,
-        "value": value,
-        "data": data,
+    templates.filters |= {
+        "number": render.format_number,
+        "seconds": render.format_seconds,
+        "count": render.format_count,
+        "value": format_value,
+        "data": script_json,
     }
-    return found
+    return templates
 
 
-def stamp() -> str:
+def assets_digest() -> str:
     """What tells one version of the pages' looks from another."""
     digest = hashlib.sha256()
-    for path in sorted([*(HERE / "templates").iterdir(), *(HERE / "assets").iterdir()]):
+    for path in sorted([*(SITE_FOLDER / "templates").iterdir(), *(SITE_FOLDER / "assets").iterdir()]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def data(given: Any) -> Markup:
+def script_json(value: Any) -> Markup:
     """JSON that may stand in a script element."""
-    text = json.dumps(given, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704, neither ends the element
 
 
-def value(given: Any) -> str:
+def format_value(value: Any) -> str:
     """A hyperparameter."""
-    return f"{given:.4g}" if isinstance(given, float) else str(given)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def slug(name: str) -> str:
@@ -63,9 +63,9 @@ def slug(name: str) -> str:
     return plain if plain and plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def shown(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] | None]]:
+def rows_with_whiskers(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] | None]]:
     """Rows with what their rank column says and their `whiskers`."""
-    return list(zip(rows, render.places(rows), whiskers(rows), strict=True))
+    return list(zip(rows, render.rank_labels(rows), whiskers(rows), strict=True))
 
 
 def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
@@ -74,24 +74,24 @@ def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
     The scale ends at the worst of the entries within three times the spread of the better ones, so that one hopeless entry
     does not press all the others together; what lies ``beyond`` gets an arrow at the edge.
     """
-    done = [row for row in rows if row["rank"] is not None]
-    if not done:
+    ranked = [row for row in rows if row["rank"] is not None]
+    if not ranked:
         return [None] * len(rows)
-    best, middle = done[0]["score"], done[math.ceil(0.6 * (len(done) - 1))]["score"]
-    widest = max(row["ci_high"] - row["ci_low"] for row in done[: max(1, len(done) // 2)])
+    best, middle = ranked[0]["score"], ranked[math.ceil(0.6 * (len(ranked) - 1))]["score"]
+    widest = max(row["ci_high"] - row["ci_low"] for row in ranked[: max(1, len(ranked) // 2)])
     reach = max(3 * abs(middle - best), widest, 1e-12)
-    inside = [row for row in done if abs(row["score"] - best) <= reach]
+    inside = [row for row in ranked if abs(row["score"] - best) <= reach]
     low, high = min(row["ci_low"] for row in inside), max(row["ci_high"] for row in inside)
     width = (high - low) or 1.0
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round(float(min(max(100 * (value - low) / width, 0.0), 100.0)), 2)
 
     return [
         {
-            "low": place(row["ci_low"]),
-            "score": place(row["score"]),
-            "high": place(row["ci_high"]),
+            "low": position(row["ci_low"]),
+            "score": position(row["score"]),
+            "high": position(row["ci_high"]),
             "beyond": not low <= row["score"] <= high,
         }
         if row["rank"] is not None

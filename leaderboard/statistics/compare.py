@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from leaderboard.result import Result
-from leaderboard.statistics.ranking import Replicated, ordered, pairs, separations, standing
+from leaderboard.statistics.ranking import (
+    ReplicatedResult,
+    best_first,
+    board_pairs,
+    current_results,
+    significant_differences,
+)
+from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL
 from leaderboard.store.store import StoreError
-from leaderboard.tables.render import number, seconds
-
-LEVEL = 0.05
+from leaderboard.tables.render import format_number, format_seconds
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Comparison:
                 f"{first.submission} is better than {other.submission} on {task}; "
                 "the difference is significant at the 5 % level."
             )
-        if self.p is not None and self.p < LEVEL:
+        if self.p is not None and self.p < SIGNIFICANCE_LEVEL:
             return (
                 f"{first.submission} may be better than {other.submission} on {task}: the difference would be significant "
                 f"at the 5 % level if these two had been compared alone, and is not among {self.entries} entries."
@@ -69,15 +74,15 @@ class Comparison:
         lines = [self.sentence, ""]
         for result in (self.a, self.b):
             lines.append(
-                f"  {result.submission}: {result.metric} {number(result.score)}  "
-                f"[{number(result.ci_low)}, {number(result.ci_high)}], "
-                f"{len(result.seeds)} seeds, {result.n_trials} trials, fit {seconds(result.fit_seconds)}"
+                f"  {result.submission}: {result.metric} {format_number(result.score)}  "
+                f"[{format_number(result.ci_low)}, {format_number(result.ci_high)}], "
+                f"{len(result.seeds)} seeds, {result.n_trials} trials, fit {format_seconds(result.fit_seconds)}"
             )
         if self.p is not None:
-            p = "p < .0001" if self.p < 1e-4 else f"p = {number(self.p)}"
+            p = "p < .0001" if self.p < 1e-4 else f"p = {format_number(self.p)}"
             lines.append(
-                f"  {self.a.submission} minus {self.b.submission}: {number(self.gap)}  [{number(self.low)}, {number(self.high)}], "
-                f"{p}, paired over the same hidden samples, seeds counted in"
+                f"  {self.a.submission} minus {self.b.submission}: {format_number(self.gap)}  "
+                f"[{format_number(self.low)}, {format_number(self.high)}], {p}, paired over the same hidden samples, seeds counted in"
             )
         return "\n".join(lines)
 
@@ -85,13 +90,13 @@ class Comparison:
 class Board:
     """The complete entries of a task, any two of which can be compared."""
 
-    def __init__(self, task: str, results: Iterable[Replicated]) -> None:
+    def __init__(self, task: str, results: Iterable[ReplicatedResult]) -> None:
         self.task = task
-        self.complete = ordered(standing(results))
+        self.complete = best_first(current_results(results))
         self.names = [result.submission for result, _ in self.complete]
         """Best first."""
-        self.pairs = pairs(self.complete)
-        self.differ = separations(self.complete, self.pairs)
+        self.pairs = board_pairs(self.complete)
+        self.differ = significant_differences(self.complete, self.pairs)
 
     def compare(self, a: str, b: str) -> Comparison:
         """Raises StoreError where one of the two has no complete result here."""
@@ -100,17 +105,20 @@ class Board:
                 raise StoreError(
                     f"{self.task} has no complete result of {name!r}; it has {', '.join(self.names) or 'none'}"
                 )
-        here, there = self.names.index(a), self.names.index(b)
-        first, second = self.complete[here][0], self.complete[there][0]
+        index_a, index_b = self.names.index(a), self.names.index(b)
+        first, second = self.complete[index_a][0], self.complete[index_b][0]
         assert first.score is not None and second.score is not None, "complete results have scores"
-        gap, differ = first.score - second.score, bool(self.differ[here][there])
+        gap, differ = first.score - second.score, bool(self.differ[index_a][index_b])
         low = high = p = None
         if self.pairs is not None:
-            half, p = float(self.pairs.least(LEVEL, here, there)), self.pairs.p_value(here, there)
-            low, high = gap - half, gap + half
+            half_width, p = (
+                float(self.pairs.critical_difference(SIGNIFICANCE_LEVEL, index_a, index_b)),
+                self.pairs.p_value(index_a, index_b),
+            )
+            low, high = gap - half_width, gap + half_width
         return Comparison(first, second, gap, low, high, p, differ, len(self.complete))
 
 
-def compare(results: Iterable[Replicated], task: str, a: str, b: str) -> Comparison:
+def compare(results: Iterable[ReplicatedResult], task: str, a: str, b: str) -> Comparison:
     """Raises StoreError where one of the two has no complete result on the task's board."""
     return Board(task, results).compare(a, b)

@@ -15,21 +15,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leaderboard.statistics import student_t
-from leaderboard.statistics.variance import LEVEL, Spread, quantile, unbiased
+from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, bias_correction, quantile
 
-CANDIDATE = 1.9
+CANDIDATE_STANDARD_ERRORS = 1.9
 """Differences of fewer standard errors are significant at no degrees of freedom."""
-MANY = 200
+SINGLE_PRECISION_ENTRIES = 200
 """Entries from which a board is compared in single precision."""
-LEAST = 1e-100
+MIN_P_VALUE = 1e-100
 """No p-value is told to be less than this, but 0 where there is no chance at all."""
-LINES = 2**15
+BLOCK_PAIRS = 2**15
 """Pairs that are looked at together."""
-POOLED = 4
+MIN_POOLED_ENTRIES = 4
 """Entries with seeds that matter from which a board can tell how much seeds usually do."""
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
 
 
 def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
@@ -49,47 +50,47 @@ def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
     return float(values.mean(axis=1).var(ddof=1)) / n_seeds, interaction
 
 
-def interval(score: float, spread: Spread, *, proportion: bool = False) -> tuple[float, float]:
+def interval(score: float, variance: ScoreVariance, *, proportion: bool = False) -> tuple[float, float]:
     """The 95 % interval of a score.
 
     A ``proportion``, the mean of zeros and ones, gets Wilson's interval (1927) for as many samples as would give it this variance
     (Kish 1965): it stays within 0..1, and has a width where every answer is right.
     """
-    t = spread.quantile
+    t = variance.quantile
     if not proportion:
-        half = t * spread.variance**0.5
+        half = t * variance.total**0.5
         return score - half, score + half
-    n, odds = float(max(spread.units, 1)), score * (1 - score)
-    if spread.variance > 0:
-        n = max(min(odds / spread.variance, n * (spread.freedom + 1)), 1.0)
+    n, odds = float(max(variance.units, 1)), score * (1 - score)
+    if variance.total > 0:
+        n = max(min(odds / variance.total, n * (variance.freedom + 1)), 1.0)
     middle = (score + t * t / (2 * n)) / (1 + t * t / n)
     half = t / (1 + t * t / n) * (odds / n + t * t / (4 * n * n)) ** 0.5
     # At the ends the two are equal but for rounding.
     return 0.0 if score == 0 else max(middle - half, 0.0), 1.0 if score == 1 else min(middle + half, 1.0)
 
 
-def moderated(between: Array, freedom: Array) -> tuple[Array, Array]:
+def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
     """Variances between seeds (entries,), each drawn towards what is usual among them by as much as they are alike, and the
     degrees of freedom that they then have.
 
     The moderated variances of Smyth (2004), of those entries that seeds make a difference to.
     """
-    moved = between > 0
-    if moved.sum() < POOLED:
+    varying = between > 0
+    if varying.sum() < MIN_POOLED_ENTRIES:
         return between, freedom
-    halves = freedom[moved] / 2
-    deviation = np.log(between[moved]) - each(student_t.digamma, halves) + np.log(halves)
-    excess = float(deviation.var(ddof=1) - each(student_t.trigamma, halves).mean())
-    before = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
-    usual = float(np.exp(deviation.mean() + student_t.digamma(before / 2) - np.log(before / 2)))
-    drawn = (before * usual + freedom * between) / (before + freedom)
-    return np.where(moved, drawn, between), np.where(moved, before + freedom, freedom)
+    halves = freedom[varying] / 2
+    deviation = np.log(between[varying]) - map_distinct(student_t.digamma, halves) + np.log(halves)
+    excess = float(deviation.var(ddof=1) - map_distinct(student_t.trigamma, halves).mean())
+    prior_freedom = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
+    prior_variance = float(np.exp(deviation.mean() + student_t.digamma(prior_freedom / 2) - np.log(prior_freedom / 2)))
+    shrunk = (prior_freedom * prior_variance + freedom * between) / (prior_freedom + freedom)
+    return np.where(varying, shrunk, between), np.where(varying, prior_freedom + freedom, freedom)
 
 
-def each(function: Callable[[float], float], values: Array) -> Array:
+def map_distinct(function: Callable[[float], float], values: Array) -> Array:
     """Of an array with few different values."""
-    different, which = np.unique(values, return_inverse=True)
-    return np.array([function(float(value)) for value in different])[which]
+    distinct, positions = np.unique(values, return_inverse=True)
+    return np.array([function(float(value)) for value in distinct])[positions]
 
 
 def inverse_trigamma(value: float) -> float:
@@ -98,47 +99,47 @@ def inverse_trigamma(value: float) -> float:
         return float(value**-0.5)
     x = 0.5 + 1 / value
     for _ in range(50):
-        now = student_t.trigamma(x)
-        step = now * (1 - now / value) / student_t.tetragamma(x)
+        current = student_t.trigamma(x)
+        step = current * (1 - current / value) / student_t.tetragamma(x)
         x += step
         if -step / x < 1e-8:
             break
     return x
 
 
-def root(function: Callable[[float], float], low: float, high: float) -> float:
+def find_root(function: Callable[[float], float], low: float, high: float) -> float:
     """Where an increasing function is 0, by the Illinois method; the nearer end where that is not in between."""
     at_low, at_high = function(low), function(high)
     if at_low >= 0 or at_high <= 0:
         return low if at_low >= 0 else high
-    before = 0
+    last_side = 0
     for _ in range(100):
         middle = (low * at_high - high * at_low) / (at_high - at_low)
-        at = function(middle)
-        if abs(at) < 1e-10 or high - low < 1e-10:
+        at_middle = function(middle)
+        if abs(at_middle) < 1e-10 or high - low < 1e-10:
             break
-        if at < 0:
-            low, at_low, at_high = middle, at, at_high / (2 if before < 0 else 1)
+        if at_middle < 0:
+            low, at_low, at_high = middle, at_middle, at_high / (2 if last_side < 0 else 1)
         else:
-            high, at_high, at_low = middle, at, at_low / (2 if before > 0 else 1)
-        before = 1 if at > 0 else -1
+            high, at_high, at_low = middle, at_middle, at_low / (2 if last_side > 0 else 1)
+        last_side = 1 if at_middle > 0 else -1
     return middle
 
 
-def precision(count: int) -> type[np.floating[Any]]:
+def comparison_dtype(count: int) -> type[np.floating[Any]]:
     """What a board of so many entries is compared in: what is far from 0 is no nearer to it in single precision."""
-    return np.float64 if count < MANY else np.float32
+    return np.float64 if count < SINGLE_PRECISION_ENTRIES else np.float32
 
 
-def divided(reach: Array, deviation: Array) -> Array:
+def divide_or_zero(numerator: Array, deviation: Array) -> Array:
     """0 where there is no chance at all."""
-    return np.divide(reach, deviation, out=np.zeros_like(reach), where=deviation > 0)
+    return np.divide(numerator, deviation, out=np.zeros_like(numerator), where=deviation > 0)
 
 
-def blocks(count: int) -> Iterator[slice]:
+def row_blocks(count: int) -> Iterator[slice]:
     """Rows of a square array, few enough at a time for what is made of them to stay in the processor's cache: new arrays of
     megabytes take over ten times as long as the arithmetic in them."""
-    height = max(LINES // max(count, 1), 1)
+    height = max(BLOCK_PAIRS // max(count, 1), 1)
     for start in range(0, count, height):
         yield slice(start, min(start + height, count))
 
@@ -150,100 +151,104 @@ class Pairs:
     nothing to do with each other.
     """
 
-    def __init__(self, scores: Array, replicates: Array, spreads: Sequence[Spread]) -> None:
+    def __init__(self, scores: Array, replicates: Array, variances: Sequence[ScoreVariance]) -> None:
         count, draws = replicates.shape
-        kept = precision(count)
+        dtype = comparison_dtype(count)
         self.scores = scores
-        self.units = max(min([draws, *(spread.units for spread in spreads)]) - 1, 1)
-        between, interaction, freedom = np.array([(s.between, s.interaction, s.freedom) for s in spreads]).T
-        between, self.freedom = moderated(between, freedom)
-        self.seeds = np.maximum(between - interaction, 0).astype(kept)
+        self.units = max(min([draws, *(spread.units for spread in variances)]) - 1, 1)
+        between, interaction, freedom = np.array([(s.between, s.interaction, s.freedom) for s in variances]).T
+        between, self.freedom = moderate_variances(between, freedom)
+        self.seed_variance = np.maximum(between - interaction, 0).astype(dtype)
         centred = replicates - replicates.mean(axis=1, keepdims=True)
-        centred *= math.sqrt(2 * unbiased(self.units + 1) / max(draws - 1, 1))
-        centred = centred.astype(kept, copy=False)
-        together = centred @ centred.T
-        own = np.diag(together) / 2
-        for rows in blocks(count):
-            part = together[rows]
-            np.subtract(own, part, out=part)
-            part += own[rows, None]
-            np.maximum(part, 0, out=part)
-        self.sampling = together
+        centred *= math.sqrt(2 * bias_correction(self.units + 1) / max(draws - 1, 1))
+        centred = centred.astype(dtype, copy=False)
+        covariance = centred @ centred.T
+        half_variances = np.diag(covariance) / 2
+        for rows in row_blocks(count):
+            block = covariance[rows]
+            np.subtract(half_variances, block, out=block)
+            block += half_variances[rows, None]
+            np.maximum(block, 0, out=block)
+        self.sampling_variance = covariance
         """Of the differences' variances (entries, entries), what other samples would bring."""
 
-    def least(self, level: float, first: Any, second: Any) -> Any:
+    def critical_difference(self, level: float, first: Any, second: Any) -> Any:
         """The least difference between an entry and another that is significant at this level. Elementwise, uncorrected."""
-        sampling, parts = self.sampling[first, second], self.parts(level)
-        reach = sampling * quantile(self.units, level) + parts[first] + parts[second]
-        return divided(reach, np.sqrt(sampling + self.seeds[first] + self.seeds[second]))
+        sampling, seed_terms = self.sampling_variance[first, second], self.seed_terms(level)
+        threshold = sampling * quantile(self.units, level) + seed_terms[first] + seed_terms[second]
+        return divide_or_zero(threshold, np.sqrt(sampling + self.seed_variance[first] + self.seed_variance[second]))
 
     def significant(self, level: float, first: Array, second: Array) -> Array:
         """Which of these pairs differ at this level, each taken alone (pairs,)."""
-        return np.asarray(np.abs(self.scores[first] - self.scores[second]) > self.least(level, first, second))
+        return np.asarray(
+            np.abs(self.scores[first] - self.scores[second]) > self.critical_difference(level, first, second)
+        )
 
-    def parts(self, level: float) -> Array:
+    def seed_terms(self, level: float) -> Array:
         """What each entry's seeds (entries,) add to that, before it is divided by the standard error."""
-        quantiles = each(lambda freedom: quantile(freedom, level), self.freedom)
-        return np.asarray(quantiles.astype(self.seeds.dtype) * self.seeds)
+        quantiles = map_distinct(lambda freedom: quantile(freedom, level), self.freedom)
+        return np.asarray(quantiles.astype(self.seed_variance.dtype) * self.seed_variance)
 
     def p_value(self, a: int, b: int) -> float:
         """Two-sided: the lowest level at which two entries differ, the pair taken alone."""
         difference = float(abs(self.scores[a] - self.scores[b]))
-        weights = [(float(self.sampling[a, b]), float(self.units))]
-        weights += [(float(self.seeds[one]), float(self.freedom[one])) for one in (a, b) if self.seeds[one] > 0]
-        variance = sum(weight for weight, _ in weights)
+        components = [(float(self.sampling_variance[a, b]), float(self.units))]
+        components += [
+            (float(self.seed_variance[one]), float(self.freedom[one])) for one in (a, b) if self.seed_variance[one] > 0
+        ]
+        variance = sum(weight for weight, _ in components)
         if difference == 0 or variance == 0:
             return float(difference == 0)
-        wanted = difference / math.sqrt(variance)
+        observed = difference / math.sqrt(variance)
 
-        def beyond(log_level: float) -> float:
+        def excess(log_level: float) -> float:
             """How many standard errors a difference is beyond what is significant at this level."""
             level = math.exp(log_level)
-            return wanted - sum(weight * quantile(freedom, level) for weight, freedom in weights) / variance
+            return observed - sum(weight * quantile(freedom, level) for weight, freedom in components) / variance
 
         # With all of the least freedom it would be at one end, with all of the most at the other.
-        known = [max(student_t.tail(wanted, freedom), LEAST) for _, freedom in weights]
-        return math.exp(root(beyond, math.log(min(known)), math.log(max(known))))
+        tails = [max(student_t.tail(observed, freedom), MIN_P_VALUE) for _, freedom in components]
+        return math.exp(find_root(excess, math.log(min(tails)), math.log(max(tails))))
 
-    def separated(self) -> Array:
+    def significant_pairs(self) -> Array:
         """Which pairs differ, (entries, entries) bool: at most one board in twenty has a pair in it that does not.
 
         Each pair is tested, with Holm's correction (1979).
         """
         count = len(self.scores)
-        kept = self.sampling.dtype.type
-        scores = (self.scores - self.scores.mean()).astype(kept)  # their differences are what must be kept
+        dtype = self.sampling_variance.dtype.type
+        scores = (self.scores - self.scores.mean()).astype(dtype)  # their differences are what must be kept
 
-        def level(rejected: int) -> float:
-            return (1 - LEVEL) / max(count * (count - 1) // 2 - rejected, 1)
+        def holm_level(rejected: int) -> float:
+            return SIGNIFICANCE_LEVEL / max(count * (count - 1) // 2 - rejected, 1)
 
-        parts, of_samples = self.parts(level(0)), kept(quantile(self.units, level(0)))
-        found, near = np.zeros((2, count, count), dtype=bool)
-        for rows in blocks(count):
+        seed_terms, sampling_quantile = self.seed_terms(holm_level(0)), dtype(quantile(self.units, holm_level(0)))
+        significant, candidates = np.zeros((2, count, count), dtype=bool)
+        for rows in row_blocks(count):
             rest = slice(rows.start, None)  # each pair once
             difference = np.abs(scores[rows, None] - scores[rest])
-            sampling = self.sampling[rows, rest]
-            variance = sampling + self.seeds[rows, None]
-            variance += self.seeds[rest]
-            away = np.sqrt(variance)
-            away *= difference
-            reach = sampling * of_samples
-            reach += parts[rows, None]
-            reach += parts[rest]
+            sampling = self.sampling_variance[rows, rest]
+            variance = sampling + self.seed_variance[rows, None]
+            variance += self.seed_variance[rest]
+            distance = np.sqrt(variance)
+            distance *= difference
+            threshold = sampling * sampling_quantile
+            threshold += seed_terms[rows, None]
+            threshold += seed_terms[rest]
             # Where there is no chance at all, the least difference counts.
-            apart = np.triu(np.where(variance > 0, away > reach, difference > 0), 1)
-            variance *= kept(CANDIDATE)
-            found[rows, rest], near[rows, rest] = apart, np.triu(away > variance, 1) & ~apart
-        first, second = np.divmod(np.flatnonzero(near), count)
-        rejected = int(found.sum())
+            exceeds = np.triu(np.where(variance > 0, distance > threshold, difference > 0), 1)
+            variance *= dtype(CANDIDATE_STANDARD_ERRORS)
+            significant[rows, rest], candidates[rows, rest] = exceeds, np.triu(distance > variance, 1) & ~exceeds
+        first, second = np.divmod(np.flatnonzero(candidates), count)
+        rejected = int(significant.sum())
         # Left are those that would be significant if all others were; what rejections allow is tried until they allow no other.
-        hopeful = self.significant(level(rejected + len(first)), first, second)
-        first, second = first[hopeful], second[hopeful]
-        while (reached := self.significant(level(rejected), first, second)).any():
-            found[first[reached], second[reached]] = True
-            rejected += int(reached.sum())
-            first, second = first[~reached], second[~reached]
-        return np.asarray(found | found.T)
+        possible = self.significant(holm_level(rejected + len(first)), first, second)
+        first, second = first[possible], second[possible]
+        while (passed := self.significant(holm_level(rejected), first, second)).any():
+            significant[first[passed], second[passed]] = True
+            rejected += int(passed.sum())
+            first, second = first[~passed], second[~passed]
+        return np.asarray(significant | significant.T)
 
     def resolution(self, among: int) -> float | None:
         """The difference that two ``among`` so many first entries need to count as one here, None for fewer than two of them.
@@ -254,4 +259,4 @@ class Pairs:
         if min(among, count) < 2:
             return None
         first, second = np.triu_indices(min(among, count), 1)
-        return float(np.median(self.least((1 - LEVEL) / (count * (count - 1) / 2), first, second)))
+        return float(np.median(self.critical_difference(SIGNIFICANCE_LEVEL / (count * (count - 1) / 2), first, second)))

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from leaderboard.statistics.inference import Array
-from leaderboard.statistics.ranking import Replicated, ordered, standing
-from leaderboard.statistics.variance import LEVEL
-from leaderboard.tables.render import aligned
+from leaderboard.statistics.ranking import ReplicatedResult, best_first, current_results
+from leaderboard.statistics.variance import CONFIDENCE
+from leaderboard.tables.render import align_columns
 
-DRAWS = 500
+TASK_DRAWS = 500
 """Bootstrap draws of tasks, each with a draw of every task's hidden samples."""
-ITERATIONS = 200
-MANY = 100
+MAX_ELO_ITERATIONS = 200
+FIXED_FIELD_ENTRIES = 100
 ELO_MEAN, ELO_SCALE = 1500.0, 400 / np.log(10)
 
 
@@ -47,9 +47,9 @@ class Overall:
     def resampled(self) -> Array:
         """Scores (draws, entries, tasks) of tasks drawn with replacement, each with a draw of its hidden samples."""
         rng = np.random.default_rng(0)
-        tasks = rng.integers(0, len(self.tasks), size=(DRAWS, len(self.tasks)))
-        which = rng.integers(0, len(self.draws), size=tasks.shape)
-        return np.asarray(self.draws[which, :, tasks].transpose(0, 2, 1))
+        tasks = rng.integers(0, len(self.tasks), size=(TASK_DRAWS, len(self.tasks)))
+        draws = rng.integers(0, len(self.draws), size=tasks.shape)
+        return np.asarray(self.draws[draws, :, tasks].transpose(0, 2, 1))
 
     @cached_property
     def resampled_ranks(self) -> Array:
@@ -58,7 +58,7 @@ class Overall:
     @cached_property
     def rank_intervals(self) -> Array:
         """95 % intervals of the mean ranks (entries, 2), over tasks and hidden samples."""
-        return interval(self.resampled_ranks.mean(axis=2))
+        return percentile_interval(self.resampled_ranks.mean(axis=2))
 
     @cached_property
     def friedman(self) -> float | None:
@@ -75,7 +75,7 @@ class Overall:
         from scipy.stats import studentized_range
 
         k, n = len(self.entries), len(self.tasks)
-        return float(studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n)))
+        return float(studentized_range.ppf(CONFIDENCE, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n)))
 
     @cached_property
     def alike(self) -> list[list[int]]:
@@ -110,12 +110,12 @@ class Overall:
         Of more than `MANY` entries each draw is rated against the field as it really is: no draw of one moves a field of so many.
         """
         won = games_won(self.resampled_ranks)
-        if len(self.entries) <= MANY:
-            return interval(elo(won, len(self.tasks)))
+        if len(self.entries) <= FIXED_FIELD_ENTRIES:
+            return percentile_interval(elo(won, len(self.tasks)))
         points = np.linspace(self.elo.min() - 2000, self.elo.max() + 2000, 2000)
         expected = (1 / (1 + 10 ** ((self.elo - points[:, None]) / 400))).sum(axis=1) - 0.5  # not with itself
         tied = (len(self.entries) - 1) / 2
-        return interval(np.interp(won + tied, (len(self.tasks) + 1) * expected, points))
+        return percentile_interval(np.interp(won + tied, (len(self.tasks) + 1) * expected, points))
 
     @cached_property
     def gaps(self) -> Array:
@@ -160,10 +160,10 @@ class Overall:
         }
 
 
-def text(kind: str, found: Overall) -> str:
+def format_overall(kind: str, ranking: Overall) -> str:
     """For a terminal."""
-    record = found.record()
-    lines = [f"{kind}: {len(found.entries)} entries that stand on all of {', '.join(found.tasks)}"]
+    record = ranking.record()
+    lines = [f"{kind}: {len(ranking.entries)} entries that stand on all of {', '.join(ranking.tasks)}"]
     body = [("mean rank", "entry", "95 % interval", "Elo", "95 % interval", "wins")]
     for row in record["rows"]:
         body.append(
@@ -176,7 +176,7 @@ def text(kind: str, found: Overall) -> str:
                 f"{row['win_rate']:.0%}",
             )
         )
-    lines += aligned(body)
+    lines += align_columns(body)
     p = record["friedman_p"]
     alike = "" if p is None else f"; that all are alike has p = {p:.2g} (Friedman)"
     lines.append(
@@ -185,32 +185,32 @@ def text(kind: str, found: Overall) -> str:
     return "\n".join(lines)
 
 
-def by_kind(boards: Mapping[str, Sequence[Replicated]]) -> dict[str, Overall]:
+def by_kind(boards: Mapping[str, Sequence[ReplicatedResult]]) -> dict[str, Overall]:
     """The overall ranking of each kind of task that has at least two of them with two entries in common."""
-    kinds: dict[str, dict[str, Sequence[Replicated]]] = {}
+    kinds: dict[str, dict[str, Sequence[ReplicatedResult]]] = {}
     for task, results in boards.items():
         if results:
             kinds.setdefault(results[-1][0].kind, {})[task] = results
-    found = {kind: overall(tasks) for kind, tasks in kinds.items() if len(tasks) > 1}
-    return {kind: one for kind, one in found.items() if one is not None}
+    rankings = {kind: overall(tasks) for kind, tasks in kinds.items() if len(tasks) > 1}
+    return {kind: one for kind, one in rankings.items() if one is not None}
 
 
-def overall(boards: Mapping[str, Sequence[Replicated]]) -> Overall | None:
+def overall(boards: Mapping[str, Sequence[ReplicatedResult]]) -> Overall | None:
     """What the entries that stand on every one of these tasks come to together; None where fewer than two do."""
-    complete = {task: ordered(standing(results)) for task, results in boards.items()}
+    complete = {task: best_first(current_results(results)) for task, results in boards.items()}
     complete = {task: results for task, results in complete.items() if results}
-    found = [{result.submission: (result, draws) for result, draws in results} for results in complete.values()]
-    entries = [name for name in (found[0] if found else ()) if all(name in board for board in found)]
+    by_name = [{result.submission: (result, draws) for result, draws in results} for results in complete.values()]
+    entries = [name for name in (by_name[0] if by_name else ()) if all(name in board for board in by_name)]
     if len(entries) < 2:
         return None
-    signs = [1.0 if next(iter(board.values()))[0].higher_is_better else -1.0 for board in found]
+    signs = [1.0 if next(iter(board.values()))[0].higher_is_better else -1.0 for board in by_name]
     scores = np.array(
-        [[sign * board[name][0].score for sign, board in zip(signs, found)] for name in entries]  # type: ignore[operator]
+        [[sign * board[name][0].score for sign, board in zip(signs, by_name)] for name in entries]  # type: ignore[operator]
     )
-    count = min(len(draws) for board in found for _, draws in (board[name] for name in entries))
+    count = min(len(draws) for board in by_name for _, draws in (board[name] for name in entries))
     if count < 2:  # nothing is known of chance
         return Overall(entries, list(complete), scores, scores[None])
-    draws = [[sign * np.asarray(board[name][1][:count]) for sign, board in zip(signs, found)] for name in entries]
+    draws = [[sign * np.asarray(board[name][1][:count]) for sign, board in zip(signs, by_name)] for name in entries]
     return Overall(entries, list(complete), scores, np.moveaxis(np.array(draws, dtype=np.float64), 2, 0))
 
 
@@ -240,18 +240,18 @@ def elo(won: Array, tasks: int) -> Array:
     """
     won = won + (won.shape[-1] - 1) / 2
     strength = np.ones_like(won)
-    for _ in range(ITERATIONS):
-        met = (1 / (strength[..., None] + strength[..., None, :])).sum(axis=-1) - 0.5 / strength  # not with itself
-        after = won / ((tasks + 1) * met)
-        after /= np.exp(np.log(after).mean(axis=-1, keepdims=True))
-        moved = float(np.abs(np.log(after / strength)).max())
-        strength = after
-        if moved < 1e-9:
+    for _ in range(MAX_ELO_ITERATIONS):
+        expected = (1 / (strength[..., None] + strength[..., None, :])).sum(axis=-1) - 0.5 / strength  # not with itself
+        updated = won / ((tasks + 1) * expected)
+        updated /= np.exp(np.log(updated).mean(axis=-1, keepdims=True))
+        change = float(np.abs(np.log(updated / strength)).max())
+        strength = updated
+        if change < 1e-9:
             break
     return np.asarray(ELO_MEAN + ELO_SCALE * np.log(strength))
 
 
-def interval(values: Array) -> Array:
+def percentile_interval(values: Array) -> Array:
     """Percentile intervals (n, 2) of draws (draws, n)."""
-    tail = (1 - LEVEL) / 2
+    tail = (1 - CONFIDENCE) / 2
     return np.quantile(values, (tail, 1 - tail), axis=0).T

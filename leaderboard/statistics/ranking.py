@@ -7,34 +7,34 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leaderboard.result import Result
-from leaderboard.statistics.variance import Spread, unbiased
-from leaderboard.store.gc_pause import made_at_once
+from leaderboard.statistics.variance import ScoreVariance, bias_correction
+from leaderboard.store.gc_pause import gc_paused
 
 if TYPE_CHECKING:
     from leaderboard.statistics.inference import Array, Pairs
 
-Replicated = tuple[Result, Sequence[float]]
+ReplicatedResult = tuple[Result, Sequence[float]]
 """A result with its bootstrap replicates."""
 
 
-def standing(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[Replicated]:
+def current_results(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> list[ReplicatedResult]:
     """The rows that stand on one task's board: the newest version, data and metric alone; of each submission the newest complete
     result, and a newer one that failed beside it. Results whose ids are ``asked`` for count as newest."""
     results = sorted(results, key=lambda pair: (pair[0].result_id in asked, pair[0].created_at))
     if not results:
         return []
     version = max(result.task_version for result, _ in results)
-    last = [result for result, _ in results if result.task_version == version][-1]
-    newest: dict[tuple[str, bool], Replicated] = {}
+    latest = [result for result, _ in results if result.task_version == version][-1]
+    newest: dict[tuple[str, bool], ReplicatedResult] = {}
     for result, replicates in results:
-        if (result.task_version, result.data_sha256, result.metric) == (version, last.data_sha256, last.metric):
+        if (result.task_version, result.data_sha256, result.metric) == (version, latest.data_sha256, latest.metric):
             newest[result.submission, result.complete] = (result, replicates)
             if result.complete:
                 newest.pop((result.submission, False), None)
     return list(newest.values())
 
 
-def ordered(results: Iterable[Replicated]) -> list[Replicated]:
+def best_first(results: Iterable[ReplicatedResult]) -> list[ReplicatedResult]:
     """Complete results, the best one first; of equals the older one."""
     complete = [pair for pair in results if pair[0].complete]
     return sorted(
@@ -43,17 +43,17 @@ def ordered(results: Iterable[Replicated]) -> list[Replicated]:
     )
 
 
-def spread(result: Result, drawn: float, draws: int) -> Spread:
+def score_variance(result: Result, replicate_variance: float, draws: int) -> ScoreVariance:
     """What a result's score owes to chance. ``drawn`` is the variance of its bootstrap replicates, of which there are ``draws``."""
-    sampling, seeds = drawn * unbiased(result.units), result.seeds
+    sampling_variance, seeds = replicate_variance * bias_correction(result.units), result.seeds
     if not result.units or len(seeds) < 2:  # rows of older versions have seeds among their replicates
-        return Spread(sampling, result.units or draws)
+        return ScoreVariance(sampling_variance, result.units or draws)
     mean = sum(seeds) / len(seeds)
     between = sum((score - mean) ** 2 for score in seeds) / (len(seeds) - 1) / len(seeds)
-    return Spread(sampling, result.units, between, result.seed_interaction, len(seeds) - 1)
+    return ScoreVariance(sampling_variance, result.units, between, result.seed_interaction, len(seeds) - 1)
 
 
-def limits(result: Result, replicates: Array, losses: Array) -> tuple[float, float]:
+def score_interval(result: Result, replicates: Array, losses: Array) -> tuple[float, float]:
     """The 95 % interval of a result that has its score, seeds and units.
 
     ``losses`` is what hidden samples contribute to the score, of any shape, empty where it is no mean; zeros and ones make it a
@@ -64,29 +64,32 @@ def limits(result: Result, replicates: Array, losses: Array) -> tuple[float, flo
     from leaderboard.statistics.inference import interval
 
     proportion = bool(losses.size) and bool(np.isin(losses, (0.0, 1.0)).all())
-    found = spread(result, float(replicates.var(ddof=1)), len(replicates))
-    return interval(_score(result), found, proportion=proportion)
+    variance = score_variance(result, float(replicates.var(ddof=1)), len(replicates))
+    return interval(_score(result), variance, proportion=proportion)
 
 
-def pairs(complete: Sequence[Replicated]) -> Pairs | None:
+def board_pairs(complete: Sequence[ReplicatedResult]) -> Pairs | None:
     """All pairs of a board's complete entries; None where there are none, or their replicates were not drawn alike."""
     if len(complete) < 2 or len({len(replicates) for _, replicates in complete}) != 1 or len(complete[0][1]) < 2:
         return None
     import numpy as np  # here, not above: its import takes longer than all else that a board of one does
 
-    from leaderboard.statistics.inference import Pairs, precision
+    from leaderboard.statistics.inference import Pairs, comparison_dtype
 
-    replicates = np.array([np.asarray(replicates) for _, replicates in complete], dtype=precision(len(complete)))
+    replicates = np.array([np.asarray(replicates) for _, replicates in complete], dtype=comparison_dtype(len(complete)))
     scores = np.array([_score(result) for result, _ in complete])
-    drawn, draws = replicates.var(axis=1, ddof=1), replicates.shape[1]
-    spreads = [spread(result, float(own), draws) for (result, _), own in zip(complete, drawn, strict=True)]
-    return Pairs(scores, replicates, spreads)
+    replicate_variances, draws = replicates.var(axis=1, ddof=1), replicates.shape[1]
+    variances = [
+        score_variance(result, float(own), draws)
+        for (result, _), own in zip(complete, replicate_variances, strict=True)
+    ]
+    return Pairs(scores, replicates, variances)
 
 
-def separations(complete: Sequence[Replicated], found: Pairs | None) -> Array | list[list[bool]]:
+def significant_differences(complete: Sequence[ReplicatedResult], pairs: Pairs | None) -> Array | list[list[bool]]:
     """Which entries differ from which (entries, entries); where nothing is known of chance, all that have different scores."""
-    if found is not None:
-        return found.separated()
+    if pairs is not None:
+        return pairs.significant_pairs()
     scores = [_score(result) for result, _ in complete]
     return [[a != b for b in scores] for a in scores]
 
@@ -102,7 +105,7 @@ def rank_sets(differ: Array | list[list[bool]]) -> list[tuple[int, int]]:
     return [(1 + above, len(differ) - under) for above, under in zip(better, worse, strict=True)]
 
 
-def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dict[str, Any]]:
+def rank(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> list[dict[str, Any]]:
     """One task's board, best first: each row's record with its ranks in front, ``rank`` 1-based.
 
     ``rank_low`` and ``rank_high`` are the ranks that an entry may really have: one more than there are significantly better ones,
@@ -111,31 +114,31 @@ def rank(results: Iterable[Replicated], asked: Collection[str] = ()) -> list[dic
     ``resolution`` is the difference that two entries of the better half need to count as one. Rows that are not complete stand
     last, without a rank. ``asked`` is as for `standing`.
     """
-    with made_at_once():
-        return _rank(standing(results, asked))
+    with gc_paused():
+        return _rank(current_results(results, asked))
 
 
-def _rank(standings: Sequence[Replicated]) -> list[dict[str, Any]]:
-    complete = ordered(standings)
-    found = pairs(complete)
-    differ = separations(complete, found)
-    resolution = found.resolution(max(2, math.ceil(len(complete) / 2))) if found else None
+def _rank(results: Sequence[ReplicatedResult]) -> list[dict[str, Any]]:
+    complete = best_first(results)
+    pairs = board_pairs(complete)
+    differ = significant_differences(complete, pairs)
+    resolution = pairs.resolution(max(2, math.ceil(len(complete) / 2))) if pairs else None
     rows, leader, group = [], 0, 1
     for place, ((result, _), (low, high)) in enumerate(zip(complete, rank_sets(differ), strict=True)):
         if differ[leader][place]:
             leader, group = place, group + 1
-        ranks = dict(zip(RANKS, (place + 1, low, high, group, resolution), strict=True))
+        ranks = dict(zip(RANK_KEYS, (place + 1, low, high, group, resolution), strict=True))
         rows.append(ranks | result.row())
-    failed = sorted((pair[0] for pair in standings if not pair[0].complete), key=lambda result: result.submission)
-    return rows + [unranked(result) for result in failed]
+    failed = sorted((pair[0] for pair in results if not pair[0].complete), key=lambda result: result.submission)
+    return rows + [unranked_row(result) for result in failed]
 
 
-RANKS = ("rank", "rank_low", "rank_high", "tie_group", "resolution")
+RANK_KEYS = ("rank", "rank_low", "rank_high", "tie_group", "resolution")
 
 
-def unranked(result: Result) -> dict[str, Any]:
+def unranked_row(result: Result) -> dict[str, Any]:
     """The row of a result that stands on no board."""
-    return dict.fromkeys(RANKS) | result.row()
+    return dict.fromkeys(RANK_KEYS) | result.row()
 
 
 def _score(result: Result) -> float:

@@ -8,30 +8,30 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-NORMAL = 1e7
+NORMAL_FREEDOM = 1e7
 """Degrees of freedom from which t is normal for all purposes."""
 TINY = 1e-300
 
 
 def tail(t: float, freedom: float) -> float:
     """The probability that Student's t is further from 0 than t > 0, to either side."""
-    if freedom >= NORMAL:
+    if freedom >= NORMAL_FREEDOM:
         return math.erfc(t / math.sqrt(2))
     x = freedom / (freedom + t * t)
     return incomplete_beta(freedom / 2, 0.5, x, t * t / (freedom + t * t))
 
 
-def incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
+def incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
     """The regularised incomplete beta function at x; ``rest`` is 1 - x, which may be too close to 1 or 0 to be told from x."""
-    if x <= 0 or rest <= 0:
+    if x <= 0 or complement <= 0:
         return 0.0 if x <= 0 else 1.0
-    front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(rest)
+    front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(complement)
     if x < (a + 1) / (a + b + 2):
-        return math.exp(front) * fraction(a, b, x) / a
-    return 1 - math.exp(front) * fraction(b, a, rest) / b
+        return math.exp(front) * continued_fraction(a, b, x) / a
+    return 1 - math.exp(front) * continued_fraction(b, a, complement) / b
 
 
-def fraction(a: float, b: float, x: float) -> float:
+def continued_fraction(a: float, b: float, x: float) -> float:
     """The continued fraction of the incomplete beta function, by Lentz's method (Press et al. 2007, section 6.4)."""
     c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
     value = d
@@ -50,7 +50,7 @@ def fraction(a: float, b: float, x: float) -> float:
 
 def density(t: float, freedom: float) -> float:
     """Of t, on both sides of 0 together."""
-    if freedom >= NORMAL:
+    if freedom >= NORMAL_FREEDOM:
         return math.sqrt(2 / math.pi) * math.exp(-t * t / 2)
     scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
     return 2 * math.exp(scale - (freedom + 1) / 2 * math.log1p(t * t / freedom))
@@ -59,50 +59,50 @@ def density(t: float, freedom: float) -> float:
 @lru_cache(maxsize=10_000)
 def quantile(freedom: float, level: float) -> float:
     """What Student's t exceeds on either side with a probability of ``level`` in all; infinite where that is too small to say."""
-    wanted = math.log(level)
+    log_level = math.log(level)
     low, high = 0.0, 1.0
-    while (beyond := tail(high, freedom)) > level:
+    while (probability := tail(high, freedom)) > level:
         low, high = high, 2 * high
         if high > 1e150:
             return math.inf
     t = high
     for _ in range(200):
-        beyond = tail(t, freedom)
-        low, high = (t, high) if beyond > level else (low, t)
+        probability = tail(t, freedom)
+        low, high = (t, high) if probability > level else (low, t)
         slope = density(t, freedom)
-        step = (math.log(beyond) - wanted) * beyond / slope if beyond > 0 and slope > 0 else math.inf
+        step = (math.log(probability) - log_level) * probability / slope if probability > 0 and slope > 0 else math.inf
         # Newton's step on the logarithm, or the middle where that leads out of what is known.
-        after = t + step if low < t + step < high else (low + high) / 2
-        if abs(after - t) <= 1e-13 * after:
-            return after
-        t = after
+        next_t = t + step if low < t + step < high else (low + high) / 2
+        if abs(next_t - t) <= 1e-13 * next_t:
+            return next_t
+        t = next_t
     return t
 
 
 @lru_cache(maxsize=10_000)
 def digamma(x: float) -> float:
     """The derivative of the logarithm of the gamma function, x > 0."""
-    found = 0.0
+    value = 0.0
     while x < 10:
-        found, x = found - 1 / x, x + 1
+        value, x = value - 1 / x, x + 1
     y = 1 / (x * x)
-    return found + math.log(x) - 0.5 / x - y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y / 132))))
+    return value + math.log(x) - 0.5 / x - y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y / 132))))
 
 
 @lru_cache(maxsize=10_000)
 def trigamma(x: float) -> float:
     """The derivative of `digamma`."""
-    found = 0.0
+    value = 0.0
     while x < 10:
-        found, x = found + 1 / (x * x), x + 1
+        value, x = value + 1 / (x * x), x + 1
     y = 1 / (x * x)
-    return found + 1 / x + y / 2 + y / x * (1 / 6 - y * (1 / 30 - y * (1 / 42 - y * (1 / 30 - y * 5 / 66))))
+    return value + 1 / x + y / 2 + y / x * (1 / 6 - y * (1 / 30 - y * (1 / 42 - y * (1 / 30 - y * 5 / 66))))
 
 
 def tetragamma(x: float) -> float:
     """The derivative of `trigamma`."""
-    found = 0.0
+    value = 0.0
     while x < 10:
-        found, x = found - 2 / x**3, x + 1
+        value, x = value - 2 / x**3, x + 1
     y = 1 / (x * x)
-    return found - y - y / x - y * y * (1 / 2 - y * (1 / 6 - y * (1 / 6 - y * (3 / 10 - y * 5 / 6))))
+    return value - y - y / x - y * y * (1 / 2 - y * (1 / 6 - y * (1 / 6 - y * (3 / 10 - y * 5 / 6))))

@@ -25,11 +25,11 @@ class Database(Protocol):
 
     name: str
     """What messages call it; never with a password."""
-    order: str
+    order_column: str
     """The column that sorts rows as they were inserted."""
-    clock: str
+    clock_sql: str
     """An expression for the seconds of an era that all who use the database agree on."""
-    lock_rows: str
+    lock_clause: str
     """What ends a SELECT whose rows nobody may change before the statement is done."""
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
@@ -46,9 +46,9 @@ class Database(Protocol):
 class Sqlite:
     """One file, write-ahead logged and synced at each commit."""
 
-    order = "rowid"
-    clock = "((julianday('now') - 2440587.5) * 86400.0)"
-    lock_rows = ""  # one writer at a time
+    order_column = "rowid"
+    clock_sql = "((julianday('now') - 2440587.5) * 86400.0)"
+    lock_clause = ""  # one writer at a time
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
@@ -103,12 +103,12 @@ class Sqlite:
 
     def _write_ahead(self) -> None:
         """Switch to WAL. Of several processes that open a new file at once, SQLite refuses some at once, whatever the timeout."""
-        for left in reversed(range(100)):
+        for attempts_left in reversed(range(100)):
             try:
                 self.connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError:
-                if not left:
+                if not attempts_left:
                     raise
                 time.sleep(0.05)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def made_at_once() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Keeps the collector of cycles from looking, again and again, through objects that are being made and have none."""
     was = gc.isenabled()
     gc.disable()

@@ -18,9 +18,9 @@ from pathlib import Path
 from leaderboard.errors import StoreError
 from leaderboard.store.databases import Database
 
-TERM = 60.0
+TERM_SECONDS = 60.0
 """Seconds for which a lease holds where it is not renewed."""
-RENEWALS = 4
+RENEWALS_PER_TERM = 4
 """How often a lease is renewed in its term."""
 
 
@@ -40,7 +40,7 @@ class Leases:
 
     def __init__(self, database: Database, study: str, phase: str) -> None:
         self.database, self.study, self.phase = database, study, phase
-        self.holder = identity()
+        self.holder = new_holder()
         self.held: dict[int, Lease] = {}
         self.closed = threading.Event()
         self.renewing: threading.Thread | None = None
@@ -49,17 +49,17 @@ class Leases:
     def claim(self, numbers: Iterable[int]) -> set[int]:
         """Those of these numbers that are ours from now on. One may have been finished by its last holder: look after claiming."""
         wanted = sorted(set(numbers))
-        got = self._claim(wanted, ())
-        left = [number for number in wanted if number not in got]
-        if left and (dead := [holder for holder in self._holders(left) if is_dead(holder)]):
-            got |= self._claim(left, dead)
+        claimed = self._claim(wanted, ())
+        remaining = [number for number in wanted if number not in claimed]
+        if remaining and (dead := [holder for holder in self._holders(remaining) if is_dead(holder)]):
+            claimed |= self._claim(remaining, dead)
         with self.lock:
-            for number, token in got.items():
+            for number, token in claimed.items():
                 self.held[number] = Lease(self.study, self.phase, number, self.holder, token)
-            if got and self.renewing is None:
+            if claimed and self.renewing is None:
                 self.renewing = threading.Thread(target=self._renew, daemon=True)
                 self.renewing.start()
-        return set(got)
+        return set(claimed)
 
     def __getitem__(self, number: int) -> Lease:
         with self.lock:
@@ -78,15 +78,15 @@ class Leases:
         if not numbers:
             return {}
         dead = list(dead)
-        free = f"leases.expires < {self.database.clock} OR leases.holder = excluded.holder"
+        claimable = f"leases.expires < {self.database.clock_sql} OR leases.holder = excluded.holder"
         if dead:
-            free += f" OR leases.holder IN ({', '.join('?' * len(dead))})"
+            claimable += f" OR leases.holder IN ({', '.join('?' * len(dead))})"
         rows = self.database.write(
             "INSERT INTO leases (study, phase, number, holder, token, expires) VALUES "  # noqa: S608
-            + ", ".join([f"(?, ?, ?, ?, 1, {self.database.clock} + {TERM})"] * len(numbers))
+            + ", ".join([f"(?, ?, ?, ?, 1, {self.database.clock_sql} + {TERM_SECONDS})"] * len(numbers))
             + " ON CONFLICT (study, phase, number) DO UPDATE SET holder = excluded.holder, expires = excluded.expires, "
             "token = CASE WHEN leases.holder = excluded.holder THEN leases.token ELSE leases.token + 1 END "
-            f"WHERE {free} RETURNING number, token",
+            f"WHERE {claimable} RETURNING number, token",
             [value for number in numbers for value in (self.study, self.phase, number, self.holder)] + dead,
         )
         return dict(rows)
@@ -100,20 +100,20 @@ class Leases:
         return [holder for (holder,) in rows]
 
     def _renew(self) -> None:
-        while not self.closed.wait(TERM / RENEWALS):
+        while not self.closed.wait(TERM_SECONDS / RENEWALS_PER_TERM):
             with suppress(StoreError):  # if it stays away, others take over, and what is recorded here is refused
                 self.database.write(
-                    f"UPDATE leases SET expires = {self.database.clock} + {TERM} WHERE holder = ? AND expires > 0",  # noqa: S608
+                    f"UPDATE leases SET expires = {self.database.clock_sql} + {TERM_SECONDS} WHERE holder = ? AND expires > 0",  # noqa: S608
                     (self.holder,),
                 )
 
 
-def identity() -> str:
+def new_holder() -> str:
     """A name that no other holder has, and that tells on its own machine whether its process lives."""
-    return f"{machine()}:{os.getpid()}:{started(os.getpid())}:{uuid.uuid4().hex}"
+    return f"{machine_id()}:{os.getpid()}:{start_ticks(os.getpid())}:{uuid.uuid4().hex}"
 
 
-def machine() -> str:
+def machine_id() -> str:
     """This machine since it was started, and the space that its process numbers count in; empty where that cannot be told."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -121,7 +121,7 @@ def machine() -> str:
     return ""
 
 
-def started(process: int) -> str:
+def start_ticks(process: int) -> str:
     """When a process was started, in ticks of its machine; empty for none."""
     with suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
@@ -130,5 +130,5 @@ def started(process: int) -> str:
 
 def is_dead(holder: str) -> bool:
     """Whether a holder's process is known to have ended: it was of this machine, and is there no more."""
-    where, process, since, _ = holder.split(":")
-    return bool(where) and where == machine() and started(int(process)) != since
+    holder_machine, process, ticks, _ = holder.split(":")
+    return bool(holder_machine) and holder_machine == machine_id() and start_ticks(int(process)) != ticks

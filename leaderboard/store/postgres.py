@@ -16,14 +16,14 @@ from leaderboard.store import schema
 if TYPE_CHECKING:
     from psycopg import Connection
 
-PATIENCE = 60.0
+RECONNECT_SECONDS = 60.0
 """Seconds that a lost server is waited for."""
-PAUSE = 0.2
+RETRY_SECONDS = 0.2
 SCHEMA = "bakeoff"
-LOCK = int.from_bytes(b"bakeoff", "big")
+ADVISORY_LOCK = int.from_bytes(b"bakeoff", "big")
 """The advisory lock under which tables are made and migrated."""
 # A connection that hangs is found out, unless the URL says otherwise. Seconds, and milliseconds for the last.
-MANNERS = {
+CONNECTION_DEFAULTS = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
     "keepalives_interval": 5,
@@ -31,9 +31,9 @@ MANNERS = {
     "tcp_user_timeout": 40_000,
     "application_name": "bakeoff",
 }
-GONE = ("57P01", "57P02", "57P03", "57P05")
+LOST_STATES = ("57P01", "57P02", "57P03", "57P05")
 """SQLSTATEs of a server that shuts down, crashes, starts, or ends an idle session; class 08 are lost connections."""
-NOT_YET = ("starting up", "shutting down", "recovery mode", "not yet accepting")
+NOT_READY_MESSAGES = ("starting up", "shutting down", "recovery mode", "not yet accepting")
 """What a server says to a connection that came too early: such an answer has no SQLSTATE in psycopg."""
 T = TypeVar("T")
 
@@ -41,20 +41,20 @@ T = TypeVar("T")
 class Postgres:
     """One connection, made again whenever the server went away. Every statement is idempotent, so it may be sent twice."""
 
-    order = "inserted"
-    clock = "extract(epoch FROM clock_timestamp())::double precision"
-    lock_rows = "FOR UPDATE"
+    order_column = "inserted"
+    clock_sql = "extract(epoch FROM clock_timestamp())::double precision"
+    lock_clause = "FOR UPDATE"
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.driver = load_driver()
-        self.settings = parse(url)
-        self.name = shown(self.settings)
+        self.settings = parse_url(url)
+        self.name = redacted_url(self.settings)
         self.lock = threading.Lock()
         self.connection: Connection[tuple[Any, ...]] | None = None
         self.opened = False
         self.lost_since: float | None = None
         try:
-            self._again(lambda connection: self._prepare(connection, create=create), "opened")
+            self._retry(lambda connection: self._prepare(connection, create=create), "opened")
         except BaseException:
             self.close()
             raise
@@ -66,7 +66,7 @@ class Postgres:
             raise no_results(self.name)
         if version == 0:
             with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
                 if self._version(connection) == 0:  # still: another process may have been first
                     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                     for statement in schema.POSTGRES_4:
@@ -76,7 +76,7 @@ class Postgres:
         if version < schema.VERSION:
             from leaderboard.store import migrations
 
-            migrations.upgrade_postgres(self._connect, self.name, lock=LOCK)
+            migrations.upgrade_postgres(self._connect, self.name, lock=ADVISORY_LOCK)
             version = self._version(connection)
         if version > schema.VERSION:
             raise newer(self.name, version, schema.VERSION)
@@ -111,7 +111,7 @@ class Postgres:
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         text = sql.replace("?", "%s")
-        return self._again(lambda connection: connection.execute(text, values).fetchall(), "read")
+        return self._retry(lambda connection: connection.execute(text, values).fetchall(), "read")
 
     def write(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         text = sql.replace("?", "%s")
@@ -120,51 +120,51 @@ class Postgres:
             done = connection.execute(text, values)
             return done.fetchall() if done.description else []
 
-        return self._again(work, "written")
+        return self._retry(work, "written")
 
     def close(self) -> None:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
 
-    def _again(self, work: Callable[[Connection[tuple[Any, ...]]], T], done: str) -> T:
+    def _retry(self, work: Callable[[Connection[tuple[Any, ...]]], T], operation: str) -> T:
         """Do work, on a new connection where the old one is lost, for up to `PATIENCE` seconds after it was lost."""
         with self.lock:
             while True:
                 try:
                     if self.connection is None:
                         self.connection = self._connect()
-                    answer = work(self.connection)
+                    result = work(self.connection)
                     self.lost_since = None
-                    return answer
+                    return result
                 except self.driver.Error as error:
                     lost = self._is_lost(error)
                     if lost:
                         self.close()
                         self.lost_since = self.lost_since or time.monotonic()
-                    if not lost or time.monotonic() - (self.lost_since or 0.0) > PATIENCE:
-                        raise self._said(error, done) from error
-                time.sleep(PAUSE)
+                    if not lost or time.monotonic() - (self.lost_since or 0.0) > RECONNECT_SECONDS:
+                        raise self._store_error(error, operation) from error
+                time.sleep(RETRY_SECONDS)
 
     def _is_lost(self, error: Any) -> bool:
         """Whether the server may come back. At the first connection a server that says nothing is an error at once."""
         if not isinstance(error, (self.driver.OperationalError, self.driver.InterfaceError)):
             return False
         state = error.sqlstate or ""
-        if state in GONE or state.startswith("08") or any(said in str(error) for said in NOT_YET):
+        if state in LOST_STATES or state.startswith("08") or any(said in str(error) for said in NOT_READY_MESSAGES):
             return True
         return self.opened and (self.connection is None or self.connection.closed)
 
-    def _said(self, error: Any, done: str) -> StoreError:
-        why = " ".join((error.diag.message_primary or str(error)).split())
-        if done == "opened":
+    def _store_error(self, error: Any, operation: str) -> StoreError:
+        reason = " ".join((error.diag.message_primary or str(error)).split())
+        if operation == "opened":
             return StoreError(
-                f"the store {self.name} cannot be opened ({why}); check the URL and that its server runs, "
+                f"the store {self.name} cannot be opened ({reason}); check the URL and that its server runs, "
                 "or leave --store and BAKEOFF_STORE out"
             )
-        if done == "read":
-            return StoreError(f"the store {self.name} could not be read ({why})")
-        return not_written(f"the store {self.name}", why)
+        if operation == "read":
+            return StoreError(f"the store {self.name} could not be read ({reason})")
+        return not_written(f"the store {self.name}", reason)
 
 
 def load_driver() -> Any:
@@ -177,7 +177,7 @@ def load_driver() -> Any:
     return psycopg
 
 
-def parse(url: str) -> dict[str, Any]:
+def parse_url(url: str) -> dict[str, Any]:
     """The settings of a connection. What cannot be read is not repeated: pieces of a password may stand anywhere in it."""
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
@@ -195,10 +195,10 @@ def parse(url: str) -> dict[str, Any]:
         raise unreadable from None
     if not all(port.isdigit() or not port for port in str(settings.get("port", "")).split(",")):
         raise unreadable
-    return MANNERS | settings
+    return CONNECTION_DEFAULTS | settings
 
 
-def shown(settings: dict[str, Any]) -> str:
+def redacted_url(settings: dict[str, Any]) -> str:
     """A URL for messages: no password."""
     host = settings.get("host") or settings.get("hostaddr") or ""
     host = "" if host.startswith("/") else host

@@ -98,7 +98,7 @@ POSTGRES_2 = (
     "CREATE TABLE schema_version (version BIGINT NOT NULL, one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one))",
 )
 
-LEASES = """CREATE TABLE leases (
+LEASES_TABLE = """CREATE TABLE leases (
     study TEXT NOT NULL,
     phase TEXT NOT NULL,
     number BIGINT NOT NULL,
@@ -107,8 +107,8 @@ LEASES = """CREATE TABLE leases (
     expires DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (study, phase, number)
 )"""
-SQLITE_3 = (*SQLITE_2, LEASES)
-POSTGRES_3 = (*POSTGRES_2, LEASES)
+SQLITE_3 = (*SQLITE_2, LEASES_TABLE)
+POSTGRES_3 = (*POSTGRES_2, LEASES_TABLE)
 
 # A board is read from the first index alone, but for the rows that stand on it; the second finds what an entry has come to.
 INDEXES = (

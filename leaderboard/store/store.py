@@ -16,10 +16,10 @@ from typing import Any
 from leaderboard.errors import StoreError, not_written
 from leaderboard.result import Result
 from leaderboard.store.databases import Database, Sqlite
-from leaderboard.store.gc_pause import made_at_once
+from leaderboard.store.gc_pause import gc_paused
 from leaderboard.store.leases import Lease, Leases
 
-__all__ = ["Fit", "Store", "StoreError", "now"]
+__all__ = ["Fit", "Store", "StoreError", "utc_timestamp"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Fit:
     losses: Sequence[float] = ()
 
 
-def now() -> str:
+def utc_timestamp() -> str:
     """UTC, ISO 8601, microseconds: sorts as text."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
@@ -122,23 +122,23 @@ class Store:
             "facts": _dump(fit.facts),
             "replicates": _pack(fit.replicates),
             "losses": _pack(fit.losses),
-            "created_at": now(),
+            "created_at": utc_timestamp(),
         }
         if lease is None:
             self._insert("fits", values)
             return True
-        asked = [
+        placeholders = [
             "CAST(? AS DOUBLE PRECISION)" if name == "value" else "?" for name in values
         ]  # it may be NULL, of no type
         added = self.database.write(
-            f"INSERT INTO fits ({', '.join(values)}) SELECT {', '.join(asked)} FROM leases "  # noqa: S608
+            f"INSERT INTO fits ({', '.join(values)}) SELECT {', '.join(placeholders)} FROM leases "  # noqa: S608
             "WHERE study = ? AND phase = ? AND number = ? AND holder = ? AND token = ? "
-            f"{self.database.lock_rows} ON CONFLICT DO NOTHING RETURNING number",
+            f"{self.database.lock_clause} ON CONFLICT DO NOTHING RETURNING number",
             [*values.values(), lease.study, lease.phase, lease.number, lease.holder, lease.token],
         )
-        same = (fit.study, fit.phase, fit.number, values["params"], fit.attempt)
-        known = "SELECT 1 FROM fits WHERE study = ? AND phase = ? AND number = ? AND params = ? AND attempt = ?"
-        return bool(added or self.database.read(known, same))
+        key = (fit.study, fit.phase, fit.number, values["params"], fit.attempt)
+        is_recorded = "SELECT 1 FROM fits WHERE study = ? AND phase = ? AND number = ? AND params = ? AND attempt = ?"
+        return bool(added or self.database.read(is_recorded, key))
 
     def leases(self, study: str, phase: str) -> Leases:
         """What this command is going to hold of a study; close it."""
@@ -172,10 +172,10 @@ class Store:
 
     def fits(self, study: str, phase: str, numbers: Sequence[int] | None = None) -> list[Fit]:
         """Every recorded fit of a study in order of number, the last attempt of each alone; of these ``numbers``, or all."""
-        some = "" if numbers is None else f"AND number IN ({', '.join('?' * len(numbers)) or 'NULL'}) "
+        condition = "" if numbers is None else f"AND number IN ({', '.join('?' * len(numbers)) or 'NULL'}) "
         rows = self.database.read(
             "SELECT number, params, attempt, status, value, facts, replicates, losses FROM fits "  # noqa: S608
-            f"WHERE study = ? AND phase = ? {some}ORDER BY number, attempt, {self.database.order}",
+            f"WHERE study = ? AND phase = ? {condition}ORDER BY number, attempt, {self.database.order_column}",
             (study, phase, *(numbers or ())),
         )
         latest = {(row[0], row[1] if phase == "final" else ""): row for row in rows}
@@ -199,31 +199,31 @@ class Store:
         """Results with their bootstrap replicates, oldest first; of one task, or all."""
         where, values = ("WHERE task = ? ", (task,)) if task is not None else ("", ())
         rows = self.database.read(
-            f'SELECT "row", replicates FROM results {where}ORDER BY created_at, {self.database.order}',  # noqa: S608
+            f'SELECT "row", replicates FROM results {where}ORDER BY created_at, {self.database.order_column}',  # noqa: S608
             values,
         )
-        return _replicated(rows)
+        return _parse_results(rows)
 
     def standing(self, task: str, asked: Collection[str] = ()) -> list[tuple[Result, array[float]]]:
         """Of a task's results those that may stand on its board, `ranking.standing` decides which: of the newest version the newest
         of each submission, complete or not, and those whose ids are ``asked`` for."""
         marks = ", ".join("?" * len(asked))
-        rows = self.database.read(STANDING.format(order=self.database.order), (task,) * 5)
+        rows = self.database.read(STANDING.format(order=self.database.order_column), (task,) * 5)
         if asked:
             rows += self.database.read(
                 f'SELECT "row", replicates FROM results WHERE task = ? AND result_id IN ({marks})',  # noqa: S608
                 (task, *asked),
             )
-        known = {result.result_id: (result, replicates) for result, replicates in _replicated(rows)}
-        found = sorted(known.values(), key=lambda pair: pair[0].created_at)
-        if len({(result.data_sha256, result.metric) for result, _ in found}) > 1:
+        by_id = {result.result_id: (result, replicates) for result, replicates in _parse_results(rows)}
+        results = sorted(by_id.values(), key=lambda pair: pair[0].created_at)
+        if len({(result.data_sha256, result.metric) for result, _ in results}) > 1:
             return self.results(task)  # what is newest of a submission may be of other data, and hide what stands
-        return found
+        return results
 
     def of_entry(self, entry: str) -> Result | None:
         """The complete result of what was asked for, None where there is none."""
         rows = self.database.read(
-            f'SELECT "row" FROM results WHERE entry = ? AND status = ? ORDER BY created_at, {self.database.order}',  # noqa: S608
+            f'SELECT "row" FROM results WHERE entry = ? AND status = ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
             (entry, "complete"),
         )
         return Result.from_row(json.loads(rows[0][0])) if rows else None
@@ -231,7 +231,7 @@ class Store:
     def failures(self, task: str) -> list[Result]:
         """The results of a task that are not complete, oldest first."""
         rows = self.database.read(
-            f'SELECT "row" FROM results WHERE task = ? AND status <> ? ORDER BY created_at, {self.database.order}',  # noqa: S608
+            f'SELECT "row" FROM results WHERE task = ? AND status <> ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
             (task, "complete"),
         )
         return [Result.from_row(json.loads(row)) for (row,) in rows]
@@ -239,7 +239,7 @@ class Store:
     def tasks(self) -> list[str]:
         """The names of the tasks that have results, in the order in which they first got one."""
         rows = self.database.read(
-            f"SELECT task FROM results GROUP BY task ORDER BY min(created_at), min({self.database.order})"  # noqa: S608
+            f"SELECT task FROM results GROUP BY task ORDER BY min(created_at), min({self.database.order_column})"  # noqa: S608
         )
         return [task for (task,) in rows]
 
@@ -271,8 +271,8 @@ def _dump(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def _replicated(rows: Sequence[tuple[str, bytes]]) -> list[tuple[Result, array[float]]]:
-    with made_at_once():
+def _parse_results(rows: Sequence[tuple[str, bytes]]) -> list[tuple[Result, array[float]]]:
+    with gc_paused():
         return [(Result.from_row(json.loads(row)), _unpack(replicates)) for row, replicates in rows]
 
 

@@ -15,7 +15,7 @@ Boards = Mapping[str, Sequence[Row]]
 HEADINGS = ("rank", "submission", "score", "95 % interval", "valid", "trials", "fit", "predict", "memory", "parameters")
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A score in four significant digits, without a leading zero below one: .9926, 1.516, 12.34."""
     if value is None:
         return "–"
@@ -26,7 +26,7 @@ def number(value: float | None) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
-def seconds(value: float | None) -> str:
+def format_seconds(value: float | None) -> str:
     if value is None:
         return "–"
     if value < 1:
@@ -34,13 +34,13 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
-def count(value: int | None) -> str:
+def format_count(value: int | None) -> str:
     if value is None:
         return "–"
     return f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value / 1e3:.0f} k" if value >= 1e4 else str(value)
 
 
-def places(rows: Sequence[Row]) -> list[str]:
+def rank_labels(rows: Sequence[Row]) -> list[str]:
     """What the rank column says: "1", or "2–4" for an entry that the data cannot tell apart from those on ranks 2 to 4."""
     return [
         "" if low is None else str(low) if low == high else f"{low}–{high}"
@@ -50,41 +50,41 @@ def places(rows: Sequence[Row]) -> list[str]:
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The columns of `HEADINGS`, as text; a row that is not complete says why instead."""
-    table: list[tuple[str, ...]] = []
-    for place, row in zip(places(rows), rows, strict=True):
+    lines: list[tuple[str, ...]] = []
+    for rank_label, row in zip(rank_labels(rows), rows, strict=True):
         if row["status"] != "complete":
-            table.append((row["status"], row["submission"], str(row["error"])))
+            lines.append((row["status"], row["submission"], str(row["error"])))
             continue
         memory = row["peak_memory_mb"]
-        table.append(
+        lines.append(
             (
-                place,
-                flagged(row),
-                number(row["score"]),
-                f"{number(row['ci_low'])} – {number(row['ci_high'])}",
-                number(row["valid_score"]),
+                rank_label,
+                flagged_name(row),
+                format_number(row["score"]),
+                f"{format_number(row['ci_low'])} – {format_number(row['ci_high'])}",
+                format_number(row["valid_score"]),
                 str(row["n_trials"]),
-                seconds(row["fit_seconds"]),
-                seconds(row["predict_seconds"]),
+                format_seconds(row["fit_seconds"]),
+                format_seconds(row["predict_seconds"]),
                 "–" if memory is None else f"{memory:.0f} MB",
-                count(row["n_parameters"]),
+                format_count(row["n_parameters"]),
             )
         )
-    return table
+    return lines
 
 
 def heading(task: str, rows: Sequence[Row]) -> str:
     """``digits: accuracy, higher is better`` and what belongs beside every score of the task."""
     row = rows[0]
     text = f"{task}: {row['metric']}, {'higher' if row['higher_is_better'] else 'lower'} is better"
-    beside = [
-        f"{name.removeprefix(row['metric']).strip('_').replace('_', ' ')} {number(value)}"
+    references = [
+        f"{name.removeprefix(row['metric']).strip('_').replace('_', ' ')} {format_number(value)}"
         for name, value in row["references"].items()
     ]
-    return text + (f" ({', '.join(beside)})" if beside else "")
+    return text + (f" ({', '.join(references)})" if references else "")
 
 
-def unguarded(rows: Sequence[Row]) -> str:
+def unsandboxed_note(rows: Sequence[Row]) -> str:
     """A sentence that names the entries whose code ran without a sandbox, empty where there are none."""
     names = [row["submission"] for row in rows if row["isolation"] == "process" and row["status"] == "complete"]
     return f"ran without a sandbox, where code could have read the labels: {', '.join(names)}" if names else ""
@@ -93,22 +93,22 @@ def unguarded(rows: Sequence[Row]) -> str:
 def notes(rows: Sequence[Row]) -> list[str]:
     """What belongs under a board: what it can tell apart, remarks on single entries, and which of them ran without a sandbox."""
     remarks = [f"⚑ {row['submission']}: {remark}" for row in rows for remark in row.get("remarks", ())]
-    return [*filter(None, (resolution(rows), *remarks, unguarded(rows)))]
+    return [*filter(None, (resolution_note(rows), *remarks, unsandboxed_note(rows)))]
 
 
-def resolution(rows: Sequence[Row]) -> str:
+def resolution_note(rows: Sequence[Row]) -> str:
     """The smallest difference that a board tells apart, empty where it says nothing of that."""
     value = rows[0]["resolution"] if rows else None
     if not value:
         return ""
-    return f"differences below about {number(value)} cannot be told from chance here, among {ranked(rows)} entries"
+    return f"differences below about {format_number(value)} cannot be told from chance here, among {count_ranked(rows)} entries"
 
 
-def ranked(rows: Sequence[Row]) -> int:
+def count_ranked(rows: Sequence[Row]) -> int:
     return sum(row["rank"] is not None for row in rows)
 
 
-def flagged(row: Row) -> str:
+def flagged_name(row: Row) -> str:
     """An entry's name, with a flag where there is something to say of it."""
     return f"{row['submission']} ⚑" if row.get("remarks") else str(row["submission"])
 
@@ -117,25 +117,25 @@ def table(boards: Boards) -> str:
     """For a terminal."""
     blocks = []
     for task, rows in boards.items():
-        lines = [heading(task, rows), *aligned([HEADINGS, *cells(rows)]), *(f"  {note}" for note in notes(rows))]
+        lines = [heading(task, rows), *align_columns([HEADINGS, *cells(rows)]), *(f"  {note}" for note in notes(rows))]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+def align_columns(lines: Sequence[Sequence[str]]) -> list[str]:
     """Lines of cells under each other, names, the second column, to the left. What a shorter line ends with may be of any width."""
     columns = len(lines[0])
     widths = [0] * columns
     for line in lines:
         for column, text in enumerate(line if len(line) == columns else line[:-1]):
             widths[column] = max(widths[column], len(text))
-    found = []
+    text_lines = []
     for line in lines:
-        sides = [text.ljust(w) if column == 1 else text.rjust(w) for column, (text, w) in enumerate(zip(line, widths))]
+        padded = [text.ljust(w) if column == 1 else text.rjust(w) for column, (text, w) in enumerate(zip(line, widths))]
         if len(line) < columns:
-            sides[-1] = line[-1]
-        found.append("  " + "  ".join(sides).rstrip())
-    return found
+            padded[-1] = line[-1]
+        text_lines.append("  " + "  ".join(padded).rstrip())
+    return text_lines
 
 
 def markdown(boards: Boards) -> str:
@@ -151,7 +151,7 @@ def markdown(boards: Boards) -> str:
     return "\n\n".join(blocks)
 
 
-def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def flatten(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows whose nested values are JSON text, for formats that have columns only."""
     return [
         {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
@@ -160,7 +160,7 @@ def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def csv_text(boards: Boards) -> str:
-    rows = flat(merged(boards))
+    rows = flatten(merge_boards(boards))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
@@ -169,16 +169,16 @@ def csv_text(boards: Boards) -> str:
 
 
 def json_text(boards: Boards) -> str:
-    return json.dumps(merged(boards), indent=2, allow_nan=False)
+    return json.dumps(merge_boards(boards), indent=2, allow_nan=False)
 
 
 def parquet(boards: Boards) -> bytes:
     import pandas as pd
 
     out = io.BytesIO()
-    pd.DataFrame(flat(merged(boards))).to_parquet(out)
+    pd.DataFrame(flatten(merge_boards(boards))).to_parquet(out)
     return out.getvalue()
 
 
-def merged(boards: Boards) -> list[Row]:
+def merge_boards(boards: Boards) -> list[Row]:
     return [row for rows in boards.values() for row in rows]

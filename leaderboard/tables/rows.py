@@ -33,16 +33,16 @@ class Rows(list[dict[str, Any]]):
     @property
     def boards(self) -> dict[str, list[dict[str, Any]]]:
         """The rows by task."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        boards: dict[str, list[dict[str, Any]]] = {}
         for row in self:
-            found.setdefault(row["task"], []).append(row)
-        return found
+            boards.setdefault(row["task"], []).append(row)
+        return boards
 
     def _repr_html_(self) -> str:
-        return "".join(map(table, self.boards.values())) or "<p>no results</p>"
+        return "".join(map(html_table, self.boards.values())) or "<p>no results</p>"
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def html_table(rows: list[dict[str, Any]]) -> str:
     """One board as an HTML table that takes its colours from the page that it stands in."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEADINGS)
     body = []
@@ -61,12 +61,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def load(home: str | Path = ".bakeoff", task: str | None = None, *, store: str | None = None) -> Rows:
     """The boards of what is on record in a home folder or a PostgreSQL ``store``; of one task, or of all. Raises StoreError."""
-    with closing(Store(Path(home), url=store, create=False)) as kept:
-        names = kept.tasks() if task is None else [task]
-        return Rows(row for name in names for row in rank(kept.standing(name)))
+    with closing(Store(Path(home), url=store, create=False)) as board_store:
+        names = board_store.tasks() if task is None else [task]
+        return Rows(row for name in names for row in rank(board_store.standing(name)))
 
 
 def difference(task: str, a: str, b: str, home: str | Path = ".bakeoff", *, store: str | None = None) -> Comparison:
     """Whether two entries of a task differ, as `bakeoff compare` says it. Raises StoreError."""
-    with closing(Store(Path(home), url=store, create=False)) as kept:
-        return compare(kept.standing(task), task, a, b)
+    with closing(Store(Path(home), url=store, create=False)) as board_store:
+        return compare(board_store.standing(task), task, a, b)

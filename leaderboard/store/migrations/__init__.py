@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from leaderboard.errors import StoreError
 from leaderboard.store import schema
 
-HERE = Path(__file__).parent
+MIGRATIONS_FOLDER = Path(__file__).parent
 VERSION_TABLE = "alembic_version"
 
 
@@ -48,19 +48,19 @@ def upgrade_postgres(connect: Callable[[], Any], name: str, *, lock: int) -> Non
     _upgrade(engine, "SELECT version FROM schema_version", "UPDATE schema_version SET version = {}", name)
 
 
-def _upgrade(engine: sqlalchemy.Engine, ask: str, tell: str, name: str) -> None:
+def _upgrade(engine: sqlalchemy.Engine, read_version: str, write_version: str, name: str) -> None:
     config = Config()
-    config.set_main_option("script_location", str(HERE).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS_FOLDER).replace("%", "%%"))
     try:
         with engine.begin() as connection:
-            version = int(connection.exec_driver_sql(ask).scalar_one())
+            version = int(connection.exec_driver_sql(read_version).scalar_one())
             if version >= schema.VERSION:
                 return
             config.attributes["connection"] = connection
             command.stamp(config, _revision(version))
             command.upgrade(config, _revision(schema.VERSION))
             connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
-            connection.exec_driver_sql(tell.format(schema.VERSION))
+            connection.exec_driver_sql(write_version.format(schema.VERSION))
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = getattr(error, "orig", None) or error
         raise StoreError(

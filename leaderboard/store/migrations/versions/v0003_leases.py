@@ -2,11 +2,11 @@
 
 from alembic import op
 
-from leaderboard.store.schema import LEASES
+from leaderboard.store.schema import LEASES_TABLE
 
 revision = "0003"
 down_revision = "0002"
 
 
 def upgrade() -> None:
-    op.execute(LEASES)
+    op.execute(LEASES_TABLE)
