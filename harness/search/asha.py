@@ -1,8 +1,7 @@
-"""Rungs: at some of its reports a trial is held against all that came there, and a third of them goes on (Li et al. 2020, the
-stopping form of ASHA).
+"""Asynchronous successive halving (ASHA, the stopping form; Li et al. 2020): each rung promotes the best third of its trials.
 
-Early losses need not tell how a trial ends: under a learning rate that rises first, those that are to end worst may lead. So the
-first trials go to their ends, and at a rung where they did not stand as they ended no other is ended.
+Early losses may mislead: while the learning rate still rises, the trials that end worst may lead. So the first trials are never
+pruned, and a rung prunes others only if the first trials ranked there as they ranked at their end.
 """
 
 from __future__ import annotations
@@ -11,78 +10,81 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-FACTOR = 3
-"""Each rung is so many times as far as the one before it, and one in so many trials goes on from it."""
-FIRST = 2
-"""The first rung, in reports of a trial."""
-LAST = 0.5
-"""From this share of a full fit on a trial is left to finish: what it still costs is less than what is thrown away."""
-PROVEN = 0.7
-"""A rung is heeded where in so many of all pairs the trial that ended better was ahead there."""
-ENOUGH = 5
-"""Trials from which that can be told."""
+REDUCTION_FACTOR = 3
+"""Ratio of each rung to the rung before it; one in so many trials is promoted from a rung."""
+FIRST_RUNG = 2
+"""First rung, in reports of a trial."""
+LAST_RUNG_SHARE = 0.5
+"""Share of a full fit from which on no trial is pruned: its remaining cost is less than the work that would be thrown away."""
+MIN_RUNG_CONCORDANCE = 0.7
+"""Concordance of the losses at a rung with the final losses from which on the rung prunes."""
+MIN_RUNG_TRIALS = 5
+"""Finished trials from which on that concordance is computed."""
 
 
 class Rungs:
-    """The losses that trials brought to each rung: the lowest so far, not the last, since its weights are the ones that are kept,
-    and it is less noisy. Not thread-safe.
+    """Losses of trials at each rung. Not thread-safe.
 
-    Rungs are steps, counted from ``first``. Trials of numbers below ``whole`` go to their ends, and the rungs have to prove
-    themselves on them; at 0 none needs to. Trials that arrive together are judged together, so that their order is of no matter.
+    The loss at a rung is a trial's lowest so far: it belongs to the weights that are kept, and is less noisy than the last.
+
+    A rung is a step: a number of reports, or ninths of the training split. ``first`` is the lowest. Trials with numbers below
+    ``full_fits`` are never pruned and calibrate the rungs; at 0 the rungs need no calibration. Trials that are passed together are
+    compared together, so that their order does not matter.
     """
 
-    def __init__(self, first: int = FIRST, whole: int = 0) -> None:
-        self.first, self.whole = first, whole
+    def __init__(self, first: int = FIRST_RUNG, full_fits: int = 0) -> None:
+        self.first, self.full_fits = first, full_fits
         self.losses: dict[int, dict[int, float]] = {}
-        self.ends: dict[int, float] = {}
-        """What the first trials came to, by number; less is better."""
-        self.full = math.inf
-        """The steps of the longest trial that was finished."""
+        """Losses by step and trial number."""
+        self.finals: dict[int, float] = {}
+        """Final values of the first trials, by number; lower is better."""
+        self.full_length = math.inf
+        """Steps of the longest finished trial; infinite until one is finished."""
 
     def is_rung(self, step: int) -> bool:
-        while step > self.first and step % FACTOR == 0:
-            step //= FACTOR
+        while step > self.first and step % REDUCTION_FACTOR == 0:
+            step //= REDUCTION_FACTOR
         return step == self.first
 
-    def arrive(self, step: int, losses: Mapping[int, float]) -> set[int]:
-        """The numbers among those arriving with these lowest losses that are to end at this step."""
-        if not losses or not self.is_rung(step) or step >= LAST * self.full:
+    def losers(self, step: int, losses: Mapping[int, float]) -> set[int]:
+        """Record the lowest losses of trials that have reached this step; return the numbers of the trials to prune."""
+        if not losses or not self.is_rung(step) or step >= LAST_RUNG_SHARE * self.full_length:
             return set()
-        known = self.losses.setdefault(step, {})
-        known |= losses
-        if self.whole and not self.proven(step):
+        at_rung = self.losses.setdefault(step, {})
+        at_rung |= losses
+        if self.full_fits and not self.is_reliable(step):
             return set()
-        enough = sorted(known.values())[max(len(known) // FACTOR, 1) - 1]
-        return {number for number in losses if known[number] > enough and number >= self.whole}
+        threshold = sorted(at_rung.values())[max(len(at_rung) // REDUCTION_FACTOR, 1) - 1]
+        return {number for number in losses if at_rung[number] > threshold and number >= self.full_fits}
 
-    def proven(self, step: int) -> bool:
-        """Whether the first trials stood at this step as they ended."""
-        known = self.losses.get(step, {})
-        ended = [(known[number], end) for number, end in self.ends.items() if number in known]
-        return len(ended) >= ENOUGH and agreement(ended) >= PROVEN
+    def is_reliable(self, step: int) -> bool:
+        """Tell whether the first trials ranked at this step as they ranked at their end."""
+        at_rung = self.losses.get(step, {})
+        pairs = [(at_rung[number], final) for number, final in self.finals.items() if number in at_rung]
+        return len(pairs) >= MIN_RUNG_TRIALS and concordance(pairs) >= MIN_RUNG_CONCORDANCE
 
     def restore(self, number: int, losses: Sequence[float | None], value: float | None) -> None:
-        """Take up what a trial on record has reported, and the value that it came to, where it did."""
+        """Load the reports of a recorded trial, and its final value unless it is None."""
         for step in range(1, len(losses) + 1):
             if self.is_rung(step):
-                self.losses.setdefault(step, {})[number] = lowest(losses[:step])
+                self.losses.setdefault(step, {})[number] = lowest_loss(losses[:step])
         if value is not None:
-            self.finished(number, len(losses), value)
+            self.record_final(number, len(losses), value)
 
-    def finished(self, number: int, steps: int, value: float) -> None:
-        """A trial came to its end after so many steps, and to this value; less is better."""
-        if number < self.whole:
-            self.ends[number] = value
+    def record_final(self, number: int, steps: int, value: float) -> None:
+        """Record the final value of a trial that ran to its end in so many steps; lower is better."""
+        if number < self.full_fits:
+            self.finals[number] = value
         if steps:
-            self.full = max(steps, 0 if math.isinf(self.full) else self.full)
+            self.full_length = max(steps, 0 if math.isinf(self.full_length) else self.full_length)
 
 
-def agreement(pairs: Sequence[tuple[float, float]]) -> float:
-    """In which share of all twos of these both numbers say the same of which is smaller; 1 where they are all equal in one."""
-    told = [(a, b) for a, b in combinations(pairs, 2) if a[0] != b[0] and a[1] != b[1]]
-    return sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in told) / len(told) if told else 1.0
+def concordance(pairs: Sequence[tuple[float, float]]) -> float:
+    """Fraction of pairs that both values order the same way (Kendall concordance, without ties); 1 if all pairs are tied."""
+    untied = [(a, b) for a, b in combinations(pairs, 2) if a[0] != b[0] and a[1] != b[1]]
+    return sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in untied) / len(untied) if untied else 1.0
 
 
-def lowest(losses: Sequence[float | None]) -> float:
-    """The lowest of these losses, infinite where none is a number."""
+def lowest_loss(losses: Sequence[float | None]) -> float:
+    """Return the lowest finite loss; infinite if there is none."""
     return min((loss for loss in losses if loss is not None and math.isfinite(loss)), default=math.inf)

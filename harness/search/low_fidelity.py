@@ -1,12 +1,11 @@
-"""Drafts: every trial is first fitted for a tenth of its epochs, and those that promise most are fitted whole, from the start.
+"""Low-fidelity trials: every trial is first fitted for a tenth of its epochs, and the most promising get a full fit from the start.
 
-This is successive halving (Jamieson and Talwalkar 2016) with fits of growing budget: in a draft the learning rate rises and falls
-as in a whole fit, which tells more than the first epochs of a whole one. Under a rate that rises first, those lead early that are
-to end worst.
+This is successive halving (Jamieson and Talwalkar 2016) with fits of growing budget. In a low-fidelity trial the learning rate
+rises and falls as in a full fit. This tells more than the first epochs of a full fit: while the rate still rises, the trials that
+end worst may lead.
 
-What is best after little learning leans to one side, mostly to high learning rates. So the drafts are not taken at their word: what
-whole fits came to tells how much a draft counts and to which side to lean against it, by a linear regression on the draft and the
-hyperparameters with a prior that believes the draft.
+Short fits are biased, mostly towards high learning rates. So low-fidelity losses are corrected by a Bayesian linear regression of
+the full fits' values on the low-fidelity loss and the hyperparameters. Its prior trusts the low-fidelity loss.
 """
 
 from __future__ import annotations
@@ -20,156 +19,169 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.contract import Array, Distribution
-from harness.search.asha import agreement
+from harness.search.asha import concordance
 
-DRAFT = 0.1
-"""The budget of a draft. The first trials are drafted a second time, with twice of it."""
-TWICE, ENOUGH = 6, 5
-"""Trials that are drafted twice, and how many of them can tell whether drafts mean anything."""
-PROVEN = 0.85
-"""Drafts are heeded where in so many pairs of these both drafts say the same of which is better. (Where drafts told nothing of how
-trials ended it was .7, elsewhere .93 and more.)"""
-CHEAP = 0.25
-"""Nor are they where they take more than this share of a whole fit, since that has few epochs."""
-WORTHY, FEWEST = 1 / 12, 4
-"""The share of trials that is fitted whole, and at least so many: with the drafts a quarter of what all would cost."""
-KNOWN = 3
-"""Whole fits from which there is something to learn of drafts."""
-BELIEF, LEANING, NOISE = 0.4, 3.0, 0.3
-"""Standard deviations of the prior of what a draft counts for, of what hyperparameters do, and of what is left. The unit is the
-distance from the best draft to the best quarter of them."""
-FURTHEST = 8.0
-"""What is foreseen to be farther from the best than so many units is bad, and that is all."""
+LOW_FIDELITY = 0.1
+"""Budget of a low-fidelity trial. The first trials are fitted a second time, with twice this budget."""
+RECHECKED_TRIALS, MIN_RECHECKED = 6, 5
+"""Number of trials with a second low-fidelity fit, and the minimum to judge whether low-fidelity losses are reliable."""
+MIN_CONCORDANCE = 0.85
+"""Concordance of both low-fidelity fits from which on they are reliable. (Measured: .7 on tasks where low-fidelity losses told
+nothing of the final ones, .93 and more elsewhere.)"""
+MAX_COST_SHARE = 0.25
+"""Share of a full fit's reports above which low-fidelity trials are not worth their cost; it is exceeded if a full fit has few
+epochs."""
+PROMOTED_SHARE, MIN_PROMOTED = 1 / 12, 4
+"""Share of trials that get a full fit, and their minimum number. With the low-fidelity fits this costs a quarter of full fits of
+all trials."""
+MIN_FULL_FITS = 3
+"""Full fits from which on the regression is used."""
+LOSS_PRIOR_SD, PARAMS_PRIOR_SD, NOISE_SD = 0.4, 3.0, 0.3
+"""Standard deviations of the prior of the loss's weight, of the prior of the hyperparameters' weights, and of the noise.
+
+The unit is the distance from the best low-fidelity loss to the first quartile.
+"""
+MAX_DISTANCE = 8.0
+"""Upper bound, in units, on the distance from the best: differences between worse trials do not matter."""
 
 
-BAD = 2.0
-"""Beyond so many units what is foreseen is sure enough."""
+CLEARLY_BAD = 2.0
+"""Distance from the best, in units, beyond which a prediction is certain enough."""
 
 
 @dataclass(frozen=True)
-class Foreseen:
-    """What a trial should come to, in units from the best; less is better. Where it was fitted ``whole`` it has."""
+class Prediction:
+    """Final value of a trial in units from the best; lower is better. It is ``measured`` if the trial had a full fit."""
 
     params: Mapping[str, Any]
     value: float
-    whole: bool
+    measured: bool
 
 
-class Drafts:
-    """What trials came to as drafts, by budget (in tenths) and number, and whole; less is better. Not thread-safe."""
+class LowFidelity:
+    """Values of trials at low fidelity, by fidelity (tenths of the budget) and number, and of full fits. Lower is better.
+
+    Not thread-safe.
+    """
 
     def __init__(self, n_trials: int, space: Mapping[str, Distribution]) -> None:
-        self.share, self.space = max(WORTHY, FEWEST / n_trials), space
-        self.values: dict[int, dict[int, float]] = {1: {}, 2: {}}
+        self.promoted_share, self.space = max(PROMOTED_SHARE, MIN_PROMOTED / n_trials), space
+        self.losses: dict[int, dict[int, float]] = {1: {}, 2: {}}
         self.reports: dict[int, dict[int, int]] = {1: {}, 2: {}}
-        self.rows: dict[int, Array] = {}
-        self.ends: dict[int, float] = {}
-        """What trials came to that were fitted whole, drafted or not."""
-        self.lengths: dict[int, int] = {}
-        """The reports of whole fits."""
-        self.went: set[int] = set()
-        """Trials that were chosen."""
-        self.free = 0
-        """Places of chosen trials that failed, which nobody has taken yet."""
+        self.encoded: dict[int, Array] = {}
+        self.finals: dict[int, float] = {}
+        """Values of full fits by number, also of trials without a low-fidelity fit."""
+        self.full_reports: dict[int, int] = {}
+        """Number of reports of each full fit."""
+        self.promoted: set[int] = set()
+        self.open_places = 0
+        """Number of promoted trials that failed and have no replacement yet."""
 
-    def take(self, number: int, budget: int, value: float, reports: int, params: Mapping[str, Any]) -> None:
-        """A trial came to this value as a draft, after so many reports."""
-        self.values[budget][number] = value
-        self.reports[budget][number] = reports
-        if number not in self.rows:
-            self.rows[number] = row(self.space, params)
+    def record(self, number: int, fidelity: int, value: float, reports: int, params: Mapping[str, Any]) -> None:
+        """Record the value of a low-fidelity fit and its number of reports."""
+        self.losses[fidelity][number] = value
+        self.reports[fidelity][number] = reports
+        if number not in self.encoded:
+            self.encoded[number] = encode(self.space, params)
 
-    def end(self, number: int, value: float, reports: int) -> None:
-        """A trial was fitted whole. The plug-in's own guess is in any case, and takes nobody's place."""
-        self.ends[number], self.lengths[number] = value, reports
+    def record_final(self, number: int, value: float, reports: int) -> None:
+        """Record a full fit. Trial 0, the plug-in's defaults, always gets one and does not count as promoted."""
+        self.finals[number], self.full_reports[number] = value, reports
         if number:
-            self.went.add(number)
+            self.promoted.add(number)
 
-    def drop(self, number: int) -> None:
-        """A trial failed: it takes nobody's place."""
-        for budget in self.values:
-            self.values[budget].pop(number, None)
-        self.free += number in self.went
-        self.went.discard(number)
+    def discard(self, number: int) -> None:
+        """Forget a failed trial; if it was promoted, open its place for another."""
+        for fidelity in self.losses:
+            self.losses[fidelity].pop(number, None)
+        self.open_places += number in self.promoted
+        self.promoted.discard(number)
 
     @property
-    def proven(self) -> bool | None:
-        """Whether drafts are to be heeded, None where it is not known yet."""
-        once, again = self.values[1], self.values[2]
-        twice = once.keys() & again.keys()
-        if len(twice) < ENOUGH:
+    def is_reliable(self) -> bool | None:
+        """True if low-fidelity losses are reliable and cheap enough; None while too few trials have a second fit."""
+        once, again = self.losses[1], self.losses[2]
+        rechecked = once.keys() & again.keys()
+        if len(rechecked) < MIN_RECHECKED:
             return None
-        short, longer = (sum(self.reports[budget][number] for number in twice) for budget in (1, 2))
-        both = self.reports[1].keys() & self.lengths.keys()
-        drafts, whole = (sum(counts[number] for number in both) for counts in (self.reports[1], self.lengths))
-        if longer <= short or drafts > CHEAP * whole:
+        shorter, longer = (sum(self.reports[fidelity][number] for number in rechecked) for fidelity in (1, 2))
+        both = self.reports[1].keys() & self.full_reports.keys()
+        low, full = (sum(counts[number] for number in both) for counts in (self.reports[1], self.full_reports))
+        if longer <= shorter or low > MAX_COST_SHARE * full:
             return False
-        return agreement([(once[number], again[number]) for number in twice]) >= PROVEN
+        return concordance([(once[number], again[number]) for number in rechecked]) >= MIN_CONCORDANCE
 
     @property
-    def known(self) -> bool:
-        """Whether enough was fitted whole to learn from."""
-        return len(self.ends.keys() & self.values[1].keys()) >= KNOWN
+    def can_predict(self) -> bool:
+        """True if there are enough full fits for the regression."""
+        return len(self.finals.keys() & self.losses[1].keys()) >= MIN_FULL_FITS
 
-    def foreseen(self) -> dict[int, float]:
-        """What each trial should come to if it were fitted whole, or has come to, on a scale of its own; less is better."""
-        numbers = list(self.values[1])
+    def predict_final(self) -> dict[int, float]:
+        """Return the final value of each trial by number, in units from the best: measured, or else predicted.
+
+        Before there are enough full fits, the predictions are the low-fidelity losses.
+        """
+        numbers = list(self.losses[1])
         if not numbers:
             return {}
-        drafts = np.array([self.values[1][number] for number in numbers])
-        best = drafts.min()
-        unit = max(float(np.quantile(drafts, 0.25) - best), 1e-6 * float(np.ptp(drafts))) or 1.0
-        drafts = (drafts - best) / unit
-        if not self.known:
-            return dict(zip(numbers, drafts.tolist()))
-        x = np.column_stack([np.ones(len(drafts)), drafts, np.stack([self.rows[number] for number in numbers])])
-        whole = [place for place, number in enumerate(numbers) if number in self.ends]
-        least = min(self.ends.values())
-        came = {number: min((end - least) / unit, FURTHEST) for number, end in self.ends.items()}
-        ends = np.array([came[numbers[place]] for place in whole])
-        mean = np.array([0.0, 1.0, *np.zeros(x.shape[1] - 2)])
-        spread = np.array([LEANING, BELIEF, *np.full(x.shape[1] - 2, LEANING)])
-        # The mean of the posterior of a linear regression, of which the prior is normal.
-        seen = x[whole]
-        precision = seen.T @ seen / NOISE**2 + np.diag(spread**-2)
-        weights = mean + np.linalg.solve(precision, seen.T @ (ends - seen @ mean) / NOISE**2)
-        return dict(zip(numbers, np.minimum(x @ weights, FURTHEST).tolist())) | came
+        losses = np.array([self.losses[1][number] for number in numbers])
+        lowest = losses.min()
+        unit = max(float(np.quantile(losses, 0.25) - lowest), 1e-6 * float(np.ptp(losses))) or 1.0
+        losses = (losses - lowest) / unit
+        if not self.can_predict:
+            return dict(zip(numbers, losses.tolist()))
+        x = np.column_stack([np.ones(len(losses)), losses, np.stack([self.encoded[number] for number in numbers])])
+        fitted = [index for index, number in enumerate(numbers) if number in self.finals]
+        best = min(self.finals.values())
+        measured = {number: min((final - best) / unit, MAX_DISTANCE) for number, final in self.finals.items()}
+        y = np.array([measured[numbers[index]] for index in fitted])
+        prior_mean = np.array([0.0, 1.0, *np.zeros(x.shape[1] - 2)])
+        prior_sd = np.array([PARAMS_PRIOR_SD, LOSS_PRIOR_SD, *np.full(x.shape[1] - 2, PARAMS_PRIOR_SD)])
+        # Posterior mean of a linear regression with a normal prior.
+        x_fitted = x[fitted]
+        precision = x_fitted.T @ x_fitted / NOISE_SD**2 + np.diag(prior_sd**-2)
+        weights = prior_mean + np.linalg.solve(precision, x_fitted.T @ (y - x_fitted @ prior_mean) / NOISE_SD**2)
+        return dict(zip(numbers, np.minimum(x @ weights, MAX_DISTANCE).tolist())) | measured
 
-    def choose(self, drafted: Collection[int]) -> set[int]:
-        """Those of these trials that are worth a whole fit: the best of all that are known, as many as their share allows. Who was
-        chosen stays so."""
-        foreseen = self.foreseen()
-        enough = sorted(foreseen.values())[self.most - 1]
-        good = sorted((foreseen[number], number) for number in drafted if foreseen[number] <= enough)
-        before = self.went.intersection(drafted)
-        chosen = [number for _, number in good if number not in before][: max(self.most - len(self.went), 0)]
-        self.went |= set(chosen)
+    def promote(self, candidates: Collection[int]) -> set[int]:
+        """Promote candidates that are among the best of all trials, as many as the share allows.
+
+        Return all promoted candidates; earlier promotions stay.
+        """
+        predicted = self.predict_final()
+        threshold = sorted(predicted.values())[self.max_promoted - 1]
+        good = sorted((predicted[number], number) for number in candidates if predicted[number] <= threshold)
+        before = self.promoted.intersection(candidates)
+        chosen = [number for _, number in good if number not in before][
+            : max(self.max_promoted - len(self.promoted), 0)
+        ]
+        self.promoted |= set(chosen)
         return before | set(chosen)
 
-    def choose_again(self, drafted: Collection[int]) -> set[int]:
-        """Of these trials, which were not chosen, those that are next, as many as chosen ones have failed."""
-        foreseen = self.foreseen()
-        places = min(self.free, max(self.most - len(self.went), 0))
-        chosen = sorted(drafted, key=lambda number: foreseen[number])[:places]
-        self.free -= len(chosen)
-        self.went |= set(chosen)
+    def promote_next(self, rejected: Collection[int]) -> set[int]:
+        """Promote the best rejected trials in place of promoted trials that failed; return their numbers."""
+        predicted = self.predict_final()
+        places = min(self.open_places, max(self.max_promoted - len(self.promoted), 0))
+        chosen = sorted(rejected, key=lambda number: predicted[number])[:places]
+        self.open_places -= len(chosen)
+        self.promoted |= set(chosen)
         return set(chosen)
 
     @property
-    def most(self) -> int:
-        """How many may be chosen of those that are known."""
-        return max(math.floor(self.share * len(self.values[1]) + 1e-9), 1)
+    def max_promoted(self) -> int:
+        """Number of trials that may be promoted so far; at least 1."""
+        return max(math.floor(self.promoted_share * len(self.losses[1]) + 1e-9), 1)
 
 
-def row(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> Array:
-    """Hyperparameters as numbers from -1 to 1, float64 (k,): a choice has one for each."""
-    found: list[float] = []
-    for name, one in space.items():
-        if isinstance(one, CategoricalDistribution):
-            found += [1.0 if choice == params[name] else 0.0 for choice in one.choices]
+def encode(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> Array:
+    """Return hyperparameters as float64 (k,): a number from -1 to 1 each, and a categorical one as one-hot 0 or 1."""
+    encoded: list[float] = []
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            encoded += [1.0 if choice == params[name] else 0.0 for choice in distribution.choices]
         else:
-            assert isinstance(one, (FloatDistribution, IntDistribution))
-            bounds = one.low, one.high, params[name]
-            low, high, value = map(math.log, bounds) if one.log else bounds
-            found.append((2 * value - low - high) / (high - low) if high > low else 0.0)
-    return np.array(found)
+            assert isinstance(distribution, (FloatDistribution, IntDistribution))
+            bounds = distribution.low, distribution.high, params[name]
+            low, high, value = map(math.log, bounds) if distribution.log else bounds
+            encoded.append((2 * value - low - high) / (high - low) if high > low else 0.0)
+    return np.array(encoded)

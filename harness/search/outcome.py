@@ -1,4 +1,4 @@
-"""What a search comes to, from the record of its trials."""
+"""Result of a search, computed from its recorded trials."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from leaderboard.store.store import Fit
 
 
 @dataclass(frozen=True)
-class Found:
-    """The end of a search. ``valid`` is the best validation score; ``seconds`` the sum over trials.
+class SearchResult:
+    """Result of a search. ``valid`` is the best validation score, ``seconds`` the sum over all trials.
 
-    ``steps`` holds [k, the best validation score after k trials] for each k at which it became better.
+    ``steps`` holds ``[k, score]`` for each k at which the best score after k trials improved.
     """
 
     params: dict[str, Any]
@@ -28,8 +28,11 @@ class Found:
     steps: list[list[float]]
 
 
-def outcome(fits: Sequence[Fit], sign: float) -> Found:
-    """What a search found; the first of equals. Raises TrialFailed with the first failure where nothing succeeded."""
+def summarize(fits: Sequence[Fit], sign: float) -> SearchResult:
+    """Return the result of a search; of equal trials the first is the best.
+
+    ``sign`` is -1 where higher values are better. If no trial is complete, raises TrialFailed with the first failure.
+    """
     complete = [fit for fit in fits if fit.status == "complete"]
     failed = [fit for fit in fits if fit.status not in ("complete", "pruned")]
     if not complete:
@@ -37,26 +40,26 @@ def outcome(fits: Sequence[Fit], sign: float) -> Found:
             raise TrialFailed(failed[0].status, str(failed[0].facts.get("error")))
         raise TrialFailed("timeout", "no trial was finished in the time given; raise --timeout")
     best = min(complete, key=lambda fit: sign * (fit.value if fit.value is not None else math.inf))
-    return Found(
+    return SearchResult(
         best.params,
         best.value,
         len(fits),
         sum(fit.status == "pruned" for fit in fits),
         len(failed),
         sum(fit.facts.get("seconds", 0.0) for fit in fits),
-        bettered(complete, sign),
+        improvements(complete, sign),
     )
 
 
-def bettered(complete: Sequence[Fit], sign: float) -> list[list[float]]:
-    """The trials, counted from 1, that were better than all finished ones before them, with their values."""
-    found: list[list[float]] = []
+def improvements(complete: Sequence[Fit], sign: float) -> list[list[float]]:
+    """Return ``[number, value]`` of each trial that was better than all before it, numbered from 1."""
+    improved: list[list[float]] = []
     for fit in complete:
-        if fit.value is not None and (not found or sign * fit.value < sign * found[-1][1]):
-            found.append([fit.number + 1, fit.value])
-    return found
+        if fit.value is not None and (not improved or sign * fit.value < sign * improved[-1][1]):
+            improved.append([fit.number + 1, fit.value])
+    return improved
 
 
-def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two sets of parameters are the same record."""
+def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Tell whether two sets of hyperparameters are stored as the same JSON."""
     return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)

@@ -1,8 +1,7 @@
-"""What a search knows and asks: an in-memory Optuna study that is rebuilt from the store, so that a search goes on where it
-stopped.
+"""Sampler of a search: an in-memory Optuna study that is rebuilt from the store, so that an interrupted search can continue.
 
-It minimises: metrics where higher is better are negated. Each question depends on the trial's number alone beside the history, not
-on how many processes it took to get there.
+It minimises: metrics where higher is better are negated. A suggestion depends on the recorded trials and on the trial's number, not
+on how many processes the search has run in.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.contract import Distribution
 from harness.plugins.description import Description
 from harness.search.importance import ped_anova
-from harness.search.low_fidelity import BAD, Foreseen
+from harness.search.low_fidelity import CLEARLY_BAD, Prediction
 from leaderboard.store.store import Fit
 
 SEARCH_SEED = 0
-MOST, BEST, SPREAD = 1500, 150, 600
-"""Trials that the sampler looks at, at most. Beyond that it goes on with the best and an even spread of the rest: its cost grows
-with what it looks at, and it models no more than 25 good ones anyway."""
-STARTED, FORGOTTEN = 10, 200
-"""Trials that have ended from which, and up to which, a Gaussian process is asked: its cost grows with their cube."""
-NEAREST = 3
-"""Finished trials that a pruned one is likened to."""
-ENOUGH = 10
-"""Finished trials from which importances are worth telling."""
+MAX_OBSERVATIONS, KEPT_BEST, KEPT_OTHERS = 1500, 150, 600
+"""Maximum number of trials in the Optuna study. Above it the best are kept, and an even sample of the others.
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+The cost of a suggestion grows with the study, and the Parzen estimator models no more than 25 good trials anyway.
+"""
+GP_MIN_TRIALS, GP_MAX_TRIALS = 10, 200
+"""Bounds on the finished trials with which a Gaussian process is used: its cost grows with their cube."""
+NEAREST_TRIALS = 3
+"""Number of finished trials whose values estimate the final value of a pruned trial."""
+MIN_FOR_IMPORTANCE = 10
+"""Finished trials from which on importances are computed."""
 
 
-def middle(distribution: Distribution) -> Any:
-    """The value to try first where a plug-in names none: the (logarithmic) middle, or the first choice."""
+def midpoint(distribution: Distribution) -> Any:
+    """Return the default of a hyperparameter without one: the (logarithmic) middle of its range, or its first choice."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
     assert isinstance(distribution, (FloatDistribution, IntDistribution))
@@ -51,20 +50,21 @@ def middle(distribution: Distribution) -> Any:
     return int(value) if isinstance(distribution, IntDistribution) else value
 
 
-def first_guess(description: Description) -> dict[str, Any]:
-    return {name: description.defaults.get(name, middle(space)) for name, space in description.space.items()}
+def default_params(description: Description) -> dict[str, Any]:
+    """Return the plug-in's defaults, completed with midpoints."""
+    return {name: description.defaults.get(name, midpoint(space)) for name, space in description.space.items()}
 
 
-ONE = threading.Lock()
+GP_LOCK = threading.Lock()
 T = TypeVar("T")
 
 
-class Study:
-    """Questions by number, answers by `Fit`. Not thread-safe.
+class Sampler:
+    """Suggests hyperparameters by trial number, and learns from finished trials. Not thread-safe.
 
-    The plug-in's own guess is asked first, then ``first``, configurations that did well elsewhere. Then a tree-structured Parzen
-    estimator is asked (Bergstra et al. 2011), and, where fits take long, a Gaussian process every second time: that takes a tenth
-    of a second and more, and finds the best of a smooth function in fewer trials.
+    It suggests the plug-in's defaults, then ``first``: configurations that did well elsewhere. Then it uses a tree-structured
+    Parzen estimator (Bergstra et al. 2011). Where fits are slow, a Gaussian process makes every second suggestion: that takes a
+    tenth of a second or more, but finds the optimum of a smooth function in fewer trials.
     """
 
     def __init__(
@@ -75,130 +75,147 @@ class Study:
         first: Sequence[Mapping[str, Any]] = (),
         seed: int = SEARCH_SEED,
     ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.seed = seed
         self.space = dict(description.space)
-        guess = first_guess(description)
-        self.first = [guess, *({name: params.get(name, guess[name]) for name in guess} for params in first)]
+        defaults = default_params(description)
+        self.initial_params = [
+            defaults,
+            *({name: params.get(name, defaults[name]) for name in defaults} for params in first),
+        ]
         self.sign = -1.0 if higher_is_better else 1.0
         self.study, self.storage = in_memory()
-        self.thinned = False
-        self.assumed: list[Foreseen] | None = None
-        """What to go by instead of what it was told, less is better."""
-        self.assuming = self.study, self.storage
-        self.ended: list[Fit] = []
-        """What it was told, but for failures."""
+        self.is_subsampled = False
+        self.predicted: list[Prediction] | None = None
+        """Predictions that replace the observations, if not None; lower is better."""
+        self.predicted_study = self.study, self.storage
+        self.observations: list[Fit] = []
+        """Finished and pruned trials."""
 
-    def assume(self, known: Sequence[Foreseen] | None) -> None:
-        """Go by what is foreseen of trials, and not by what was told, unless it is None."""
-        if known is None:
-            self.assumed = None
+    def set_predictions(self, predictions: Sequence[Prediction] | None) -> None:
+        """Base suggestions on predictions in place of the observations; None goes back to the observations."""
+        if predictions is None:
+            self.predicted = None
             return
-        known = sorted(known, key=lambda one: one.value)
-        self.assumed = [*known[:BEST], *spread(known[BEST:])]
-        self.assuming = in_memory()
-        self.assuming[0].add_trials(
-            optuna.trial.create_trial(params=dict(one.params), distributions=self.space, value=one.value)
-            for one in self.assumed
+        predictions = sorted(predictions, key=lambda prediction: prediction.value)
+        self.predicted = [*predictions[:KEPT_BEST], *evenly_spaced(predictions[KEPT_BEST:])]
+        self.predicted_study = in_memory()
+        self.predicted_study[0].add_trials(
+            optuna.trial.create_trial(params=dict(prediction.params), distributions=self.space, value=prediction.value)
+            for prediction in self.predicted
         )
 
-    def question(
-        self, number: int, beside: Sequence[Mapping[str, Any]] | None = None
+    def suggest(
+        self, number: int, pending: Sequence[Mapping[str, Any]] | None = None
     ) -> tuple[Callable[[], dict[str, Any]], bool]:
-        """What gives the parameters of a trial, and whether they are a Gaussian process's. It holds what it takes of what is known
-        now, and may be called by any thread, also while this study is told more: an answer may take its time. To ask again is to
-        get the same, unless more is known by then.
+        """Return a function that computes the hyperparameters of a trial, and whether a Gaussian process makes them.
 
-        ``beside`` are those of trials that are under way, where a fit takes long; None where it does not.
+        The function holds the current observations. Any thread may call it, also while the sampler is told of more trials: it may
+        be slow. With the same observations it returns the same again.
+
+        ``pending`` are the hyperparameters of pending trials if fits are slow, else None.
         """
-        if number < len(self.first):
-            return partial(dict, self.first[number]), False
-        if beside is not None and number % 2:
-            known = self.regarded()
-            if len(known) >= STARTED:
-                return partial(self.considered, number, known, beside), True
-        return partial(dict, self.estimated(number)), False
+        if number < len(self.initial_params):
+            return partial(dict, self.initial_params[number]), False
+        if pending is not None and number % 2:
+            observations = self.gp_observations()
+            if len(observations) >= GP_MIN_TRIALS:
+                return partial(self.suggest_gp, number, observations, pending), True
+        return partial(dict, self.suggest_tpe(number)), False
 
-    def regarded(self) -> list[tuple[dict[str, Any], float]]:
-        """What a Gaussian process is told: parameters and values, less is better."""
-        if self.assumed is None:
-            return expected(self.ended, self.sign) if STARTED <= len(self.ended) <= FORGOTTEN else []
-        # Drafts tell what is bad. For the choice between good ones they are too coarse.
-        return [(dict(one.params), one.value) for one in self.assumed if one.whole or one.value > BAD][:FORGOTTEN]
+    def gp_observations(self) -> list[tuple[dict[str, Any], float]]:
+        """Return the hyperparameters and values that a Gaussian process is fitted to; lower is better."""
+        if self.predicted is None:
+            return (
+                full_fit_estimates(self.observations, self.sign)
+                if GP_MIN_TRIALS <= len(self.observations) <= GP_MAX_TRIALS
+                else []
+            )
+        # Low-fidelity trials tell which trials are bad; they are too coarse to choose between good ones.
+        return [
+            (dict(prediction.params), prediction.value)
+            for prediction in self.predicted
+            if prediction.measured or prediction.value > CLEARLY_BAD
+        ][:GP_MAX_TRIALS]
 
-    def estimated(self, number: int) -> dict[str, Any]:
-        """What a Parzen estimator expects most of."""
+    def suggest_tpe(self, number: int) -> dict[str, Any]:
+        """Return the suggestion of a tree-structured Parzen estimator."""
         sampler = optuna.samplers.TPESampler(
             seed=1_000_000 * self.seed + number, multivariate=True, constant_liar=False
         )
         trial = optuna.trial.create_trial(state=TrialState.RUNNING)
-        # A study object keeps the trials that it saw when it was first asked: each question needs one of its own.
-        told, storage = (self.study, self.storage) if self.assumed is None else self.assuming
-        study = optuna.load_study(study_name=told.study_name, storage=storage)
-        found = sampler.sample_relative(study, trial, self.space)
+        # A study object caches the trials that it saw at its first suggestion: each suggestion needs its own object.
+        source, storage = (self.study, self.storage) if self.predicted is None else self.predicted_study
+        study = optuna.load_study(study_name=source.study_name, storage=storage)
+        relative = sampler.sample_relative(study, trial, self.space)
         return {
-            name: found[name] if name in found else sampler.sample_independent(study, trial, name, space)
+            name: relative[name] if name in relative else sampler.sample_independent(study, trial, name, space)
             for name, space in self.space.items()
         }
 
-    def considered(
-        self, number: int, known: Sequence[tuple[dict[str, Any], float]], beside: Sequence[Mapping[str, Any]]
+    def suggest_gp(
+        self,
+        number: int,
+        observations: Sequence[tuple[dict[str, Any], float]],
+        pending: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
-        """What a Gaussian process expects most of, beside what is under way (log expected improvement, Ament et al. 2023)."""
-        with one_thread():
+        """Return the suggestion of a Gaussian process given pending trials (log expected improvement, Ament et al. 2023)."""
+        with single_threaded():
             sampler = optuna.samplers.GPSampler(
                 seed=1_000_000 * self.seed + number, n_startup_trials=0, warn_independent_sampling=False
             )
             study = optuna.create_study(direction="minimize", sampler=sampler)
-            for params, value in known:
+            for params, value in observations:
                 study.add_trial(optuna.trial.create_trial(params=params, distributions=self.space, value=value))
-            for asked in map(dict, beside):
-                running = optuna.trial.create_trial(params=asked, distributions=self.space, state=TrialState.RUNNING)
+            for params in map(dict, pending):
+                running = optuna.trial.create_trial(params=params, distributions=self.space, state=TrialState.RUNNING)
                 study.add_trial(running)
             return dict(study.ask(self.space).params)
 
     def tell(self, fit: Fit) -> None:
-        """Take up a trial that has ended. Failed ones teach nothing."""
+        """Add a finished or pruned trial to the observations. Failed trials are ignored."""
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(fit.status)
         if state is None or (state is TrialState.COMPLETE and fit.value is None):
             return
-        self.ended.append(fit)
-        steps = taught(fit)
-        last = dict([max(steps.items())]) if steps else {}
+        self.observations.append(fit)
+        losses = intermediate_values(fit)
+        last = dict([max(losses.items())]) if losses else {}
         value = self.sign * fit.value if state is TrialState.COMPLETE and fit.value is not None else None
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=state, params=fit.params, distributions=self.space, intermediate_values=last, value=value
             )
         )
-        if len(self.study.get_trials(deepcopy=False)) > MOST:
-            self.thin()
+        if len(self.study.get_trials(deepcopy=False)) > MAX_OBSERVATIONS:
+            self.subsample()
 
-    def thin(self) -> None:
+    def subsample(self) -> None:
+        """Reduce the study to its best trials and an even sample of the others."""
         trials = self.study.get_trials(deepcopy=False)
-        order = sorted(range(len(trials)), key=lambda place: standing(trials[place]))
-        kept = sorted([*order[:BEST], *spread(sorted(order[BEST:]))])
+        order = sorted(range(len(trials)), key=lambda index: sampler_order(trials[index]))
+        kept = sorted([*order[:KEPT_BEST], *evenly_spaced(sorted(order[KEPT_BEST:]))])
         self.study, self.storage = in_memory()
-        self.study.add_trials([trials[place] for place in kept])
-        self.thinned = True
+        self.study.add_trials([trials[index] for index in kept])
+        self.is_subsampled = True
 
 
 def in_memory() -> tuple[optuna.Study, optuna.storages.InMemoryStorage]:
-    """A new study that minimises, and where it is kept."""
+    """Return a new study that minimises, and its storage."""
     storage = optuna.storages.InMemoryStorage()
     return optuna.create_study(direction="minimize", storage=storage), storage
 
 
-def spread(rest: Sequence[T]) -> Sequence[T]:
-    """At most so many of these as are remembered beside the best, evenly."""
-    return rest[:: max(len(rest) // SPREAD, 1)][:SPREAD]
+def evenly_spaced(items: Sequence[T]) -> Sequence[T]:
+    """Return at most `KEPT_OTHERS` of the items, evenly spaced."""
+    return items[:: max(len(items) // KEPT_OTHERS, 1)][:KEPT_OTHERS]
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch, and one of us at a time: the other cores are the fits'."""
+def single_threaded() -> Iterator[None]:
+    """Limit torch to one thread, and this block to one caller at a time: the other cores belong to the fits."""
     import torch  # here, not above: it takes seconds
 
-    with ONE:
+    with GP_LOCK:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -207,44 +224,55 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def taught(fit: Fit) -> dict[int, float]:
-    """What a trial's steps came to, finite ones: its reported losses, or the losses on parts of the training split by ninths, or
-    that of its first draft."""
+def intermediate_values(fit: Fit) -> dict[int, float]:
+    """Return a trial's finite losses: by report, by subset in ninths, or that of its first low-fidelity fit under 1."""
     reported = {step: loss for step, loss in enumerate(fit.facts.get("losses", []), start=1) if loss is not None}
-    parts = fit.facts.get("parts") or {step: loss for step, loss in fit.facts.get("drafts", {}).items() if step == "1"}
-    return reported or {int(ninths): loss for ninths, loss in parts.items()}
+    by_fidelity = fit.facts.get("parts") or {
+        key: loss for key, loss in fit.facts.get("drafts", {}).items() if key == "1"
+    }
+    return reported or {int(key): loss for key, loss in by_fidelity.items()}
 
 
-def drafted(fits: Sequence[Fit]) -> list[tuple[dict[str, Any], float]]:
-    """Parameters, and what they came to as drafts, less is better."""
+def low_fidelity_observations(fits: Sequence[Fit]) -> list[tuple[dict[str, Any], float]]:
+    """Return hyperparameters and low-fidelity losses of the trials that have one; lower is better."""
     return [(dict(fit.params), fit.facts["drafts"]["1"]) for fit in fits if "1" in fit.facts.get("drafts", {})]
 
 
-def expected(fits: Sequence[Fit], sign: float) -> list[tuple[dict[str, Any], float]]:
-    """Parameters and values, less is better; of a pruned trial what those came to that were nearest to it where it ended."""
-    climbed = [(fit, lows(fit), None if fit.value is None else sign * fit.value) for fit in fits]
-    found = []
-    for fit, own, value in climbed:
+def full_fit_estimates(fits: Sequence[Fit], sign: float) -> list[tuple[dict[str, Any], float]]:
+    """Return hyperparameters and final values of trials; lower is better.
+
+    The value of a pruned trial is the mean of the finished trials whose losses were nearest to its own where it was pruned.
+    """
+    curves = [(fit, running_minimum(fit), None if fit.value is None else sign * fit.value) for fit in fits]
+    estimates = []
+    for fit, curve, value in curves:
         if value is not None:
-            found.append((fit.params, value))
-        elif own:
-            last = max(own)
-            near = sorted(
-                (abs(low[last] - own[last]), end) for _, low, end in climbed if end is not None and last in low
+            estimates.append((fit.params, value))
+        elif curve:
+            last = max(curve)
+            nearest = sorted(
+                (abs(other[last] - curve[last]), final)
+                for _, other, final in curves
+                if final is not None and last in other
             )
-            if near:
-                found.append((fit.params, sum(end for _, end in near[:NEAREST]) / len(near[:NEAREST])))
-    return found
+            if nearest:
+                estimates.append(
+                    (
+                        fit.params,
+                        sum(final for _, final in nearest[:NEAREST_TRIALS]) / len(nearest[:NEAREST_TRIALS]),
+                    )
+                )
+    return estimates
 
 
-def lows(fit: Fit) -> dict[int, float]:
-    """The lowest of what a trial's steps came to so far, by step."""
-    steps = sorted(taught(fit).items())
+def running_minimum(fit: Fit) -> dict[int, float]:
+    """Return the lowest loss so far at each of a trial's steps."""
+    steps = sorted(intermediate_values(fit).items())
     return dict(zip((step for step, _ in steps), accumulate((loss for _, loss in steps), min)))
 
 
-def standing(trial: FrozenTrial) -> tuple[float, float]:
-    """As the sampler orders trials: finished ones by value, then pruned ones, those that came further first."""
+def sampler_order(trial: FrozenTrial) -> tuple[float, float]:
+    """Return a sort key, the best first: finished trials by value, then pruned trials, the latest pruned first."""
     if trial.value is not None:
         return (-math.inf, trial.value)
     step, loss = max(trial.intermediate_values.items(), default=(0, math.inf))
@@ -252,16 +280,19 @@ def standing(trial: FrozenTrial) -> tuple[float, float]:
 
 
 def importance(space: Mapping[str, Distribution], fits: Sequence[Fit], *, higher_is_better: bool) -> dict[str, float]:
-    """Shares that add up to 1, the largest first. Where trials were drafted by what they came to then; else pruned ones count as
-    worse than any finished one."""
+    """Return each hyperparameter's share of the importance, the largest first; the shares add up to 1. Empty with too few trials.
+
+    Low-fidelity losses are used if all trials have one. Otherwise final values are used, and pruned trials count as the worst
+    finished one.
+    """
     fits = [fit for fit in fits if fit.status in ("complete", "pruned")]
     finished = [fit.value for fit in fits if fit.status == "complete" and fit.value is not None]
-    if len(finished) < 2 or len(fits) < ENOUGH:
+    if len(finished) < 2 or len(fits) < MIN_FOR_IMPORTANCE:
         return {}
     sign = -1.0 if higher_is_better else 1.0
     worst = max(sign * value for value in finished)
     values = [
         (fit.params, sign * fit.value if fit.status == "complete" and fit.value is not None else worst) for fit in fits
     ]
-    drafts = drafted(fits)
-    return ped_anova(space, drafts if len(drafts) == len(fits) else values)
+    at_low_fidelity = low_fidelity_observations(fits)
+    return ped_anova(space, at_low_fidelity if len(at_low_fidelity) == len(fits) else values)

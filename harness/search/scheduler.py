@@ -1,9 +1,10 @@
-"""The search of one submission's hyperparameters: a study asked and told, trials run in forks, every result recorded.
+"""Scheduler of a search: decides which trials run, where, at which fidelity, and in which order.
 
-Submissions that can be fitted together are: a block of configurations is asked for at once, shared out over the slots, and what a
-slot's process could not or had better not train as one is run alone. Where that takes long, each slot asks for a few at a time.
-Submissions that can take a share of their epochs are drafted first, and the best of them fitted whole; those that report no losses,
-and take their time, are tried on parts of the training split.
+Submissions with a vectorized fit get a block of suggestions at once. The block is split over the slots; trials that cannot be
+vectorized, or had better not be, run alone. Slow trials are suggested in small chunks, one chunk a slot at a time.
+
+Submissions with a budget get low-fidelity trials first, and the best trials a full fit. Submissions that report no losses and are
+slow are first fitted on subsets of the training split.
 """
 
 from __future__ import annotations
@@ -13,307 +14,331 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
-from harness.contract import LATER
-from harness.dispatch import LOOK, Bench, in_parallel
+from harness.dispatch import POLL_SECONDS, RunContext, run_parallel
 from harness.errors import SlotLost
+from harness.frameworks.batch import POSTPONED
 from harness.plugins.description import Description
-from harness.search.asha import FACTOR
-from harness.search.history import SLOW, Manner
-from harness.search.low_fidelity import TWICE
-from harness.search.outcome import Found, outcome
-from harness.search.subsets import ENOUGH, WHOLE
-from harness.search.trial_runner import Runner
+from harness.search.asha import REDUCTION_FACTOR
+from harness.search.history import SLOW_FIT_SECONDS, SearchConfig
+from harness.search.low_fidelity import RECHECKED_TRIALS
+from harness.search.outcome import SearchResult, summarize
+from harness.search.subsets import FULL_FIDELITY, MIN_SUBSET_ROWS
+from harness.search.trial_runner import TrialRunner
 
-COHORT = 10
-"""Trials that climb the parts of the training split together: at first the sampler draws as many blindly anyway."""
+COHORT_SIZE = 10
+"""Trials that go through the rungs together: the sampler's first so many suggestions are random anyway."""
 
-BLOCK = 64
-"""Configurations that are asked for at once where they can be fitted together."""
+BLOCK_SIZE = 64
+"""Suggestions in a block of vectorized trials."""
 
-SMALLEST, LARGEST, WORTH = 8, 32, 20.0
-"""Of those that take long a slot asks for so many at a time, at least and at most: about so many seconds' worth."""
+MIN_CHUNK, MAX_CHUNK, CHUNK_SECONDS = 8, 32, 20.0
+"""Bounds on the chunk size for slow trials, and the seconds that a chunk should take."""
 
 
-class Search(Runner):
-    """Runs the trials of a ledger, those on record excepted."""
+class Search(TrialRunner):
+    """Search for the best hyperparameters of one entry. Recorded trials are not run again."""
 
     def __init__(
         self,
-        bench: Bench,
+        context: RunContext,
         description: Description,
         *,
         n_trials: int,
         timeout: float | None = None,
-        manner: Manner | None = None,
+        config: SearchConfig | None = None,
     ) -> None:
-        super().__init__(bench, description, n_trials, timeout, manner or Manner())
-        self.waited = False
-        self.arrived: list[int] = []
-        """Trials that are worth a whole fit and wait for it."""
+        super().__init__(context, description, n_trials, timeout, config or SearchConfig())
+        self.noted_waiting = False
+        self.awaiting_full_fit: list[int] = []
+        """Numbers of promoted trials whose full fit has not started."""
 
-    def run(self) -> Found:
-        """Run them, and name the best. Raises TrialFailed where none succeeded."""
+    def run(self) -> SearchResult:
+        """Run all trials and return the result. Raises TrialFailed if no trial succeeds."""
         try:
-            return self.all_of_them()
+            return self.run_all()
         finally:
             self.leases.close()
-            for data in self.parts.values():
+            for data in self.subsets.values():
                 data.close()
 
-    def all_of_them(self) -> Found:
-        self.show()
+    def run_all(self) -> SearchResult:
+        """Run all trials: vectorized blocks, then slow chunks or cohorts, then whatever is left one by one."""
+        self.report_progress()
         number = 0
-        while self.together and number < self.n_trials and not self.over():
-            block = range(number, min(number + self.size(number), self.n_trials))
-            number = self.block(block)
-            if self.slow:
+        while self.vectorized and number < self.n_trials and not self.should_stop():
+            block = range(number, min(number + self.block_size(number), self.n_trials))
+            number = self.run_block(block)
+            if self.is_slow:
                 break
         for number in sorted(self.fits):
             self.tell(number)
-        if self.together:
-            self.in_chunks()
-        enough = self.drafts is not None or len(self.bench.scorer.data.train) >= ENOUGH
-        if self.manner.halving and enough and self.n_trials > 1:
-            self.in_cohorts()
+        if self.vectorized:
+            self.run_slow_chunks()
+        enough = self.low_fidelity is not None or len(self.context.scorer.data.train) >= MIN_SUBSET_ROWS
+        if self.config.halving and enough and self.n_trials > 1:
+            self.run_cohorts()
         while True:
-            in_parallel([number for number in range(self.n_trials) if number not in self.fits], self.alone, self.bench)
-            if len(self.fits) == self.n_trials or self.over():
+            run_parallel(
+                [number for number in range(self.n_trials) if number not in self.fits], self.run_alone, self.context
+            )
+            if len(self.fits) == self.n_trials or self.should_stop():
                 break
-            self.wait()
-        return outcome([self.fits[number] for number in sorted(self.fits)], self.study.sign)
+            self.wait_for_others()
+        return summarize([self.fits[number] for number in sorted(self.fits)], self.sampler.sign)
 
-    def wait(self) -> None:
-        """Others are at what is left: until they have recorded it, or have gone."""
-        if not self.waited:
-            self.waited = True
+    def wait_for_others(self) -> None:
+        """Wait a moment for other commands that run the remaining trials, and load the trials that they have recorded."""
+        if not self.noted_waiting:
+            self.noted_waiting = True
             left = self.n_trials - len(self.fits)
-            self.bench.watcher.note(f"{left} trials are being run by another command; waiting for them")
-        time.sleep(LOOK)
+            self.context.progress.note(f"{left} trials are being run by another command; waiting for them")
+        time.sleep(POLL_SECONDS)
         with self.lock:
-            self.adopt()
-            self.show()
+            self.load_recorded()
+            self.report_progress()
 
-    def size(self, number: int) -> int:
-        """How many questions are asked at once, from this one on: at first few, on which drafts are to prove themselves, and where
-        trials are slow, so that each few learn from those before them."""
-        return self.few if self.drafting and (number == 0 or self.seconds >= SLOW) else BLOCK
+    def block_size(self, number: int) -> int:
+        """Return the size of the block that starts at this trial.
 
-    def in_chunks(self) -> None:
-        """Trials that take long: each slot asks for a few at a time, with all that is known by then, and waits for no other."""
-        self.at_once = True
+        It is small for the first low-fidelity trials, which calibrate, and for slow ones, so that suggestions use earlier results.
+        """
+        return (
+            self.startup_trials
+            if self.uses_low_fidelity and (number == 0 or self.full_fit_seconds >= SLOW_FIT_SECONDS)
+            else BLOCK_SIZE
+        )
+
+    def run_slow_chunks(self) -> None:
+        """Run the remaining, slow trials in chunks: each slot gets a chunk of new suggestions as soon as it is free."""
+        self.tell_at_once = True
         left = [number for number in range(self.n_trials) if number not in self.fits]
 
-        def chunk(numbers: Sequence[int], device: str) -> None:
-            if self.over():
+        def run_chunk(numbers: Sequence[int], device: str) -> None:
+            """Run one chunk on one slot through both fidelities."""
+            if self.should_stop():
                 return
-            asked = self.claim(numbers)
+            claimed = self.claim(numbers)
             with self.lock:
-                self.look_around()
-            self.ask([number for number in asked if number not in self.begun])
-            sure, drafted = self.parted(asked)
+                self.sync()
+            self.suggest([number for number in claimed if number not in self.running])
+            full, low = self.split_by_fidelity(claimed)
 
-            def run(numbers: Sequence[int], step: int) -> None:
-                for number in sorted(self.stacked(numbers, device, len(numbers), step)):
-                    self.alone(number, device, only=step)
+            def run(numbers: Sequence[int], fidelity: int) -> None:
+                for number in sorted(self.run_or_explain(numbers, device, len(numbers), fidelity)):
+                    self.run_alone(number, device, only_fidelity=fidelity)
 
-            run(drafted, 1)
-            worthy = self.worthy(drafted)
-            run(sorted([*sure, *worthy]), WHOLE)
-            self.end([number for number in drafted if number not in worthy], run)
+            run(low, 1)
+            promoted = self.promote(low)
+            run(sorted([*full, *promoted]), FULL_FIDELITY)
+            self.prune_rejected([number for number in low if number not in promoted], run)
 
-        size = min(max(int(WORTH / max(self.cost, 1e-3)), SMALLEST), LARGEST)
-        in_parallel([left[start : start + size] for start in range(0, len(left), size)], chunk, self.bench)
+        size = min(max(int(CHUNK_SECONDS / max(self.trial_seconds, 1e-3)), MIN_CHUNK), MAX_CHUNK)
+        run_parallel([left[start : start + size] for start in range(0, len(left), size)], run_chunk, self.context)
 
-    def block(self, numbers: range) -> int:
-        """Trials whose questions are asked before any of them is answered, so that a block in pieces asks the same. The number
-        that comes after them.
+    def run_block(self, numbers: range) -> int:
+        """Run a block of trials on all slots; return the number of the next trial to suggest.
+
+        The whole block is suggested before any result, so that an interrupted block gets the same suggestions again.
         """
-        asked = self.claim(numbers)
-        self.ask(asked)
-        sure, drafted = self.parted(asked)
-        later = self.shared_out(drafted, 1) if self.drafting else self.shared_out(sure, WHOLE)
-        if self.together and self.drafting:
-            self.prove(drafted, self.shared_out)
-            worthy = self.worthy(drafted)
-            self.arrived += sorted([*sure, *worthy])
-            # Few in a stack cost what many do: the best of the first few, where they are quick, wait for those that come next.
-            if not self.drafting or numbers.start or numbers.stop == self.n_trials or self.seconds >= SLOW:
-                self.shared_out(self.arrived, WHOLE)
-                self.arrived = []
-            self.end([number for number in drafted if number not in worthy], self.shared_out)
-        if not self.together:
-            self.at_once = True
-            self.begun.clear()  # asked again one by one, each with all that is known by then
-            self.arrived.clear()
+        claimed = self.claim(numbers)
+        self.suggest(claimed)
+        full, low = self.split_by_fidelity(claimed)
+        postponed = self.run_on_slots(low, 1) if self.uses_low_fidelity else self.run_on_slots(full, FULL_FIDELITY)
+        if self.vectorized and self.uses_low_fidelity:
+            self.calibrate(low, self.run_on_slots)
+            promoted = self.promote(low)
+            self.awaiting_full_fit += sorted([*full, *promoted])
+            # A vectorized fit of few members costs as much as one of many: after the first block of fast trials, promoted ones
+            # wait for those of the next block.
+            if (
+                not self.uses_low_fidelity
+                or numbers.start
+                or numbers.stop == self.n_trials
+                or self.full_fit_seconds >= SLOW_FIT_SECONDS
+            ):
+                self.run_on_slots(self.awaiting_full_fit, FULL_FIDELITY)
+                self.awaiting_full_fit = []
+            self.prune_rejected([number for number in low if number not in promoted], self.run_on_slots)
+        if not self.vectorized:
+            self.tell_at_once = True
+            self.running.clear()  # suggested again one by one, each with all results by then
+            self.awaiting_full_fit.clear()
             return numbers.stop
         for number in sorted(self.fits):
             self.tell(number)
-        return min(later, default=numbers.stop)
+        return min(postponed, default=numbers.stop)
 
-    def shared_out(self, asked: Sequence[int], step: int) -> list[int]:
-        """These trials on one step, or whole, on all slots. Those that have to be asked again.
+    def run_on_slots(self, numbers: Sequence[int], fidelity: int) -> list[int]:
+        """Run trials at one fidelity, one chunk a slot; return the numbers of postponed trials, to be suggested again.
 
-        What a chunk could not or had better not train as one is run alone by whichever slots have nothing better to do. Where a
-        chunk would take long, a few of it are run, and the others are asked again in the next block. Where all of a block that is
-        new are refused, nothing is stacked from then on.
+        Trials that could not be vectorized, or had better not be, run alone on slots that are free. If a chunk would take long,
+        only a few of its trials run, and the others are postponed to the next block. If no trial of a new block could be
+        vectorized, `vectorized` becomes False.
         """
-        slots = len(self.bench.slots.devices)
-        new = not any(self.begun[number].parts for number in asked)
-        few = max(self.few // slots, 2) if new else len(asked)
-        chunks = [chunk for start in range(slots) if (chunk := asked[start::slots])]
-        later: list[int] = []
-        at_work = {chunk[0] for chunk in chunks if len(chunk) > 1}
-        apart = [chunk[0] for chunk in chunks if len(chunk) == 1]
-        refused = len(apart)
+        slots = len(self.context.slots.devices)
+        new = not any(self.running[number].partial for number in numbers)
+        max_members = max(self.startup_trials // slots, 2) if new else len(numbers)
+        chunks = [chunk for start in range(slots) if (chunk := numbers[start::slots])]
+        postponed: list[int] = []
+        pending_chunks = {chunk[0] for chunk in chunks if len(chunk) > 1}
+        alone = [chunk[0] for chunk in chunks if len(chunk) == 1]
+        n_alone = len(alone)
 
-        def together(chunk: Sequence[int], device: str) -> None:
-            nonlocal refused
-            if chunk[0] in at_work:
-                found = self.stacked(chunk, device, few, step)
+        def run_chunk(chunk: Sequence[int], device: str) -> None:
+            """Run a chunk vectorized, then trials of any chunk that have to run alone."""
+            nonlocal n_alone
+            if chunk[0] in pending_chunks:
+                reasons = self.run_or_explain(chunk, device, max_members, fidelity)
                 with self.lock:
-                    for number in chunk[few:]:  # never all of them: each block gets on
-                        if found.get(number) == LATER:
-                            del found[number], self.begun[number]
-                            later.append(number)
-                    apart.extend(sorted(found))
-                    refused += len(found)
-                    at_work.remove(chunk[0])
-                    self.together = not new or refused < len(asked)
+                    for number in chunk[max_members:]:  # never the whole chunk: each block makes progress
+                        if reasons.get(number) is POSTPONED:
+                            del reasons[number], self.running[number]
+                            postponed.append(number)
+                    alone.extend(sorted(reasons))
+                    n_alone += len(reasons)
+                    pending_chunks.remove(chunk[0])
+                    self.vectorized = not new or n_alone < len(numbers)
             while True:
                 with self.lock:
-                    if not apart or (new and not at_work):
+                    if not alone or (new and not pending_chunks):
                         return
-                    number = apart.pop(0)
+                    number = alone.pop(0)
                 try:
-                    self.alone(number, device, only=step)
+                    self.run_alone(number, device, only_fidelity=fidelity)
                 except SlotLost:
                     with self.lock:
-                        apart.append(number)
+                        alone.append(number)
                     raise
 
-        in_parallel(chunks, together, self.bench)
-        if self.together:
-            self.one_by_one(sorted(apart), step)
-        return later
+        run_parallel(chunks, run_chunk, self.context)
+        if self.vectorized:
+            self.run_each(sorted(alone), fidelity)
+        return postponed
 
-    def one_by_one(self, numbers: Sequence[int], step: int) -> None:
-        """These trials on one step, or whole, each in a fork of its own, on all slots."""
-        in_parallel(numbers, partial(self.alone, only=step), self.bench)
+    def run_each(self, numbers: Sequence[int], fidelity: int) -> None:
+        """Run trials at one fidelity on all slots, each in its own fork."""
+        run_parallel(numbers, partial(self.run_alone, only_fidelity=fidelity), self.context)
 
-    def parted(self, asked: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Those that are fitted whole at once, and those that are drafted first."""
-        sure = [number for number in asked if self.begun[number].sure or not self.drafting]
-        return sure, [number for number in asked if number not in sure]
+    def split_by_fidelity(self, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Split trials into those that start with a full fit and those that start at low fidelity."""
+        full = [number for number in numbers if self.running[number].full_fidelity or not self.uses_low_fidelity]
+        return full, [number for number in numbers if number not in full]
 
-    def prove(self, asked: Sequence[int], run: Callable[[Sequence[int], int], object]) -> None:
-        """Draft a few of those that are drafted once more, where it is not known yet whether drafts tell anything."""
-        assert self.drafts is not None
-        if self.drafts.proven is None:
-            drafted = [number for number in asked if number in self.begun and 1 in self.begun[number].parts]
-            run(drafted[:TWICE], 2)
-            if self.drafts.proven is False:
-                self.bench.watcher.note(
-                    "which trials are better depends here on how long they learn, so that short ones tell nothing of long ones: "
-                    "from here on all are fitted whole"
+    def calibrate(self, numbers: Sequence[int], run: Callable[[Sequence[int], int], object]) -> None:
+        """Run a few low-fidelity trials again with twice the budget, if it is unknown yet whether the low fidelity is reliable."""
+        assert self.low_fidelity is not None
+        if self.low_fidelity.is_reliable is None:
+            fitted = [number for number in numbers if number in self.running and 1 in self.running[number].partial]
+            run(fitted[:RECHECKED_TRIALS], 2)
+            if self.low_fidelity.is_reliable is False:
+                self.context.progress.note(
+                    "short fits do not predict full fits on this task; all trials are now fitted fully"
                 )
 
-    def worthy(self, asked: Sequence[int]) -> list[int]:
-        """Those of the drafted that are to be fitted whole: all where drafts are not heeded, or, for now, where the time is up.
-        The plug-in's own guess goes on in any case: no search ends with less than its author knew."""
-        if self.drafts is None:
-            return []
-        drafted = [number for number in asked if number in self.begun and 1 in self.begun[number].parts]
-        if self.over() or not self.drafts.proven:
-            return drafted
-        with self.lock:
-            chosen = self.drafts.choose(drafted) | {0}
-        return [number for number in drafted if number in chosen]
+    def promote(self, numbers: Sequence[int]) -> list[int]:
+        """Return the low-fidelity trials to promote to a full fit: all if the low fidelity is not reliable or time is up.
 
-    def end(self, others: Sequence[int], run: Callable[[Sequence[int], int], object]) -> None:
-        """End those that were not worth a whole fit, once the others have had theirs: where such fits failed, who was next goes
-        on."""
-        others = [number for number in others if number in self.begun and 1 in self.begun[number].parts]
-        while self.drafts is not None and others and not self.over():
+        Trial 0, the plug-in's defaults, is always promoted: no search ends below what its author knew.
+        """
+        if self.low_fidelity is None:
+            return []
+        fitted = [number for number in numbers if number in self.running and 1 in self.running[number].partial]
+        if self.should_stop() or not self.low_fidelity.is_reliable:
+            return fitted
+        with self.lock:
+            chosen = self.low_fidelity.promote(fitted) | {0}
+        return [number for number in fitted if number in chosen]
+
+    def prune_rejected(self, rejected: Sequence[int], run: Callable[[Sequence[int], int], object]) -> None:
+        """Prune rejected trials after the full fits of the promoted ones; for each that failed, promote the next best first."""
+        rejected = [number for number in rejected if number in self.running and 1 in self.running[number].partial]
+        while self.low_fidelity is not None and rejected and not self.should_stop():
             with self.lock:
-                chosen = self.drafts.choose_again(others)
+                chosen = self.low_fidelity.promote_next(rejected)
             if not chosen:
                 break
-            run(sorted(chosen), WHOLE)
-            others = [number for number in others if number not in chosen]
-        for number in others:
+            run(sorted(chosen), FULL_FIDELITY)
+            rejected = [number for number in rejected if number not in chosen]
+        for number in rejected:
             self.record(number, "pruned")
 
-    def in_cohorts(self) -> None:
-        """Trials that are drafted alone, or turn out to be silent and slow, climb their steps ten at a time.
+    def run_cohorts(self) -> None:
+        """Run trials through the rungs in cohorts of ten: low-fidelity trials run alone, or slow trials on subsets.
 
-        All are tried on the smallest, the best of them on the next. What is left is run whole while the next ten climb.
+        All of a cohort run at the lowest fidelity, the best of them at the next. Full fits run while the next cohort does.
         """
-        with ThreadPoolExecutor() as beside:
+        with ThreadPoolExecutor() as threads:
             cohorts: list[tuple[list[Future[None]], list[int]]] = []
 
-            def arrived(fits: list[Future[None]], number: int) -> None:
-                fits.append(beside.submit(self.one_by_one, [number], WHOLE))
+            def start_full_fit(full_fits: list[Future[None]], number: int) -> None:
+                full_fits.append(threads.submit(self.run_each, [number], FULL_FIDELITY))
 
-            def settle() -> None:
-                """End the others of cohorts of which all whole fits are done."""
+            def prune_finished_cohorts() -> None:
+                """Prune the rejected trials of each cohort whose full fits are all done."""
                 for cohort in [cohort for cohort in cohorts if all(fit.done() for fit in cohort[0])]:
                     cohorts.remove(cohort)
                     for fit in cohort[0]:
                         fit.result()
-                    self.end(cohort[1], self.one_by_one)
+                    self.prune_rejected(cohort[1], self.run_each)
 
-            for start in range(0, self.n_trials, COHORT):
-                if (self.in_parts is False and not self.drafting) or self.over():
+            for start in range(0, self.n_trials, COHORT_SIZE):
+                if (self.on_subsets is False and not self.uses_low_fidelity) or self.should_stop():
                     break
                 left = [
-                    number for number in range(start, min(start + COHORT, self.n_trials)) if number not in self.fits
+                    number
+                    for number in range(start, min(start + COHORT_SIZE, self.n_trials))
+                    if number not in self.fits
                 ]
-                if left and (asked := self.claim(left)):
-                    settle()
-                    self.ask([number for number in asked if number not in self.begun])
-                    whole: list[Future[None]] = []
-                    others = self.climb(asked, partial(arrived, whole))
-                    cohorts.append((whole, others))
+                if left and (claimed := self.claim(left)):
+                    prune_finished_cohorts()
+                    self.suggest([number for number in claimed if number not in self.running])
+                    full_fits: list[Future[None]] = []
+                    rejected = self.run_rungs(claimed, partial(start_full_fit, full_fits))
+                    cohorts.append((full_fits, rejected))
             wait([fit for fits, _ in cohorts for fit in fits])
-            settle()
-        if time.monotonic() > self.ends:
-            tried = [begun for begun in self.begun.values() if 1 in begun.parts]
-            step = 1 if self.drafts is not None else max((max(begun.parts) for begun in tried), default=1)
-            furthest = [begun for begun in tried if step in begun.parts]
-            self.last = min(furthest, key=lambda begun: begun.parts[step], default=None)
+            prune_finished_cohorts()
+        if time.monotonic() > self.deadline:
+            started = [trial for trial in self.running.values() if 1 in trial.partial]
+            fidelity = 1 if self.low_fidelity is not None else max((max(trial.partial) for trial in started), default=1)
+            furthest = [trial for trial in started if fidelity in trial.partial]
+            self.overtime_trial = min(furthest, key=lambda trial: trial.partial[fidelity], default=None)
 
-    def climb(self, climbing: Sequence[int], arrived: Callable[[int], None]) -> list[int]:
-        """Take trials over their steps together; ``arrived`` is told of those that are to be run whole. Those that were drafted and
-        not chosen."""
-        others: list[int] = []
-        if self.drafts is not None:
-            sure, climbing = self.parted(climbing)
-            for number in sure:
-                arrived(number)
-        for step in (1, FACTOR) if self.drafts is None else (1,):
-            if len(climbing) < 2 and self.n_trials <= COHORT:
-                break  # nothing will be held against it
-            self.one_by_one(climbing, step)
-            if self.drafts is not None:
-                self.prove(climbing, self.one_by_one)
-                worthy = self.worthy(climbing)
-                if not self.drafting:
-                    return others
-                others = [number for number in climbing if number not in worthy]
-                climbing = worthy
+    def run_rungs(self, numbers: Sequence[int], start_full_fit: Callable[[int], None]) -> list[int]:
+        """Run trials through the low fidelities and start the full fits of promoted ones; return the rejected trials.
+
+        Trials that lose at a subset rung are pruned here, and not returned.
+        """
+        rejected: list[int] = []
+        if self.low_fidelity is not None:
+            full, numbers = self.split_by_fidelity(numbers)
+            for number in full:
+                start_full_fit(number)
+        for fidelity in (1, REDUCTION_FACTOR) if self.low_fidelity is None else (1,):
+            if len(numbers) < 2 and self.n_trials <= COHORT_SIZE:
+                break  # no other trial to compare it with
+            self.run_each(numbers, fidelity)
+            if self.low_fidelity is not None:
+                self.calibrate(numbers, self.run_each)
+                promoted = self.promote(numbers)
+                if not self.uses_low_fidelity:
+                    return rejected
+                rejected = [number for number in numbers if number not in promoted]
+                numbers = promoted
                 continue
-            if not self.in_parts:
-                return others
+            if not self.on_subsets:
+                return rejected
             with self.lock:
-                parts = {number: self.begun[number].parts for number in climbing if number in self.begun}
-                losses = {number: found[step] for number, found in parts.items() if step in found}
-                ended = self.rungs_of_parts.arrive(step, losses)
-            for number in sorted(ended):
+                partials = {number: self.running[number].partial for number in numbers if number in self.running}
+                losses = {
+                    number: by_fidelity[fidelity] for number, by_fidelity in partials.items() if fidelity in by_fidelity
+                }
+                losers = self.subset_rungs.losers(fidelity, losses)
+            for number in sorted(losers):
                 if number == 0:
-                    arrived(number)
+                    start_full_fit(number)
                 else:
                     self.record(number, "pruned")
-            climbing = sorted(set(losses) - ended)
-        for number in climbing:
-            arrived(number)
-        return others
+            numbers = sorted(set(losses) - losers)
+        for number in numbers:
+            start_full_fit(number)
+        return rejected

@@ -1,4 +1,4 @@
-"""Parts of a training split: what halving goes by where a submission reports no losses."""
+"""Subsets of a training split: the low fidelity for submissions that report no losses."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 
 from harness.contract import Array, Data, Split
 
-WHOLE = 9
-"""Parts are counted in ninths, so that a third of a third is the smallest."""
-ENOUGH = 2000
-"""Training rows from which parts of them tell good hyperparameters from bad ones."""
+FULL_FIDELITY = 9
+"""Fidelity of a full fit. Subsets are counted in ninths, so that the smallest is a third of a third."""
+MIN_SUBSET_ROWS = 2000
+"""Training rows from which on a fit on a subset tells good hyperparameters from bad ones."""
 
 
-def part(data: Data, ninths: int, rng: np.random.Generator) -> Data:
-    """The data with so many ninths of the training rows, classes in proportion where targets are classes (n,) of integers."""
+def subset(data: Data, ninths: int, rng: np.random.Generator) -> Data:
+    """Return the data with so many ninths of the training rows, stratified if the labels are classes, integers (n,)."""
     train = data.train
-    rows = spread(train.labels, rng)[: -(-len(train) * ninths // WHOLE)]
+    rows = spread_rows(train.labels, rng)[: -(-len(train) * ninths // FULL_FIDELITY)]
     index = np.sort(rows)
     return Data(Split(train.x[index], train.labels[index], train.unlabelled), data.valid, data.test)
 
 
-def spread(y: Array, rng: np.random.Generator) -> Array:
-    """All rows in an order of which every beginning is a fair sample, int64 (n,)."""
+def spread_rows(y: Array, rng: np.random.Generator) -> Array:
+    """Return all row numbers, int64 (n,), in an order in which every prefix is a stratified sample."""
     order = rng.permutation(len(y))
     if y.ndim != 1 or y.dtype.kind not in "iu":
         return order
-    place = np.empty(len(y))
+    position = np.empty(len(y))
     for label in np.unique(y):
-        mine = order[y[order] == label]
-        place[mine] = np.arange(len(mine)) / len(mine)  # every class has one at the very front
-    return order[np.argsort(place[order], kind="stable")]
+        of_label = order[y[order] == label]
+        position[of_label] = np.arange(len(of_label)) / len(of_label)  # every class has one row at the very front
+    return order[np.argsort(position[order], kind="stable")]

@@ -1,6 +1,6 @@
-"""How the trials of a search run: one in a fork of its own, or several as one, whole or on less than the whole.
+"""Runs the trials of a search: one in its own fork, or several in a vectorized fit, fully or at a low fidelity.
 
-Less than the whole is a part of the training split, counted in ninths, or a draft: a tenth of the epochs, or two.
+A low fidelity is a subset of the training split, counted in ninths, or a share of the budget, counted in tenths.
 """
 
 from __future__ import annotations
@@ -12,245 +12,273 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from harness.dispatch import MOST_LOST, Bench, check_crowd
+from harness.dispatch import MAX_LOST_SLOTS, RunContext, raise_if_crowded
 from harness.errors import SlotLost, TrialFailed, TrialPruned
 from harness.execution.cluster.proxies import RemoteTrial
 from harness.execution.parent.batch_trial import BatchMember
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.trial import Trial
+from harness.frameworks.batch import POSTPONED, Postponed
 from harness.plugins.description import Description
 from harness.scoring import generator
-from harness.search.asha import FACTOR
-from harness.search.history import Begun, Ledger, Manner
-from harness.search.low_fidelity import DRAFT
+from harness.search.asha import REDUCTION_FACTOR
+from harness.search.history import RunningTrial, SearchConfig, TrialHistory
+from harness.search.low_fidelity import LOW_FIDELITY
 from harness.search.sampler import SEARCH_SEED
-from harness.search.subsets import WHOLE, part
+from harness.search.subsets import FULL_FIDELITY, subset
 
-MOST_REPORTS = 10_000
-"""Reports of one trial that are looked at and recorded."""
+MAX_REPORTS = 10_000
+"""Maximum number of reports of one trial that are compared and recorded."""
 
-LONG = 0.2
-"""Seconds of a fit on a ninth of the training split from which parts are tried before the whole."""
+LONG_FIT_SECONDS = 0.2
+"""Seconds of a fit on a ninth of the training split from which on trials run on subsets first."""
 
 
-class Runner(Ledger):
-    """Runs trials of a ledger. Methods that take a device are called by whoever holds that slot."""
+class TrialRunner(TrialHistory):
+    """Runs the trials of a history. The caller of a method that takes a device holds that slot."""
 
     def __init__(
-        self, bench: Bench, description: Description, n_trials: int, timeout: float | None, manner: Manner
+        self, context: RunContext, description: Description, n_trials: int, timeout: float | None, config: SearchConfig
     ) -> None:
-        super().__init__(bench, description, n_trials, timeout, manner)
-        self.parts: dict[int, SharedInputs] = {}
-        self.last: Begun | None = None
-        """The one that may go on when the time is up."""
-        self.lost: Counter[object] = Counter()
-        """How many slots a trial, or a chunk of them, has lost."""
+        super().__init__(context, description, n_trials, timeout, config)
+        self.subsets: dict[int, SharedInputs] = {}
+        self.overtime_trial: RunningTrial | None = None
+        """Trial that may get a full fit after the deadline."""
+        self.lost_slots: Counter[object] = Counter()
+        """Number of lost slots by trial number, or by chunk as a tuple of numbers."""
 
     @property
-    def steps(self) -> tuple[int, ...]:
-        """What trials are tried on, in turn, before they are fitted whole; nothing where that is not known yet."""
-        return (1,) if self.drafting else (1, FACTOR) if self.in_parts else ()
+    def fidelities(self) -> tuple[int, ...]:
+        """Low fidelities that trials go through before a full fit; empty while it is unknown whether they are used."""
+        return (1,) if self.uses_low_fidelity else (1, REDUCTION_FACTOR) if self.on_subsets else ()
 
-    def steps_of(self, begun: Begun) -> tuple[int, ...]:
-        return () if begun.sure or begun is self.last else self.steps
+    def remaining_fidelities(self, trial: RunningTrial) -> tuple[int, ...]:
+        """Return the low fidelities that this trial goes through before its full fit."""
+        return () if trial.full_fidelity or trial is self.overtime_trial else self.fidelities
 
-    def less(self, step: int) -> tuple[SharedInputs, float]:
-        """The data and the budget of a step; all of both from `WHOLE` on."""
-        if step == WHOLE:
-            return self.bench.data, 1.0
-        return (self.part(step), 1.0) if self.drafts is None else (self.bench.data, step * DRAFT)
+    def data_and_budget(self, fidelity: int) -> tuple[SharedInputs, float]:
+        """Return the data and the budget of a fit; all data and budget 1 at `FULL_FIDELITY`."""
+        if fidelity == FULL_FIDELITY:
+            return self.context.data, 1.0
+        return (
+            (self.subset(fidelity), 1.0) if self.low_fidelity is None else (self.context.data, fidelity * LOW_FIDELITY)
+        )
 
-    def part(self, ninths: int) -> SharedInputs:
+    def subset(self, ninths: int) -> SharedInputs:
+        """Return the shared data with so many ninths of the training rows, made at the first call."""
         with self.lock:
-            if ninths not in self.parts:
-                scorer = self.bench.scorer
-                rows = generator("parts", scorer.key)  # in each the same: a smaller part is part of a larger one
-                self.parts[ninths] = SharedInputs.of(part(scorer.data, ninths, rows), scorer.task.kind)
-            return self.parts[ninths]
+            if ninths not in self.subsets:
+                scorer = self.context.scorer
+                rng = generator("parts", scorer.key)  # the same for each: a smaller subset lies in a larger one
+                self.subsets[ninths] = SharedInputs.of(subset(scorer.data, ninths, rng), scorer.task.kind)
+            return self.subsets[ninths]
 
-    def tried(self, number: int, step: int, score: float, seconds: float) -> None:
-        """A trial came to this score on less than the whole, in so many seconds."""
-        value = self.study.sign * score
+    def record_partial(self, number: int, fidelity: int, score: float, seconds: float) -> None:
+        """Record a trial's score at a low fidelity, and the seconds that it took."""
+        value = self.sampler.sign * score
         with self.lock:
-            self.begun[number].parts[step] = value
-            if self.drafts is not None:
-                begun = self.begun[number]
-                self.drafts.take(number, step, value, begun.tried.get(step, 0), begun.params)
-                if step == 1:
-                    insort(self.took_drafts, seconds)
-                    self.show()
+            self.running[number].partial[fidelity] = value
+            if self.low_fidelity is not None:
+                trial = self.running[number]
+                self.low_fidelity.record(number, fidelity, value, trial.reports.get(fidelity, 0), trial.params)
+                if fidelity == 1:
+                    insort(self.low_fidelity_times, seconds)
+                    self.report_progress()
 
-    def goes_on(self, number: int, step: int) -> bool:
-        """Whether a trial that came alone to a step is worth the next."""
+    def should_continue(self, number: int, fidelity: int) -> bool:
+        """Tell whether a trial that runs alone should continue at the next fidelity."""
         with self.lock:
-            if self.drafts is not None:
-                return not self.drafts.proven or number in self.drafts.choose([number]) or number == 0
-            return not self.rungs_of_parts.arrive(step, {number: self.begun[number].parts[step]})
+            if self.low_fidelity is not None:
+                return not self.low_fidelity.is_reliable or number in self.low_fidelity.promote([number]) or number == 0
+            return not self.subset_rungs.losers(fidelity, {number: self.running[number].partial[fidelity]})
 
-    def alone(self, number: int, device: str, *, only: int | None = None) -> None:
-        """One trial in a fork of its own, step by step; with ``only``, on that step alone."""
-        less = only not in (None, WHOLE)
-        if number not in self.begun:
+    def run_alone(self, number: int, device: str, *, only_fidelity: int | None = None) -> None:
+        """Run one trial in its own fork: through all fidelities, or at ``only_fidelity``."""
+        is_partial = only_fidelity not in (None, FULL_FIDELITY)
+        if number not in self.running:
             if not self.claim([number]):
                 return
             with self.lock:
-                self.look_around()
-            self.ask([number])
-        begun = self.begun[number]
-        if (self.over() and begun is not self.last) or (less and self.in_parts is False and self.drafts is None):
+                self.sync()
+            self.suggest([number])
+        trial = self.running[number]
+        if (self.should_stop() and trial is not self.overtime_trial) or (
+            is_partial and self.on_subsets is False and self.low_fidelity is None
+        ):
             return
         started = time.monotonic()
 
         def on_report(loss: float) -> bool:
+            """Store a loss of the full fit; return True to prune the trial."""
             with self.lock:
-                if len(begun.losses) >= MOST_REPORTS:
+                if len(trial.losses) >= MAX_REPORTS:
                     return False
-                begun.losses.append(loss)
-                return bool(self.ended_at(len(begun.losses), {number: begun.losses}))
+                trial.losses.append(loss)
+                return bool(self.losers_at(len(trial.losses), {number: trial.losses}))
 
-        def on_less(step: int, loss: float) -> bool:
-            begun.tried[step] = begun.tried.get(step, 0) + 1
-            if self.drafts is not None or not less:
+        def on_partial_report(fidelity: int, loss: float) -> bool:
+            """Count a report at a low fidelity; return True to stop the fit."""
+            trial.reports[fidelity] = trial.reports.get(fidelity, 0) + 1
+            if self.low_fidelity is not None or not is_partial:
                 return False
-            self.in_parts = False  # a trial that reports losses has no need of parts, and this one ends
+            self.on_subsets = False  # a trial that reports losses needs no subsets, so this fit stops
             return True
 
-        def fit(step: int, on_report: Callable[[float], bool]) -> float:
-            data, budget = self.less(step)
-            with self.bench.crew.first.trial(
-                begun.params,
+        def fit(fidelity: int, on_report: Callable[[float], bool]) -> float:
+            """Fit in a new fork; return the validation score."""
+            data, budget = self.data_and_budget(fidelity)
+            with self.context.workers.first.trial(
+                trial.params,
                 data,
                 seed=SEARCH_SEED,
                 device=device,
-                time_limit=self.bench.time_limit,
+                time_limit=self.context.time_limit,
                 budget=budget,
-            ) as running:
-                fitted = running.fit(on_report)
-                self.bench.slots.record_memory(device, fitted.gpu_memory)
-                return self.score(running, number)
+            ) as fork:
+                fitted = fork.fit(on_report)
+                self.context.slots.record_memory(device, fitted.gpu_memory)
+                return self.score(fork, number)
 
         try:
-            before = (only,) if less and only else self.steps_of(begun) if only is None else ()
-            for step in before:
-                if step in begun.parts:
+            low_fidelities = (
+                (only_fidelity,)
+                if is_partial and only_fidelity
+                else self.remaining_fidelities(trial)
+                if only_fidelity is None
+                else ()
+            )
+            for fidelity in low_fidelities:
+                if fidelity in trial.partial:
                     continue
-                begun.tried.pop(step, None)  # of a slot that was lost
-                score = fit(step, partial(on_less, step))
-                self.tried(number, step, score, time.monotonic() - started)
-                if self.in_parts is None:
-                    self.in_parts = time.monotonic() - started >= LONG
-                if not less and not self.goes_on(number, step):
+                trial.reports.pop(fidelity, None)  # from a slot that was lost
+                score = fit(fidelity, partial(on_partial_report, fidelity))
+                self.record_partial(number, fidelity, score, time.monotonic() - started)
+                if self.on_subsets is None:
+                    self.on_subsets = time.monotonic() - started >= LONG_FIT_SECONDS
+                if not is_partial and not self.should_continue(number, fidelity):
                     raise TrialPruned
-            if less:
-                begun.seconds += time.monotonic() - started
+            if is_partial:
+                trial.seconds += time.monotonic() - started
                 return
-            begun.losses.clear()  # of a slot that was lost
-            begun.facts.clear()
-            begun.value = fit(WHOLE, on_report)
+            trial.losses.clear()  # from a slot that was lost
+            trial.facts.clear()
+            trial.value = fit(FULL_FIDELITY, on_report)
             status = "complete"
         except TrialPruned:
-            if less:
+            if is_partial:
                 return
             status = "pruned"
         except TrialFailed as error:
-            check_crowd(error, device, self.bench.slots)
-            status, begun.facts = error.status, {"error": str(error)}
+            raise_if_crowded(error, device, self.context.slots)
+            status, trial.facts = error.status, {"error": str(error)}
         except SlotLost as error:
-            self.lost[number] += 1
-            if self.lost[number] < MOST_LOST:
+            self.lost_slots[number] += 1
+            if self.lost_slots[number] < MAX_LOST_SLOTS:
                 raise
-            status, begun.facts = "failed", {"error": f"{error}, the {MOST_LOST}th that it ran on"}
-        begun.seconds += time.monotonic() - started
+            status, trial.facts = "failed", {"error": f"{error}, the {MAX_LOST_SLOTS}th that it ran on"}
+        trial.seconds += time.monotonic() - started
         self.record(number, status)
 
-    def stacked(self, chunk: Sequence[int], device: str, few: int, only: int = WHOLE) -> dict[int, str]:
-        """A chunk as one, unless it has lost too many slots. Those that are to be run alone, or later, with the reason."""
-        # Run again after its slot was lost, it has members that are done.
-        left = [number for number in chunk if number not in self.fits and only not in self.begun[number].parts]
+    def run_or_explain(
+        self, chunk: Sequence[int], device: str, max_members: int, fidelity: int = FULL_FIDELITY
+    ) -> dict[int, str | Postponed]:
+        """Run a chunk vectorized unless it has lost too many slots; return the reason for each trial that was not run."""
+        # A chunk that runs again after its slot was lost has members that are done.
+        left = [number for number in chunk if number not in self.fits and fidelity not in self.running[number].partial]
         try:
-            return self.as_one(left, device, few, only) if len(left) > 1 else dict.fromkeys(left, "there is no other")
+            return (
+                self.run_vectorized(left, device, max_members, fidelity)
+                if len(left) > 1
+                else dict.fromkeys(left, "there is no other")
+            )
         except SlotLost as error:
-            self.lost[tuple(chunk)] += 1
-            if self.lost[tuple(chunk)] < MOST_LOST:
+            self.lost_slots[tuple(chunk)] += 1
+            if self.lost_slots[tuple(chunk)] < MAX_LOST_SLOTS:
                 raise
             return dict.fromkeys(left, str(error))
 
-    def as_one(self, numbers: Sequence[int], device: str, few: int, only: int) -> dict[int, str]:
-        """Trials in one fork, trained as one where that pays. Those that were not, with the reason."""
+    def run_vectorized(
+        self, numbers: Sequence[int], device: str, max_members: int, fidelity: int
+    ) -> dict[int, str | Postponed]:
+        """Run trials in one fork, vectorized where that pays; return the reason for each trial that was not run."""
         with self.lock:
-            if self.over():
+            if self.should_stop():
                 return {}
-        bench, whole = self.bench, only == WHOLE
-        data, budget = self.less(only)
-        begun = [self.begun[number] for number in numbers]
-        for one in begun:  # what they did on a slot that was lost is done again
-            one.losses.clear()
-            one.tried.pop(only, None)
+        context, is_full = self.context, fidelity == FULL_FIDELITY
+        data, budget = self.data_and_budget(fidelity)
+        trials = [self.running[number] for number in numbers]
+        for trial in trials:  # the work on a slot that was lost is repeated
+            trial.losses.clear()
+            trial.reports.pop(fidelity, None)
         last = time.monotonic()
 
-        def share(places: Collection[int]) -> None:
-            """Time that has passed is the work of those that were there."""
+        def share_time(members: Collection[int]) -> None:
+            """Divide the time since the last call among these members."""
             nonlocal last
             now = time.monotonic()
-            for place in places:
-                begun[place].seconds += (now - last) / len(places)
+            for member in members:
+                trials[member].seconds += (now - last) / len(members)
             last = now
 
-        def on_reports(found: Mapping[int, float]) -> set[int]:
-            share(found)
-            if time.monotonic() > self.ends:  # the best goes on; the others are as if they had not begun
-                return set(found) - {min(found, key=lambda place: (math.isnan(found[place]), found[place]))}
-            if not whole:
-                for place in found:
-                    begun[place].tried[only] = begun[place].tried.get(only, 0) + 1
+        def on_reports(losses: Mapping[int, float]) -> set[int]:
+            """Store the losses by member; return the members to prune."""
+            share_time(losses)
+            if time.monotonic() > self.deadline:  # the best member continues; the others count as never started
+                return set(losses) - {min(losses, key=lambda member: (math.isnan(losses[member]), losses[member]))}
+            if not is_full:
+                for member in losses:
+                    trials[member].reports[fidelity] = trials[member].reports.get(fidelity, 0) + 1
                 return set()
-            if any(len(begun[place].losses) >= MOST_REPORTS for place in found):
+            if any(len(trials[member].losses) >= MAX_REPORTS for member in losses):
                 return set()
             with self.lock:
-                for place, loss in found.items():
-                    begun[place].losses.append(loss)
-                steps = {len(begun[place].losses) for place in found}
-                reported = {numbers[place]: begun[place].losses for place in found}
-                ended = self.ended_at(max(steps), reported) if len(steps) == 1 else set()
-            for number in ended:
-                self.begun[number].facts["together"] = len(found)
+                for member, loss in losses.items():
+                    trials[member].losses.append(loss)
+                steps = {len(trials[member].losses) for member in losses}
+                reported = {numbers[member]: trials[member].losses for member in losses}
+                losers = self.losers_at(max(steps), reported) if len(steps) == 1 else set()
+            for number in losers:
+                self.running[number].facts["together"] = len(losses)
                 self.record(number, "pruned")
-            return {place for place in found if numbers[place] in ended}
+            return {member for member in losses if numbers[member] in losers}
 
         try:
-            with bench.crew.first.batch_trial(
-                [one.params for one in begun],
+            with context.workers.first.batch_trial(
+                [trial.params for trial in trials],
                 data,
-                max_members=few,
+                max_members=max_members,
                 seed=SEARCH_SEED,
                 device=device,
-                time_limit=bench.time_limit,
+                time_limit=context.time_limit,
                 budget=budget,
-            ) as running:
-                fitted, reasons = running.fit_many(on_reports)
-                share(fitted)
-                for place in fitted:
-                    number, one = numbers[place], begun[place]
-                    one.facts["together"] = len(numbers)
+            ) as fork:
+                fitted, rejected, postponed = fork.fit_many(on_reports)
+                share_time(fitted)
+                for member in fitted:
+                    number, trial = numbers[member], trials[member]
+                    trial.facts["together"] = len(numbers)
                     status = "complete"
                     try:
-                        score = self.score(BatchMember(running, place), number)
+                        score = self.score(BatchMember(fork, member), number)
                     except TrialFailed as error:
-                        if not running.alive:
+                        if not fork.alive:
                             raise
-                        status, one.facts = error.status, {"error": str(error)}
-                    share([place])
-                    if status == "complete" and not whole:
-                        self.tried(number, only, score, one.seconds)
+                        status, trial.facts = error.status, {"error": str(error)}
+                    share_time([member])
+                    if status == "complete" and not is_full:
+                        self.record_partial(number, fidelity, score, trial.seconds)
                         continue
-                    one.value = score if status == "complete" else None
+                    trial.value = score if status == "complete" else None
                     self.record(number, status)
-        except TrialFailed as error:  # of all for the fault of one, perhaps: alone it will be seen whose it was
-            reasons = {}
-            left = [number for number in numbers if number not in self.fits and only not in self.begun[number].parts]
+        except TrialFailed as error:  # one member may have failed them all; run alone, the culprit shows
+            left = [
+                number for number in numbers if number not in self.fits and fidelity not in self.running[number].partial
+            ]
             return dict.fromkeys(left, str(error))
-        return {numbers[place]: why for place, why in reasons.items()}
+        reasons: dict[int, str | Postponed] = {numbers[member]: reason for member, reason in rejected.items()}
+        return reasons | {numbers[member]: POSTPONED for member in postponed}
 
-    def score(self, running: Trial | RemoteTrial | BatchMember, number: int) -> float:
-        scorer = self.bench.scorer
-        return scorer.valid(scorer.ask(running, scorer.data.valid, f"search {number}")[0])
+    def score(self, fork: Trial | RemoteTrial | BatchMember, number: int) -> float:
+        """Return the validation score of a fitted trial."""
+        scorer = self.context.scorer
+        return scorer.valid(scorer.ask(fork, scorer.data.valid, f"search {number}")[0])

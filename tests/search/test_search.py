@@ -71,7 +71,7 @@ def test_rungs_are_the_same_after_a_restart(trials: list[list[float | None]]) ->
 @given(st.permutations(range(6)))
 def test_a_rung_prunes_only_once_it_is_calibrated(order: list[int]) -> None:
     """The first six trials run to the end; a rung prunes if at least seven in ten pairs have the same order there as at the end."""
-    rungs = Rungs(whole=6)
+    rungs = Rungs(full_fits=6)
     for number, place in enumerate(order):
         assert rungs.losers(2, {number: float(place)}) == set()
         rungs.record_final(number, 36, float(number))
