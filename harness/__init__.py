@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from harness.contract import Categorical as Categorical
     from harness.contract import Data as Data
     from harness.contract import Float as Float
-    from harness.contract import Form as Form
     from harness.contract import Int as Int
     from harness.contract import Kind as Kind
     from harness.contract import Limits as Limits
     from harness.contract import Measure as Measure
     from harness.contract import Metric as Metric
+    from harness.contract import OutputSpec as OutputSpec
     from harness.contract import Split as Split
     from harness.contract import Submission as Submission
     from harness.contract import Task as Task
@@ -43,13 +43,13 @@ _HOME_OF = {
         "Data",
         "DataError",
         "Float",
-        "Form",
         "Int",
         "InvalidPrediction",
         "Kind",
         "Limits",
         "Measure",
         "Metric",
+        "OutputSpec",
         "PluginError",
         "Split",
         "Submission",
@@ -71,7 +71,7 @@ __version__ = "0.2.0"
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+        return importlib.import_module("harness.deprecated").module_attribute(__name__, name)
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value

@@ -20,6 +20,7 @@ from optuna.distributions import CategoricalDistribution as Categorical
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Int
 
+from harness import deprecated
 from harness.errors import BakeoffError, DataError, InvalidPrediction, PluginError, UsageError
 
 __all__ = [
@@ -30,13 +31,13 @@ __all__ = [
     "DataError",
     "Distribution",
     "Float",
-    "Form",
     "Int",
     "InvalidPrediction",
     "Kind",
     "Limits",
     "Measure",
     "Metric",
+    "OutputSpec",
     "PluginError",
     "Reader",
     "Split",
@@ -53,6 +54,7 @@ LONGEST = 1e8
 """No limit on time is longer than this many seconds, three years."""
 
 
+@deprecated.renamed_field("about", "metadata")
 @dataclass(frozen=True)
 class Split:
     """Inputs and targets, first axis aligned.
@@ -112,7 +114,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Form:
+class OutputSpec:
     """One shape and dtype that an answer may have. An axis is fixed: the child never chooses a size."""
 
     name: str
@@ -122,6 +124,13 @@ class Form:
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    def accepts(self, answer: Array) -> bool:
+        """Whether the shape is the same and the dtype fits: any float for a float, any integer for a signed one, else the same."""
+        wanted = np.dtype(self.dtype)
+        kinds = {"i": "iu", "f": "f"}.get(wanted.kind)
+        fits = answer.dtype == wanted if kinds is None else answer.dtype.kind in kinds
+        return fits and answer.shape == tuple(self.shape)
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype} {self.shape}"
@@ -134,6 +143,11 @@ class Metric:
     name: str
     higher_is_better: bool
     help: str = ""
+
+    @property
+    def loss_sign(self) -> float:
+        """Factor that makes a loss of a value, so that less is better: -1.0 where higher is better, else 1.0."""
+        return -1.0 if self.higher_is_better else 1.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +168,7 @@ class Measure:
         return cls(of=lambda index: float(values[index].mean()), values=values)
 
 
+@deprecated.renamed_methods(deprecated.KIND_METHODS)
 @dataclass(frozen=True)
 class Kind(ABC):
     """What a task's arrays mean, what a valid answer is, and how it is measured and drawn.
@@ -164,12 +179,16 @@ class Kind(ABC):
     name: ClassVar[str]
     metrics: ClassVar[Sequence[Metric]]
 
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        deprecated.adopt_methods(cls, deprecated.KIND_METHODS)
+
     @abstractmethod
     def check(self, data: Data) -> None:
         """Raise DataError where the arrays are not what this kind says they are."""
 
     @abstractmethod
-    def output_specs(self, x: Array) -> Sequence[Form]:
+    def output_specs(self, x: Array) -> Sequence[OutputSpec]:
         """The shapes and dtypes that ``predict(x)`` may answer with, preferred first."""
 
     @abstractmethod
@@ -198,7 +217,7 @@ class Kind(ABC):
         """What a reader of the board should know of an entry with these scores, such as that it copies. Shown beside its rank."""
         return ()
 
-    def snapshots(self) -> Form | None:
+    def snapshots(self) -> OutputSpec | None:
         """The form of pictures that a submission may leave from its training, or None where the kind has no pictures."""
         return None
 
@@ -254,6 +273,7 @@ class Limits:
         return replace(other, **{name: value for name, value in mine.items() if value is not None})
 
 
+@deprecated.renamed_field("known", "accepted_findings")
 @dataclass(frozen=True)
 class Task:
     """A question with fixed data and one ranking metric.
@@ -289,10 +309,7 @@ class Task:
         return self.kind.metric(self.metric)
 
 
-LATER = "it would have taken long to fit all at once"
-"""Why a configuration that could have been fitted with others was not."""
-
-
+@deprecated.renamed_methods(deprecated.SUBMISSION_METHODS)
 class Submission(ABC):
     """A model that answers tasks of some kinds. One object is one model: it is made, fitted once, then asked.
 
@@ -307,10 +324,14 @@ class Submission(ABC):
     """Files beside the plug-in that it reads (``Path(__file__).parent / name``), a literal. Modules come by themselves."""
     task_kind: SimpleNamespace
     budget: float = 1.0
-    """The share of a full fit's epochs that ``fit`` is to take, where it `heeds_budget`: a search tries configurations on a tenth.
+    """Share of a full fit's epochs that ``fit`` is to take, where it `supports_budget`: a search tries configurations on a tenth.
     The learning rate should run its whole course in that share."""
     snapshots: Sequence[Array] = ()
     """Pictures kept during training, oldest first, each of `Kind.snapshots` shape without its first axis."""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        deprecated.adopt_methods(cls, deprecated.SUBMISSION_METHODS)
 
     def __init__(self, params: Mapping[str, Any], *, seed: int, device: str) -> None:
         self.params = dict(params)
@@ -333,28 +354,6 @@ class Submission(ABC):
         """Whether ``fit`` goes by ``budget``. Bases of frameworks do, unless a plug-in has a ``fit`` of its own."""
         return False
 
-    @classmethod
-    def together(cls) -> bool:
-        """Whether `fit_together` works. Bases of frameworks know how to; a plug-in has nothing to do with it."""
-        return False
-
-    @classmethod
-    def fit_together(
-        cls,
-        makers: Sequence[Callable[[], Any]],
-        train: Split,
-        valid: Split,
-        report: Callable[[Mapping[int, float]], set[int]],
-        few: int,
-    ) -> tuple[Mapping[int, Submission], Mapping[int, str]]:
-        """Fit several configurations as one, each as `fit` would alone: the fitted models, and why others were not, by place.
-
-        Each of ``makers`` seeds all generators and makes a model. ``report`` takes the losses of an epoch by place and returns the
-        places that are to end there, which are then in neither answer. Where all of them would take long, the first ``few`` are
-        fitted, and why others were not is `LATER`: they are asked again when there is something to learn from.
-        """
-        raise NotImplementedError(f"{cls.__name__} has one configuration fitted at a time")
-
     def n_parameters(self) -> int | None:
         """How many numbers were learned, where that means something."""
         return None
@@ -362,3 +361,7 @@ class Submission(ABC):
     def summary(self) -> str:
         """A few lines about the fitted model, such as its layers."""
         return ""
+
+
+def __getattr__(name: str) -> Any:
+    return deprecated.module_attribute(__name__, name)

@@ -15,10 +15,10 @@ from harness.execution.parent.workers import WorkerPool
 from harness.scoring import Scorer
 from leaderboard import Result, Store
 
-MOST_LOST = 3
+MAX_LOST_SLOTS = 3
 """Slots that a job may lose: perhaps it is the job that ends them."""
 
-LOOK = 2.0
+POLL_SECONDS = 2.0
 """Seconds between looks at what other commands have recorded of the same search."""
 
 
@@ -33,42 +33,42 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Bench:
+class RunContext:
     """Where the trials of one entry run: its processes, its data, who scores and records them, and on how many slots.
 
     ``study`` is the key that its fits are recorded under, ``time_limit`` the seconds for one fit with its predictions.
     Fits that failed in an earlier ``attempt`` are done again.
     """
 
-    crew: WorkerPool | RemoteWorkerPool
+    workers: WorkerPool | RemoteWorkerPool
     data: SharedInputs
     scorer: Scorer
     store: Store
-    study: str
+    study_key: str
     attempt: int
     time_limit: float
     slots: Slots
-    watcher: Progress
+    progress: Progress
 
 
 J = TypeVar("J")
 
 
-def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) -> None:
+def run_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: RunContext) -> None:
     """Run jobs, as many at once as there are slots, each with its device. Any error ends the crew and comes out here.
 
     A job whose slot is lost is run again on another. Raises TrialFailed for one that has lost `MOST_LOST` of them.
     """
 
     def one(job: J) -> None:
-        for left in reversed(range(MOST_LOST)):
+        for left in reversed(range(MAX_LOST_SLOTS)):
             device = bench.slots.acquire()
             try:
                 return run(job, device)
             except SlotLost as error:
-                bench.watcher.note(f"{error}; what ran on it is run again")
+                bench.progress.note(f"{error}; what ran on it is run again")
                 if not left:
-                    raise TrialFailed("failed", f"{error}, the {MOST_LOST}th that it ran on") from error
+                    raise TrialFailed("failed", f"{error}, the {MAX_LOST_SLOTS}th that it ran on") from error
             finally:
                 bench.slots.release(device)
 
@@ -80,11 +80,11 @@ def in_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: Bench) 
         except BaseException:  # Ctrl-C too: nothing may wait for a fit that nobody wants any more
             for future in futures:
                 future.cancel()
-            bench.crew.close()
+            bench.workers.close()
             raise
 
 
-def check_crowd(error: TrialFailed, device: str, slots: Slots) -> None:
+def raise_if_crowded(error: TrialFailed, device: str, slots: Slots) -> None:
     """Raise SlotCrowded where a job ran out of a GPU's memory that it shared."""
     if error.status == "out-of-memory" and slots.shrink(device):
         raise SlotCrowded(f"the memory of {device} ran out, with several trials on it") from error

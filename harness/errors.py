@@ -59,7 +59,7 @@ class ProbeFailed(Exception):
     """Isolation tier in which even the probe cannot run."""
 
 
-class WrongForm(Exception):
+class WrongOutputSpec(Exception):
     """Answer that matches none of the output specs of its kind."""
 
 
@@ -71,13 +71,13 @@ class Skip(Exception):
     """Leakage check that does not apply to a task. The message says why."""
 
 
-class Unsuited(Exception):
+class NotVectorizable(Exception):
     """Model that cannot be trained in a vectorized fit, or trains faster alone. The message says why."""
 
 
-class Varies(Exception):
+class HyperparameterVaries(Exception):
     """Read of a hyperparameter that the members of a vectorized fit do not share, where all need the same value."""
 
 
-class Changed(Exception):
+class StepChanged(Exception):
     """Training step that no longer computes what was captured."""

@@ -5,7 +5,7 @@
     TASK = harness.csv_series("load.csv", horizon=24, lookback=168, season=24)
 
 A relative path starts from the file that the line stands in. Splits are made once and are the same every time. File names, sizes
-and times go into `Split.about`, where `bakeoff check` looks for leaks; no submission sees them.
+and times go into `Split.metadata`, where `bakeoff check` looks for leaks; no submission sees them.
 """
 
 from __future__ import annotations

@@ -72,10 +72,10 @@ class Scorer:
 
     def ask(self, trial: Asked, split: Split, turn: str) -> tuple[Array, float]:
         """A fitted trial's answer to a split's inputs, all questions asked in its one process; see `questions`."""
-        questions, read = self.questions(split, turn)
+        questions, read = self.queries(split, turn)
         return read([trial.predict(question, self.task.kind) for question in questions])
 
-    def questions(
+    def queries(
         self, split: Split, turn: str
     ) -> tuple[Sequence[Array], Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]]:
         """What is really asked about a split, as its kind says, and how to read the replies and their seconds.

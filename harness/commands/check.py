@@ -12,16 +12,16 @@ from harness.commands import leakage as audit
 from harness.contract import Array, Data, Kind, Split, Task
 from harness.dispatch import Progress
 from harness.errors import BakeoffError, Leak, PluginError, Skip, TrialFailed, UnknownKind
-from harness.evaluation.task_data import load
+from harness.evaluation.task_data import load_data
 from harness.execution.parent import isolation, slots
 from harness.execution.parent.fit_data import SharedInputs
-from harness.execution.parent.workers import WorkerConfig, Worker
+from harness.execution.parent.workers import Worker, WorkerConfig
 from harness.kinds.sequence_prediction import NextToken
 from harness.plugins import registry as plugins
 from harness.plugins.bundle import bundle
 from harness.plugins.source import Source
 from harness.scoring import Scorer
-from harness.search.sampler import first_guess
+from harness.search.sampler import default_params
 from leaderboard import StoreError
 
 ROWS = 200
@@ -94,12 +94,12 @@ def check_task(reference: str) -> list[Finding]:
     task = plugins.find_task(reference).task
     data: Data | None = None
     with findings.trying(f"{task.name} loads, and its arrays are those of {task.kind.name}") as note:
-        data = load(task)
+        data = load_data(task)
         note(f"{len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test")
     if data is None:
         return findings
     with findings.trying("loading again gives the same data"):
-        assert load(task).sha256() == data.sha256(), (
+        assert load_data(task).sha256() == data.sha256(), (
             "the arrays differ from one load() to the next; fix the random seed in it"
         )
     with findings.trying("the truth scores better than zeros") as note:
@@ -115,18 +115,18 @@ def check_task(reference: str) -> list[Finding]:
 
 
 def audited(task: Task, data: Data) -> list[Finding]:
-    """Every look at a task for leaks; in brackets the name by which `Task.known` excuses it."""
+    """Every look at a task for leaks; in brackets the name by which `Task.accepted_findings` excuses it."""
     looks = {**audit.looks(data), **LOOKS}
     findings = [look_for(name, claim, look, task, data) for (name, claim), look in looks.items()]
     names = [name for name, _ in looks]
     for name in sorted(set(task.accepted_findings) - set(names)):
-        says = f"known has {name!r}, which is none of {', '.join(names)}"
+        says = f"accepted_findings has {name!r}, which is none of {', '.join(names)}"
         findings.append(Finding("what is known is looked for", False, says))
     return findings
 
 
 def look_for(name: str, claim: str, look: audit.Look, task: Task, data: Data) -> Finding:
-    """One look of the audit. What a task declares as known and unavoidable (`Task.known`) is told and does not fail it."""
+    """One look of the audit. What a task declares as known and unavoidable (`Task.accepted_findings`) is told and does not fail it."""
     what = f"{claim} [{name}]"
     try:
         return Finding(what, True, look(task, data))
@@ -317,7 +317,7 @@ def check_submission(source: Source) -> list[Finding]:
             except UnknownKind as error:
                 findings.append(Finding(f"there is a task to try {kind} on", False, str(error)))
                 continue
-            check_kind(findings, worker, task, cut(load(task)), first_guess(description))
+            check_kind(findings, worker, task, cut(load_data(task)), default_params(description))
     return findings
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from harness.commands.submit import read, regular_file
 from harness.contract import Array, Kind, Task
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
-from harness.evaluation.task_data import Ground
+from harness.evaluation.task_data import TaskData
 from harness.plugins import registry as plugins
 from leaderboard import Store
 from leaderboard.competition.competition import Competition, format_utc
@@ -52,14 +52,14 @@ class Host:
 
     def graded(self, path: Path, digest: str) -> ScoredEntry:
         """The same, whoever asks. Raises UsageError, InvalidPrediction and TrialFailed."""
-        with closing(Ground(self.task)) as ground:
+        with closing(TaskData(self.task)) as ground:
             test = ground.data.test
             answer = read(path, self.task.kind.output_specs(test.x))
             self.task.kind.verify(answer, test.x)
             return graded(ground, answer, *self.competition.split(len(test)), digest)
 
 
-def graded(ground: Ground, answer: Array, public: Array, private: Array, digest: str) -> ScoredEntry:
+def graded(ground: TaskData, answer: Array, public: Array, private: Array, digest: str) -> ScoredEntry:
     """Scores of a verified answer, and what the Ladder needs of them. Raises TrialFailed for one that is not finite."""
     measure = ground.scorer.measured(answer)
     scores = [float(measure.of(part)) for part in (public, private)]
@@ -98,7 +98,7 @@ def start(options: argparse.Namespace) -> int:
         return say(
             options,
             record(event),
-            f"{here.rules.name} is open from {format_utc(here.rules.opens)} to {told(here.rules.closes)}",
+            f"{here.rules.name} is open from {format_utc(here.rules.opens)} to {format_utc(here.rules.closes)}",
         )
 
 

@@ -329,7 +329,7 @@ def best_kappa(x: Array, z: Array, y: Array, truth: Array) -> tuple[float, int]:
 
 
 def time_overlap(task: Task, data: Data) -> str:
-    """Windows that hold another split's targets, and times in ``Split.about`` that run backwards from train to test."""
+    """Windows that hold another split's targets, and times in ``Split.metadata`` that run backwards from train to test."""
     from scipy.stats import mannwhitneyu
 
     leaks, notes, windows = list[str](), list[str](), is_text(data) or is_series(data)
@@ -337,9 +337,9 @@ def time_overlap(task: Task, data: Data) -> str:
         one, two = getattr(data, later), getattr(data, earlier)
         if windows:
             leaks += repeated(later, one, earlier, two, is_text(data))
-        for fact in one.about:
-            if fact in two.about and CLOCK.search(fact.lower().replace("_", " ")):
-                times = [np.asarray(split.about[fact]) for split in (one, two)]
+        for fact in one.metadata:
+            if fact in two.metadata and CLOCK.search(fact.lower().replace("_", " ")):
+                times = [np.asarray(split.metadata[fact]) for split in (one, two)]
                 a, b = (np.asarray(some, "datetime64[s]") if some.dtype.kind in "OUS" else some for some in times)
                 after = float((b >= np.sort(a)[len(a) // 100]).mean())
                 mixed = mannwhitneyu(a.astype(float), b.astype(float)).pvalue > LEVEL

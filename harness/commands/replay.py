@@ -8,9 +8,9 @@ from pathlib import Path
 from harness.contract import Task
 from harness.dispatch import Progress
 from harness.errors import TrialFailed, UsageError
-from harness.evaluation.entry import Entry, Settings
+from harness.evaluation.entry import Entry, EntrySettings
 from harness.evaluation.provenance import versions
-from harness.evaluation.task_data import Ground
+from harness.evaluation.task_data import TaskData
 from harness.execution.parent import isolation, slots
 from harness.plugins import registry as plugins
 from harness.plugins.source import read_submission
@@ -84,8 +84,8 @@ def replay(
         raise UsageError(
             f"result {result.result_id} ({result.status}) has no kept source to replay; replay a complete result of a plug-in"
         )
-    ground = Ground(find_task(result, task, progress))
-    settings = Settings(
+    ground = TaskData(find_task(result, task, progress))
+    settings = EntrySettings(
         0,
         len(result.seeds),
         None,
@@ -97,9 +97,9 @@ def replay(
         found = replace(read_submission(source, object_name or None), name=result.submission)
         entry = Entry(ground, found, settings, nowhere)
         entry.study += f"-{len(nowhere.fits(entry.study, 'final'))}"
-        with entry.crew() as crew:
+        with entry.start_workers() as crew:
             crew.ready()
-            fits = entry.finals(entry.bench(crew, progress), result.params)
+            fits = entry.final_fits(entry.run_context(crew, progress), result.params).run()
     except TrialFailed as error:
         raise UsageError(f"{result.submission} could not be fitted again: {error}") from error
     finally:

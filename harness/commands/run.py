@@ -13,8 +13,8 @@ from harness.commands.live_pages import Pages
 from harness.contract import LONGEST, Limits, Task
 from harness.dispatch import Progress
 from harness.errors import BakeoffError, UsageError
-from harness.evaluation.entry import Entry, Settings
-from harness.evaluation.task_data import Ground
+from harness.evaluation.entry import Entry, EntrySettings
+from harness.evaluation.task_data import TaskData
 from harness.execution.cluster.proxies import RemoteWorkerPool
 from harness.execution.cluster.ray_cluster import Cluster
 from harness.execution.parent import cgroups, isolation, slots
@@ -61,7 +61,7 @@ def run(
     entries = plan(found, submissions, progress)
     with ExitStack() as held:
         work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
-        settings = Settings(trials, seeds, time_limit, limits=limits, **work)
+        settings = EntrySettings(trials, seeds, time_limit, limits=limits, **work)
         kept = held.enter_context(closing(Store(Path(home), url=store)))
         if site is not None:
             progress = held.enter_context(Pages(progress, kept, Path(site)))
@@ -71,7 +71,7 @@ def run(
 def evaluate(
     found: Sequence[Task],
     entries: Sequence[tuple[Task, list[Source]]],
-    settings: Settings,
+    settings: EntrySettings,
     kept: Store,
     progress: Progress,
 ) -> Rows:
@@ -159,28 +159,28 @@ def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -
 
 
 def evaluate_task(
-    task: Task, sources: Sequence[Source], settings: Settings, store: Store, progress: Progress
+    task: Task, sources: Sequence[Source], settings: EntrySettings, store: Store, progress: Progress
 ) -> Iterable[Result]:
     """Evaluate submissions one after another; the next one's process warms up while one is at work."""
-    ground = Ground(task)
+    ground = TaskData(task)
     try:
         waiting = [Entry(ground, source, settings, store) for source in sources]
-        unknown = [entry for entry in waiting if entry.known is None]
+        unknown = [entry for entry in waiting if entry.recorded is None]
         with ExitStack() as started:
             crews: list[WorkerPool | RemoteWorkerPool] = []
             for place, entry in enumerate(waiting, start=1):
                 progress.begin(task.name, entry.source.name, place, len(waiting))
-                if entry.known is None:
+                if entry.recorded is None:
                     now = unknown.index(entry)
                     for ahead in unknown[len(crews) : now + 2]:
-                        crews.append(ahead.crew())
+                        crews.append(ahead.start_workers())
                         started.callback(crews[-1].close)
                     with crews[now]:
-                        result = entry.evaluate(entry.bench(crews[now], progress))
+                        result = entry.evaluate(entry.run_context(crews[now], progress))
                 else:
-                    result = entry.known
-                ground.portray(store, progress.note)
-                progress.end(result, known=entry.known is not None)
+                    result = entry.recorded
+                ground.save_preview(store, progress.note)
+                progress.end(result, known=entry.recorded is not None)
                 yield result
     finally:
         ground.close()

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import Array, Form, Kind
+from harness.contract import Array, Kind, OutputSpec
 from harness.dispatch import Progress
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
 from harness.evaluation.provenance import versions
-from harness.evaluation.task_data import Ground
+from harness.evaluation.task_data import TaskData
 from harness.plugins import registry as plugins
 from harness.plugins.source import title
 from harness.scoring import Scored
@@ -60,7 +60,7 @@ def submit(
     content = regular_file(path)
     kept, ground = Store(Path(home), url=store), None
     try:
-        ground = Ground(found)
+        ground = TaskData(found)
         test = ground.data.test
         answer = read(path, found.kind.output_specs(test.x))
         found.kind.verify(answer, test.x)
@@ -86,7 +86,7 @@ def submit(
         kept.close()
 
 
-def graded(ground: Ground, name: str, digest: str, scored: Scored, answer: Array) -> Result:
+def graded(ground: TaskData, name: str, digest: str, scored: Scored, answer: Array) -> Result:
     task = ground.task
     key = content_key(task.name, task.version, ground.sha256, name, digest)
     blank = Result(
@@ -140,15 +140,15 @@ def regular_file(path: Path) -> Path:
     return path
 
 
-def read(path: Path, forms: Sequence[Form]) -> Array:
-    """The predictions in a file, as one of the forms. Raises UsageError with what was expected and what came."""
-    limit = max(int(np.prod(form.shape, dtype=np.int64)) for form in forms) * BYTES_A_VALUE + (1 << 20)
+def read(path: Path, specs: Sequence[OutputSpec]) -> Array:
+    """The predictions in a file, as one of the specs. Raises UsageError with what was expected and what came."""
+    limit = max(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs) * BYTES_A_VALUE + (1 << 20)
     size = path.stat().st_size
     if size > limit:
         raise UsageError(f"{path} has {size:,} bytes; predictions for this task need at most {limit:,}")
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what does not fit its dtype is refused by Kind.verify
-            return _npy(path, forms) if path.suffix == ".npy" else _table(path, forms)
+            return _npy(path, specs) if path.suffix == ".npy" else _table(path, specs)
     except UsageError:
         raise
     except Exception as error:  # parsers raise what they like
@@ -156,31 +156,25 @@ def read(path: Path, forms: Sequence[Form]) -> Array:
         raise UsageError(f"{path} cannot be read as {path.suffix[1:]}: {reason or type(error).__name__}") from error
 
 
-def _npy(path: Path, forms: Sequence[Form]) -> Array:
+def _npy(path: Path, specs: Sequence[OutputSpec]) -> Array:
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    for form in forms:
-        if mapped.shape == form.shape and _kin(mapped.dtype, form):
-            return np.asarray(mapped, dtype=form.dtype)
-    raise UsageError(f"{path} should hold {' or '.join(map(str, forms))}; it holds {mapped.dtype} {mapped.shape}")
+    for spec in specs:
+        if spec.accepts(mapped):
+            return np.asarray(mapped, dtype=spec.dtype)
+    raise UsageError(f"{path} should hold {' or '.join(map(str, specs))}; it holds {mapped.dtype} {mapped.shape}")
 
 
-def _kin(dtype: np.dtype[Any], form: Form) -> bool:
-    if np.dtype(form.dtype).kind == "u":
-        return dtype == np.dtype(form.dtype)
-    return dtype.kind in ("iu" if np.dtype(form.dtype).kind in "iu" else "f")
-
-
-def _table(path: Path, forms: Sequence[Form]) -> Array:
+def _table(path: Path, specs: Sequence[OutputSpec]) -> Array:
     import pandas as pd
 
-    n = forms[0].shape[0]
+    n = specs[0].shape[0]
     if path.suffix == ".parquet":
         _parquet_fits(path, n)
     frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     if "id" not in frame.columns:
         raise UsageError(f"{path} should have a column called id; it has {', '.join(map(str, frame.columns[:8]))}")
     if frame.empty:
-        raise UsageError(f"{path} has no rows; it should have one for each of the {forms[0].shape[0]} test inputs")
+        raise UsageError(f"{path} has no rows; it should have one for each of the {specs[0].shape[0]} test inputs")
     ids = frame["id"]
     if not pd.api.types.is_integer_dtype(ids):
         raise UsageError(f"{path}: ids should be the whole numbers 0 to {n - 1}, none missing")
@@ -196,15 +190,15 @@ def _table(path: Path, forms: Sequence[Form]) -> Array:
     if empty:
         raise UsageError(f"{path} has {empty} empty or NaN values; every id needs a prediction")
     ordered = values.to_numpy()[np.argsort(present)]
-    for form in forms:
-        if ordered.shape[1] == int(np.prod(form.shape[1:], dtype=np.int64)):
-            whole = np.dtype(form.dtype).kind in "iu"
+    for spec in specs:
+        if ordered.shape[1] == int(np.prod(spec.shape[1:], dtype=np.int64)):
+            whole = np.dtype(spec.dtype).kind in "iu"
             if whole and not np.array_equal(ordered, np.trunc(ordered)):
-                raise UsageError(f"{path}: {form.name} should be whole numbers")
-            if np.dtype(form.dtype) == np.uint8 and (ordered.min() < 0 or ordered.max() > 255):
-                raise UsageError(f"{path}: {form.name} should lie in 0..255")
-            return np.asarray(ordered.reshape(form.shape), dtype=form.dtype)
-    wanted = " or ".join(f"{int(np.prod(form.shape[1:], dtype=np.int64))} ({form.name})" for form in forms)
+                raise UsageError(f"{path}: {spec.name} should be whole numbers")
+            if np.dtype(spec.dtype) == np.uint8 and (ordered.min() < 0 or ordered.max() > 255):
+                raise UsageError(f"{path}: {spec.name} should lie in 0..255")
+            return np.asarray(ordered.reshape(spec.shape), dtype=spec.dtype)
+    wanted = " or ".join(f"{int(np.prod(spec.shape[1:], dtype=np.int64))} ({spec.name})" for spec in specs)
     raise UsageError(f"{path} should have {wanted} columns beside id; it has {ordered.shape[1]}")
 
 
@@ -230,18 +224,18 @@ def _no_ids(path: Path, what: str, ids: Array) -> None:
 def export(task: str, out: str | Path, *, progress: Progress | None = None) -> list[Path]:
     """Write what a competitor may see, as .npy: train and valid with targets, test inputs, and a sample of what to send back."""
     found = plugins.find_task(task, (progress or Progress()).note).task
-    ground = Ground(found)
+    ground = TaskData(found)
     try:
         data, folder = ground.data, Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        forms = found.kind.output_specs(data.test.x)
+        specs = found.kind.output_specs(data.test.x)
         arrays = {
             "train_x": data.train.x,
             "train_y": data.train.labels,
             "valid_x": data.valid.x,
             "valid_y": data.valid.labels,
             "test_x": data.test.x,
-            "sample_predictions": np.zeros(forms[-1].shape, forms[-1].dtype),
+            "sample_predictions": np.zeros(specs[-1].shape, specs[-1].dtype),
         }
         written = []
         for name, array in arrays.items():

@@ -16,15 +16,15 @@ from harness.commands.run import check_limit, hands, plan
 from harness.contract import Distribution, Limits, Task
 from harness.dispatch import Progress
 from harness.errors import PluginError, UsageError
-from harness.evaluation.entry import Entry, Settings, crew_for
-from harness.evaluation.task_data import Ground
+from harness.evaluation.entry import Entry, EntrySettings, workers_for
+from harness.evaluation.task_data import TaskData
 from harness.plugins import registry as plugins
 from harness.plugins.bundle import bundle
 from harness.plugins.description import Description
 from harness.plugins.source import Source
-from harness.search.history import Manner
-from harness.search.outcome import Found
-from harness.search.sampler import importance, taught
+from harness.search.history import SearchConfig
+from harness.search.outcome import SearchResult
+from harness.search.sampler import importance, intermediate_values
 from leaderboard import Store
 from leaderboard.store.store import Fit
 
@@ -33,7 +33,7 @@ WARM = 5
 
 
 @dataclass(frozen=True)
-class Tuned(Found):
+class Tuned(SearchResult):
     """A search and what it teaches.
 
     ``history[k]`` is the best validation score after k + 1 trials, None before the first that was finished; ``importance`` each
@@ -81,13 +81,13 @@ def tune(
     plan([found], [submission], progress)
     with ExitStack() as held:
         work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
-        settings = Settings(trials, 1, time_limit, limits=limits, **work)
+        settings = EntrySettings(trials, 1, time_limit, limits=limits, **work)
         kept = held.enter_context(closing(Store(Path(home), url=store)))
         first = best_elsewhere(warm_start, source, settings, kept, progress) if warm_start else ()
-        manner = Manner(tuple(first), seed, halving)
+        manner = SearchConfig(tuple(first), seed, halving)
         code = bundle(source)
         # Its process imports what it needs while the data are loaded here.
-        with crew_for(code, found, settings) as crew, closing(Ground(found)) as ground:
+        with workers_for(code, found, settings) as crew, closing(TaskData(found)) as ground:
             entry = Entry(ground, source, settings, kept, manner, code)
             progress.begin(found.name, source.name, 1, 1)
             description = crew.ready()
@@ -99,7 +99,7 @@ def tune(
                 (fit.attempt for fit in kept.fits(entry.study, "search") if fit.status not in ("complete", "pruned")),
                 default=-1,
             )  # what failed before is tried again
-            outcome = entry.search(entry.bench(crew, progress), description, timeout)
+            outcome = entry.search(entry.run_context(crew, progress), description, timeout)
             fits = [fit for fit in kept.fits(entry.study, "search") if fit.number < trials]
         if export:
             write_study(export, found, source, description, fits)
@@ -111,11 +111,11 @@ def tune(
 
 
 def best_elsewhere(
-    reference: str, source: Source, settings: Settings, store: Store, progress: Progress
+    reference: str, source: Source, settings: EntrySettings, store: Store, progress: Progress
 ) -> list[Mapping[str, Any]]:
     """The best configurations of the same submission's search on another task, the best one first. Raises UsageError for none."""
     task = plugins.find_task(reference, progress.note).task
-    with closing(Ground(task)) as ground:
+    with closing(TaskData(task)) as ground:
         study = Entry(ground, source, settings, store).study
     sign = -1 if task.ranking.higher_is_better else 1
     fits = [fit for fit in store.fits(study, "search") if fit.status == "complete" and fit.value is not None]
@@ -160,6 +160,6 @@ def frozen(fit: Fit, space: Mapping[str, Distribution]) -> FrozenTrial:
         params=fit.params,
         distributions=dict(space),
         value=fit.value if state is TrialState.COMPLETE else None,
-        intermediate_values=taught(fit),
+        intermediate_values=intermediate_values(fit),
         user_attrs={"number": fit.number, "status": fit.status, "seconds": fit.facts.get("seconds")},
     )

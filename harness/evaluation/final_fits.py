@@ -8,7 +8,9 @@ process ends, and each question goes to a process of its own, which is given all
 from __future__ import annotations
 
 import math
+import statistics
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -16,30 +18,32 @@ from functools import partial
 from typing import Any, Protocol
 
 from harness.contract import Array, Kind, Task
-from harness.dispatch import Bench, check_crowd
+from harness.dispatch import POLL_SECONDS, RunContext, raise_if_crowded, run_parallel
 from harness.errors import TrialFailed
 from harness.execution.cluster.proxies import RemoteTrial
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.trial import FitResult, Trial
 from harness.kinds import pictures
 from harness.scoring import Scorer
+from harness.search.outcome import same_params
+from leaderboard.store.leases import Leases
 from leaderboard.store.store import Fit
 
-CURVE = 1000
+MAX_CURVE_POINTS = 1000
 """Reported losses that are kept of one fit."""
 Work = Callable[[int, str], None]
 Each = Callable[[Sequence[int], Work], object]
 """Runs work on every seed, with a device."""
 
 
-def note(curve: list[float | None], loss: float) -> bool:
+def record_loss(curve: list[float | None], loss: float) -> bool:
     """Keep a reported loss, None for one that is not finite; a final fit is never ended for it."""
-    if len(curve) < CURVE:
+    if len(curve) < MAX_CURVE_POINTS:
         curve.append(loss if math.isfinite(loss) else None)
     return False
 
 
-class Owner(Protocol):
+class FinalsEntry(Protocol):
     """What finals need of their entry."""
 
     @property
@@ -49,11 +53,11 @@ class Owner(Protocol):
     study: str
     attempt: int
 
-    def keep(self, name: str, content: bytes) -> None: ...
+    def save_artefact(self, name: str, content: bytes) -> None: ...
 
 
 @dataclass
-class Fitting:
+class FittedSeed:
     """A seed that has been fitted: its trial, or its model where that has been pickled, and the answers so far."""
 
     trial: Trial | RemoteTrial
@@ -67,105 +71,105 @@ class Fitting:
 
 
 @dataclass
-class Finals:
+class SharedProcessFinals:
     """Seeds that share a process. ``record`` takes each fit as it is scored; ``failures`` collects what went wrong."""
 
-    entry: Owner
-    bench: Bench
+    entry: FinalsEntry
+    bench: RunContext
     params: dict[str, Any]
     seeds: Sequence[int]
     record: Callable[[Fit], None]
     failures: list[TrialFailed]
-    fittings: dict[int, Fitting] = field(default_factory=dict)
+    fitted: dict[int, FittedSeed] = field(default_factory=dict)
     recording: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def scorer(self) -> Scorer:
         return self.bench.scorer
 
-    def options(self, seed: int, device: str) -> dict[str, Any]:
+    def fit_options(self, seed: int, device: str) -> dict[str, Any]:
         return {"seed": seed + 1, "device": device, "time_limit": self.bench.time_limit}
 
     def run(self, each: Each) -> None:
         """Fit, ask, score and record. A seed that fails stops those that have not begun."""
         kind, test = self.entry.task.kind, self.scorer.data.test
-        questions, read = self.scorer.questions(test, self.entry.sha256)
+        questions, read = self.scorer.queries(test, self.entry.sha256)
         with ExitStack() as held:
             # Arrays in files that no other process was given: a file that two hold tells one what the other did with it.
             data = held.enter_context(closing(SharedInputs(self.bench.data.inputs)))
-            worker = self.bench.crew.fresh()
+            worker = self.bench.workers.fresh()
             held.callback(worker.close)
 
             def fit(seed: int, device: str) -> None:
-                trial = worker.trial(self.params, data, snapshots=seed == 0, **self.options(seed, device))
+                trial = worker.trial(self.params, data, snapshots=seed == 0, **self.fit_options(seed, device))
                 held.enter_context(trial)
                 curve: list[float | None] = []
-                fitted = trial.fit(partial(note, curve))
+                fitted = trial.fit(partial(record_loss, curve))
                 self.bench.slots.record_memory(device, fitted.gpu_memory)
                 valid = self.scorer.valid(self.scorer.ask(trial, self.scorer.data.valid, self.entry.sha256)[0])
-                self.fittings[seed] = Fitting(trial, fitted, valid, curve)
+                self.fitted[seed] = FittedSeed(trial, fitted, valid, curve)
                 if len(questions) > 1:
-                    self.fittings[seed].model = held.enter_context(trial.freeze())
+                    self.fitted[seed].model = held.enter_context(trial.freeze())
                     trial.close()
                 else:
                     trial.pause_clock()
 
             def ask(seed: int, device: str) -> None:
-                fitting = self.fittings[seed]
+                fitting = self.fitted[seed]
                 fitting.answers.append(fitting.trial.predict(questions[0], kind))
                 fitting.trial.close()
                 self.score(seed, read)
 
-            each(self.seeds, self.guarded(fit))
+            each(self.seeds, self.collecting_failures(fit))
             if len(questions) == 1:
-                each(list(self.fittings), self.guarded(ask))
+                each(list(self.fitted), self.collecting_failures(ask))
                 return
             worker.close()
             for number, question in enumerate(questions, start=1):
                 self.ask_apart(each, question, kind)
                 if number == len(questions):
-                    each(list(self.fittings), self.guarded(lambda seed, device: self.score(seed, read)))
+                    each(list(self.fitted), self.collecting_failures(lambda seed, device: self.score(seed, read)))
 
     def ask_apart(self, each: Each, question: Array, kind: Kind) -> None:
         """Put one question to every model, in a process that knows no other."""
-        if not self.fittings:
+        if not self.fitted:
             return
-        with self.bench.crew.fresh() as worker:
+        with self.bench.workers.fresh() as worker:
 
             def ask(seed: int, device: str) -> None:
-                fitting = self.fittings[seed]
-                with worker.thaw(fitting.model, **self.options(seed, device)) as again:
+                fitting = self.fitted[seed]
+                with worker.thaw(fitting.model, **self.fit_options(seed, device)) as again:
                     again.thaw()
                     fitting.answers.append(again.predict(question, kind))
 
-            each(list(self.fittings), self.guarded(ask))
+            each(list(self.fitted), self.collecting_failures(ask))
 
-    def guarded(self, work: Work) -> Work:
+    def collecting_failures(self, work: Work) -> Work:
         def tried(seed: int, device: str) -> None:
             if self.failures:
                 return
             try:
                 work(seed, device)
             except TrialFailed as error:
-                check_crowd(error, device, self.bench.slots)
+                raise_if_crowded(error, device, self.bench.slots)
                 self.failures.append(error)
-                self.fittings.pop(seed, None)
+                self.fitted.pop(seed, None)
 
         return tried
 
     def score(self, seed: int, read: Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]) -> None:
         """Score one seed's answers against the hidden labels and record the fit; keep the pictures of the first seed."""
-        entry, kind, test, fitting = self.entry, self.entry.task.kind, self.scorer.data.test, self.fittings[seed]
+        entry, kind, test, fitting = self.entry, self.entry.task.kind, self.scorer.data.test, self.fitted[seed]
         answer, seconds = read(fitting.answers)
         scored = self.scorer.test(answer)
         if seed == 0:
             picture = kind.draw(answer, test)
             if picture:
-                entry.keep("picture.png", picture)
+                entry.save_artefact("picture.png", picture)
             for number, sheet in enumerate(
                 fitting.fitted.snapshots if fitting.fitted.snapshots is not None else (), start=1
             ):
-                entry.keep(f"step-{number:02d}.png", pictures.grid(sheet))
+                entry.save_artefact(f"step-{number:02d}.png", pictures.grid(sheet))
         facts = {
             "public": scored.public,
             "private": scored.private,
@@ -184,3 +188,95 @@ class Finals:
         )
         with self.recording:
             self.record(fit)
+
+
+MAX_SHARED_SEEDS = 4
+"""Largest number of fitted models that wait in one process."""
+MAX_SHARED_SECONDS = 60.0
+"""Longest fit, in seconds, that may be lost because it waited for the others when the harness was killed."""
+
+
+@dataclass(frozen=True)
+class FinalFits:
+    """Final fits of one entry, one a seed, scored on the hidden test. Seeds on record are not fitted again.
+
+    Several commands may work on one entry: each seed is leased by one of them, and the others wait for it.
+    """
+
+    entry: FinalsEntry
+    context: RunContext
+    params: dict[str, Any]
+    n_seeds: int
+
+    def run(self) -> list[Fit]:
+        """Return one `Fit` a seed, in order. Raises TrialFailed for the first seed that fails."""
+        progress, noted_waiting = self.context.progress, False
+        with closing(self.context.store.leases(self.context.study_key, "final")) as leases:
+            while True:
+                done = self.recorded()
+                progress.seed(len(done), self.n_seeds)
+                left = [seed for seed in range(self.n_seeds) if seed not in done]
+                if not left:
+                    return [done[seed] for seed in range(self.n_seeds)]
+                claimed = sorted(leases.claim(left))
+                done = self.recorded()  # the last holder of a lease may have recorded its seed
+                if missing := [seed for seed in claimed if seed not in done]:
+                    self.fit(missing, leases, done)
+                elif not done.keys() >= set(left):
+                    if not noted_waiting:
+                        noted_waiting = True
+                        progress.note(f"{len(left)} final fits are being run by another command; waiting for them")
+                    time.sleep(POLL_SECONDS)
+
+    def recorded(self) -> dict[int, Fit]:
+        """Complete fits on record with these hyperparameters, by seed."""
+        return {
+            fit.number: fit
+            for fit in self.context.store.fits(self.context.study_key, "final")
+            if fit.number < self.n_seeds and fit.status == "complete" and same_params(fit.params, self.params)
+        }
+
+    def fit(self, seeds: Sequence[int], leases: Leases, done: dict[int, Fit]) -> None:
+        """Fit, score and record these seeds; add them to ``done``. Raises TrialFailed for the first that fails."""
+        context, failures = self.context, list[TrialFailed]()
+
+        def record(fit: Fit) -> None:
+            context.store.add_fit(fit, leases[fit.number])
+            done[fit.number] = fit
+            context.progress.seed(len(done), self.n_seeds)
+
+        # A process for each further query, where the kind asks more than once.
+        query_processes = 2 if type(self.entry.task.kind).queries is not Kind.queries else 0
+        if self.shares_process(seeds):
+            context.workers.expect(1 + query_processes)
+            shared = SharedProcessFinals(self.entry, context, self.params, seeds, record, failures)
+            shared.run(lambda jobs, work: run_parallel(jobs, work, context))
+        else:
+            context.workers.expect(len(seeds) * (1 + query_processes))
+
+            def fit_alone(seed: int, device: str) -> None:
+                def run_here(jobs: Sequence[int], work: Work) -> None:
+                    for job in jobs:
+                        work(job, device)
+
+                SharedProcessFinals(self.entry, context, self.params, [seed], record, failures).run(run_here)
+
+            run_parallel(seeds, fit_alone, context)
+        if failures:
+            raise failures[0]
+
+    def shares_process(self, seeds: Sequence[int]) -> bool:
+        """Return whether these seeds are fitted in one process and asked once all are fitted.
+
+        That saves the start of a process a seed. It pays where memory holds all models, and where little is lost if the harness is
+        killed before the first seed is on record.
+        """
+        context = self.context
+        if len(seeds) > MAX_SHARED_SEEDS or context.slots.device != "cpu" or not context.workers.keeps_models:
+            return False
+        seconds = [
+            fit.facts.get("seconds", 0.0)
+            for fit in context.store.fits(context.study_key, "search")
+            if fit.status == "complete"
+        ]
+        return not seconds or statistics.median(seconds) <= MAX_SHARED_SECONDS

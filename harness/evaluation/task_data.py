@@ -14,12 +14,12 @@ from leaderboard import Store
 from leaderboard.result import content_key
 
 
-class Ground:
+class TaskData:
     """A task made ready once for all its entries: data checked, hashed and shared, hidden labels kept here."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.data = load(task)
+        self.data = load_data(task)
         self.sha256 = self.data.sha256()
         self.scorer = Scorer(task, self.data, self.sha256)
         self.references = {name: float(value) for name, value in task.kind.references(self.data).items()}
@@ -30,7 +30,7 @@ class Ground:
         asked = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
         return content_key(*asked, source_sha256, object_name, time_limit)
 
-    def portray(self, store: Store, note: Callable[[str], None]) -> None:
+    def save_preview(self, store: Store, note: Callable[[str], None]) -> None:
         """Keep what the data look like, once, for whoever shows the board. A kind that cannot draw them costs no run."""
         name = f"data-{self.sha256[:12]}"
         if (store.artefacts(name) / "about.txt").exists():
@@ -54,7 +54,7 @@ class Ground:
         self.fit_data.close()
 
 
-def load(task: Task) -> Data:
+def load_data(task: Task) -> Data:
     """A task's data, checked against its kind. Raises BakeoffError with the task's name in front."""
     try:
         data = task.load()

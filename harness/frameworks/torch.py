@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,19 +21,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 
 from harness.contract import Array, Split, Submission
 from harness.frameworks.arrays import budgeted, default_batch, default_epochs
-from harness.frameworks.vectorized.layers import own_dropout
+from harness.frameworks.batch import FitManyResult, Report
+from harness.frameworks.vectorized.layers import replace_dropout
+from harness.frameworks.vectorized.protocol import TrainingLoop
 
-LOOP = ("fit", "gradients", "validation_loss", "answers")
-"""Methods that `fit_together` does in its own way: a submission that overrides one is fitted alone."""
-
-
-class Loop(NamedTuple):
-    """What a training loop is told. ``size`` is that of a batch."""
-
-    epochs: int
-    size: int
-    clip: float | None
-    patience: int | None
+REPLACED_METHODS = ("fit", "gradients", "validation_loss", "answers")
+"""Methods that a vectorized fit replaces: a submission that overrides one of them is fitted alone."""
 
 
 class TorchSubmission(Submission):
@@ -67,18 +60,21 @@ class TorchSubmission(Submission):
         return cls.fit is TorchSubmission.fit and cls.begin is TorchSubmission.begin
 
     @classmethod
-    def together(cls) -> bool:
-        known = all(getattr(cls, name) is getattr(TorchSubmission, name) for name in LOOP)
-        if known:  # asked while the process warms up: what a stack needs is imported before its trials are forked
+    def supports_fit_many(cls) -> bool:
+        """Return whether this class leaves the training loop as it is; import the vectorized trainer if so."""
+        supported = all(getattr(cls, name) is getattr(TorchSubmission, name) for name in REPLACED_METHODS)
+        if supported:  # the server asks before it forks, so that no fork has to import the trainer
             importlib.import_module("harness.frameworks.vectorized.trainer")
-        return known
+        return supported
 
     @classmethod
-    def fit_together(cls, makers: Any, train: Split, valid: Split, report: Any, few: int) -> Any:
-        """Several configurations in one vectorised loop, see `harness.frameworks.vectorized.trainer`."""
-        from harness.frameworks.vectorized import trainer as fused
+    def fit_many(
+        cls, makers: Sequence[Callable[[], Any]], train: Split, valid: Split, report: Report, max_members: int
+    ) -> FitManyResult[Any]:
+        """Fit several configurations in one training loop, see `harness.frameworks.vectorized.trainer`."""
+        from harness.frameworks.vectorized import trainer
 
-        return fused.fit_together(makers, train, valid, report, few)
+        return trainer.fit_many(makers, train, valid, report, max_members)
 
     @abstractmethod
     def build(self, train: Split) -> nn.Module:
@@ -145,12 +141,12 @@ class TorchSubmission(Submission):
         """A ``with`` block in which the forward pass may compute in bfloat16."""
         return torch.autocast("cuda", torch.bfloat16, enabled=self.setting("mixed") and self.device.startswith("cuda"))
 
-    def begin(self, train: Split) -> Loop:
+    def begin(self, train: Split) -> TrainingLoop:
         """Build the module, and say how it is to be trained."""
-        self.module = own_dropout(self.build(train)).to(self.device)
+        self.module = replace_dropout(self.build(train)).to(self.device)
         epochs = budgeted(int(self.setting("epochs") or default_epochs(len(train))), self.budget)
         size = min(int(self.setting("batch_size") or default_batch(len(train))), len(train))
-        return Loop(epochs, size, self.setting("clip"), self.setting("patience"))
+        return TrainingLoop(epochs, size, self.setting("clip"), self.setting("patience"))
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         epochs, size, _, patience = self.begin(train)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.contract import Array, Data, Form, Split
+from harness.contract import Array, Data, OutputSpec, Split
 from harness.errors import DataError, InvalidPrediction
 
 
@@ -59,8 +59,8 @@ def answer_range(answer: Array, low: int, high: int, what: str) -> None:
         raise InvalidPrediction(f"{what} should lie in {low}..{high}; they span {answer.min()}..{answer.max()}")
 
 
-def class_forms(n: int, classes: int) -> tuple[Form, Form]:
-    return Form("probabilities", (n, classes), "float32"), Form("labels", (n,), "int64")
+def class_specs(n: int, classes: int) -> tuple[OutputSpec, OutputSpec]:
+    return OutputSpec("probabilities", (n, classes), "float32"), OutputSpec("labels", (n,), "int64")
 
 
 def class_answer(answer: Array, classes: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness import metrics
-from harness.contract import Array, Form, Kind, Measure, Metric, Split
+from harness.contract import Array, Kind, Measure, Metric, OutputSpec, Split
 from harness.kinds import checks, pictures
 
 
@@ -24,8 +24,8 @@ class Classification(Kind):
         Metric("calibration_error", False, "expected calibration error, 15 bins"),
     )
 
-    def output_specs(self, x: Array) -> Sequence[Form]:
-        return checks.class_forms(len(x), self.classes)
+    def output_specs(self, x: Array) -> Sequence[OutputSpec]:
+        return checks.class_specs(len(x), self.classes)
 
     def verify(self, answer: Array, x: Array) -> None:
         checks.class_answer(answer, self.classes)

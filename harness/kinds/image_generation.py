@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from harness.contract import Array, Data, Form, Kind, Measure, Metric, Split
+from harness.contract import Array, Data, Kind, Measure, Metric, OutputSpec, Split
 from harness.kinds import checks, features, pictures
 
 NEIGHBOURS = 3
@@ -61,8 +61,8 @@ class ImageGeneration(Kind):
             checks.expect_range(split.x, f"{part}.x", 0, self.classes - 1)
             checks.expect(split.labels, f"{part}.y", shape=(None, *self._shape), dtypes="u")
 
-    def output_specs(self, x: Array) -> Sequence[Form]:
-        return (Form("images", (len(x), *self._shape), "uint8"),)
+    def output_specs(self, x: Array) -> Sequence[OutputSpec]:
+        return (OutputSpec("images", (len(x), *self._shape), "uint8"),)
 
     def verify(self, answer: Array, x: Array) -> None:
         """Every uint8 is a shade: shape and dtype say it all."""
@@ -85,7 +85,7 @@ class ImageGeneration(Kind):
             "memorisation": Measure.mean_of(nearest(features.pixels(answer), truth.train) <= truth.near),
         }
 
-    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+    def flags(self, metrics: Mapping[str, float]) -> Sequence[str]:
         copied = metrics.get("memorisation", 0.0)
         if copied < COPIES:
             return ()
@@ -104,9 +104,9 @@ class ImageGeneration(Kind):
             "frechet_distance_noise": frechet_distance(features.extract(noise, self.features), real),
         }
 
-    def snapshots(self) -> Form:
+    def snapshots(self) -> OutputSpec:
         """At most 12 steps of training, each a sheet of up to 100 images."""
-        return Form("snapshots", (12, 100, *self._shape), "uint8")
+        return OutputSpec("snapshots", (12, 100, *self._shape), "uint8")
 
     def draw(self, answer: Array, split: Split) -> bytes:
         shown = np.argsort(split.x[:100], kind="stable")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from harness import metrics
-from harness.contract import Array, Data, Form, Kind, Measure, Metric, Reader, Split
+from harness.contract import Array, Data, Kind, Measure, Metric, OutputSpec, Reader, Split
 from harness.errors import DataError, InvalidPrediction
 from harness.kinds import checks, pictures
 from harness.kinds.classification import Classification
@@ -72,8 +72,8 @@ class Forecasting(Kind):
         if lookback is not None and lookback <= self.season:
             raise DataError(f"the look-back ({lookback} steps) should be longer than the season ({self.season})")
 
-    def output_specs(self, x: Array) -> Sequence[Form]:
-        return (Form("forecast", (len(x), self.horizon, x.shape[2]), "float32"),)
+    def output_specs(self, x: Array) -> Sequence[OutputSpec]:
+        return (OutputSpec("forecast", (len(x), self.horizon, x.shape[2]), "float32"),)
 
     def verify(self, answer: Array, x: Array) -> None:
         checks.answer_finite(answer)
@@ -147,8 +147,8 @@ class NextToken(Kind):
             if not (split.x[:, 1:] == split.labels[:, :-1]).all():
                 raise DataError(f"{part}.y should be {part}.x moved by one position")
 
-    def output_specs(self, x: Array) -> Sequence[Form]:
-        return (Form("log-probabilities", (*x.shape, self.vocabulary), "float32"),)
+    def output_specs(self, x: Array) -> Sequence[OutputSpec]:
+        return (OutputSpec("log-probabilities", (*x.shape, self.vocabulary), "float32"),)
 
     def verify(self, answer: Array, x: Array) -> None:
         if np.isnan(answer).any() or (answer == np.inf).any():
@@ -229,8 +229,8 @@ class Transduction(Kind):
             checks.expect(split.labels, f"{part}.y", shape=(None, self.length), dtypes="i")
             checks.expect_range(split.labels, f"{part}.y", 0, self.vocabulary - 1)
 
-    def output_specs(self, x: Array) -> Sequence[Form]:
-        return (Form("tokens", (len(x), self.length), "int64"),)
+    def output_specs(self, x: Array) -> Sequence[OutputSpec]:
+        return (OutputSpec("tokens", (len(x), self.length), "int64"),)
 
     def verify(self, answer: Array, x: Array) -> None:
         checks.answer_range(answer, 0, self.vocabulary - 1, "predicted tokens")

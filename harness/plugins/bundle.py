@@ -37,8 +37,8 @@ class Bundle:
             return hashes[0][1]
         return hashlib.sha256(repr([hashes[0], *sorted(hashes[1:])]).encode()).hexdigest()
 
-    def told(self) -> dict[str, Any]:
-        """What a child is told beside the content."""
+    def manifest(self) -> dict[str, Any]:
+        """Names and sizes of the files, and the object and module to load, for the child's first message."""
         sizes = [(name, len(content)) for name, content in self.files]
         return {"files": sizes, "object": self.object, "module": self.module}
 

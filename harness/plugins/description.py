@@ -16,8 +16,8 @@ class Description:
     kinds: tuple[str, ...]
     space: Mapping[str, Distribution]
     defaults: Mapping[str, Any]
-    together: bool = False
-    """Whether it can fit several configurations as one."""
+    vectorizable: bool = False
+    """True if it can fit several configurations in one vectorized fit."""
     budget: bool = False
     """Whether a fit can be told to take a share of its epochs."""
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.errors import Changed
-from harness.frameworks.vectorized.capture import Recorder, Recording, Replayed
+from harness.errors import StepChanged
+from harness.frameworks.vectorized.capture import Recorder, Recording, CapturedStep
 
 
 def training_step(module: nn.Module) -> Callable[..., list[Tensor]]:
@@ -56,7 +56,7 @@ def test_a_replay_is_the_same_to_the_bit(name: str) -> None:
     make, shape = MODULES[name]
     modules = [make() for _ in range(3)]
     tensors = [{**dict(one.named_parameters()), **dict(one.named_buffers())} for one in modules]
-    captured, step = Replayed(training_step(modules[0])), training_step(modules[0])
+    captured, step = CapturedStep(training_step(modules[0])), training_step(modules[0])
     for number in range(6):
         inputs = [torch.stack([one[key].detach().clone() for one in tensors]) for key in tensors[0]]
         inputs = [one + number if one.is_floating_point() else one for one in inputs]
@@ -182,7 +182,7 @@ def test_shared_memory_differs_from_equal_values() -> None:
         y.add_(1)
         return [before, before + x * 2]
 
-    captured = Replayed(run)
+    captured = CapturedStep(run)
     for _ in range(5):
         copy = memory.clone()
         expected = run(copy[:6], copy[2:])
@@ -199,30 +199,30 @@ def test_a_changing_function_is_detected() -> None:
         calls += 1
         return [x * calls]
 
-    captured = Replayed(counting)
+    captured = CapturedStep(counting)
     one = torch.ones(2)
-    assert [float(captured(one)[0][0]) for _ in range(5)] == [1, 2, 3, 4, 5] and captured.hopeless
+    assert [float(captured(one)[0][0]) for _ in range(5)] == [1, 2, 3, 4, 5] and captured.disabled
 
     factor = 1.0
-    later = Replayed(lambda x: [x * factor])
+    later = CapturedStep(lambda x: [x * factor])
     for _ in range(4):
         later(one)
     assert later.trusted
     factor = 2.0
-    later.doubt()
-    with pytest.raises(Changed):
+    later.recheck()
+    with pytest.raises(StepChanged):
         later(one)
 
 
 def test_other_shapes_get_another_recording() -> None:
-    captured = Replayed(lambda x: [x.sum(dim=0) / len(x)])
+    captured = CapturedStep(lambda x: [x.sum(dim=0) / len(x)])
     for rows in (4, 4, 4, 4, 3, 3, 3, 3):
         x = torch.randn(rows, 2)
         assert torch.equal(captured(x)[0], x.sum(dim=0) / rows)
 
 
 def test_diverged_members_are_no_change() -> None:
-    captured = Replayed(lambda x: [x.log()])
+    captured = CapturedStep(lambda x: [x.log()])
     for _ in range(4):
         captured(torch.tensor([-1.0, 1.0]))
     assert captured.trusted

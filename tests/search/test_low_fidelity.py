@@ -239,11 +239,11 @@ def test_a_submission_that_ignores_its_budget_is_fitted_fully(tmp_path: Path) ->
 
 VECTORIZED = """
     @classmethod
-    def together(cls):
+    def supports_fit_many(cls):
         return True
 
     @classmethod
-    def fit_together(cls, makers, train, valid, report, few):"""
+    def fit_many(cls, makers, train, valid, report, max_members):"""
 
 
 def failing(where: str, vectorized: bool) -> str:
@@ -254,7 +254,7 @@ def failing(where: str, vectorized: bool) -> str:
 """
     text = BUDGETED.replace("(self, train, valid, report):\n", "(self, train, valid, report):" + fails, 1)
     rejects = f"""{VECTORIZED}
-        return {{}}, dict.fromkeys(range(len(makers)), "they are not alike")
+        return {{}}, dict.fromkeys(range(len(makers)), "they are not alike"), ()
 """
     return text + rejects * vectorized
 
@@ -275,7 +275,7 @@ def test_rejected_trials_stay_rejected(tmp_path: Path) -> None:
         models = {{number: make() for number, make in enumerate(makers)}}
         for _ in range(min(round(20 * models[0].budget), 6)):
             report(dict.fromkeys(models, 0.5))
-        return models, {{}}
+        return models, {{}}, ()
 """
     _, fits = searched(tmp_path, BUDGETED + short, 24)
     assert all("1" in fit.facts["drafts"] for fit in fits)

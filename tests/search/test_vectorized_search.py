@@ -11,7 +11,6 @@ import pytest
 from conftest import TINY_MODEL, TINY_TASK, table, write
 
 from harness.commands.tune import tune
-from harness.contract import LATER
 from harness.search import history, scheduler
 from leaderboard import Store
 
@@ -28,7 +27,7 @@ class Small(TorchSubmission):
     def build(self, train):
         return nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Dropout(self.params["dropout"]), nn.Linear(8, 3))
 """
-NOT_VECTORIZED = "\n    @classmethod\n    def together(cls):\n        return False\n"
+NOT_VECTORIZED = "\n    @classmethod\n    def supports_fit_many(cls):\n        return False\n"
 
 
 def fits_of(home: Path) -> list[Any]:
@@ -79,7 +78,7 @@ def test_slow_trials_are_suggested_in_small_chunks(tiny: Path, monkeypatch: pyte
 def test_deferring_every_member_gains_nothing(tiny: Path) -> None:
     """Deferred trials come again, and the first trial of a chunk always runs, vectorized or single."""
     text = (tiny / "nearest.py").read_text()
-    write(tiny, "idle.py", text + LIE.format("pass").replace("it did not want to", LATER))
+    write(tiny, "idle.py", text + LIE.format("return {}, {}, range(len(makers))"))
     tune(str(tiny / "tiny.py"), str(tiny / "idle.py"), trials=20, workers=1, home=tiny / "idle")
     fits = fits_of(tiny / "idle")
     assert [fit.number for fit in fits] == list(range(20)) and {fit.status for fit in fits} == {"complete"}
@@ -105,8 +104,9 @@ def test_a_failing_member_does_not_harm_the_others(tiny: Path) -> None:
 LIARS = {
     "reports of an unknown member": "report({99: 0.5})",
     "reports that are no numbers": "report({0: float('nan')}); report({True: 0.1})",
-    "missing fits": "return {}, {}",
-    "fits of unknown members": "return {number: makers[0]() for number in range(99)}, {}",
+    "missing fits": "return {}, {}, ()",
+    "fits of unknown members": "return {number: makers[0]() for number in range(99)}, {}, ()",
+    "postponed unknown members": "return {}, {}, (99, -1, True)",
     "too many reports": "[report({0: 0.5}) for _ in range(11_000)]",
     "a silent exit": "import os; os._exit(0)",
     "an error": "raise KeyError('together')",
@@ -115,13 +115,13 @@ LIARS = {
 }
 LIE = """
     @classmethod
-    def together(cls):
+    def supports_fit_many(cls):
         return True
 
     @classmethod
-    def fit_together(cls, makers, train, valid, report, few):
+    def fit_many(cls, makers, train, valid, report, max_members):
         {}
-        return {{}}, dict.fromkeys(range(len(makers)), "it did not want to")
+        return {{}}, dict.fromkeys(range(len(makers)), "it did not want to"), ()
 """
 
 
@@ -159,4 +159,4 @@ def test_a_lying_batch_gains_nothing(lie: str, honest: list[Any], tiny: Path) ->
 
 
 def test_a_plugin_needs_no_code_for_vectorized_fits() -> None:
-    assert "together" not in PLUGIN and len(inspect.cleandoc(PLUGIN).splitlines()) < 15
+    assert "fit_many" not in PLUGIN and len(inspect.cleandoc(PLUGIN).splitlines()) < 15

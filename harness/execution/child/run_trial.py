@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from harness.contract import Array, OutputSpec, Split, Submission
-from harness.errors import ChannelClosed, PluginError, WrongForm
+from harness.errors import ChannelClosed, PluginError, WrongOutputSpec
 from harness.execution.shared.channel import MAX_TEXT_CHARACTERS, Channel
 from harness.execution.shared.memory import map_array
+from harness.frameworks.batch import can_fit_many
 from harness.seeding import seed_everything
 
 
@@ -79,8 +80,8 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
         return
     except BaseException as error:  # a submission may raise anything
         traceback.print_exc()
-        text = str(error) if isinstance(error, WrongForm) else f"could not {doing}: {one_line(error)}"
-        where = "" if isinstance(error, WrongForm) else plugin_line(error, submission)
+        text = str(error) if isinstance(error, WrongOutputSpec) else f"could not {doing}: {one_line(error)}"
+        where = "" if isinstance(error, WrongOutputSpec) else plugin_line(error, submission)
         channel.send({"event": "failed", "status": status_of(error), "error": f"{text}{where}"[:600]})
 
 
@@ -107,15 +108,18 @@ def fit_many(
         channel.send({"event": "reports", "losses": pairs})
         return set(channel.receive()[0]["pruned"])
 
-    fitted, skipped = submission.fit_together(
-        [partial(make, params) for params in message["members"]], train, valid, report, int(message["max_members"])
-    )
+    if not can_fit_many(submission):
+        raise TypeError(f"{submission.__name__} has one configuration fitted at a time")
+    makers = [partial(make, params) for params in message["members"]]
+    fitted, rejected, postponed = submission.fit_many(makers, train, valid, report, int(message["max_members"]))
     synchronise(message["device"])
     reasons = [
-        [reason, [number for number in skipped if skipped[number] == reason]]
-        for reason in dict.fromkeys(skipped.values())
+        [reason, [number for number in rejected if rejected[number] == reason]]
+        for reason in dict.fromkeys(rejected.values())
     ]
-    channel.send({"event": "fitted", "fitted": sorted(fitted), "skipped": reasons})
+    channel.send(
+        {"event": "fitted", "fitted": sorted(fitted), "rejected": reasons, "postponed": sorted(postponed)}
+    )
     return fitted
 
 
@@ -140,7 +144,7 @@ def one_line(error: BaseException) -> str:
 def status_of(error: BaseException) -> str:
     """Return the status of a submission's error: a limit, ``invalid`` or ``failed``."""
     text = str(error).lower()
-    if isinstance(error, WrongForm):
+    if isinstance(error, WrongOutputSpec):
         return "invalid"
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return "out-of-memory"
@@ -217,4 +221,4 @@ def write_answer(answer: Array, forms: Sequence[Mapping[str, Any]], fd: int) -> 
             )
             return spec.name
     wanted = " or ".join(f"{form['name']} {form['dtype']} {tuple(form['shape'])}" for form in forms)
-    raise WrongForm(f"predict should return {wanted}; it returned {answer.dtype} {answer.shape}")
+    raise WrongOutputSpec(f"predict should return {wanted}; it returned {answer.dtype} {answer.shape}")

@@ -28,6 +28,7 @@ from harness.execution.child.lazy_dynamo import defer_dynamo
 from harness.execution.child.run_trial import one_line, run_trial, status_of
 from harness.execution.shared.channel import Channel
 from harness.execution.shared.processes import children, kill_tree
+from harness.frameworks.batch import can_fit_many
 from harness.plugins.loader import load_submission
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -97,7 +98,7 @@ def describe(submission: type[Submission]) -> dict[str, Any]:
         "kinds": kinds,
         "space": {name: distribution_to_json(domain) for name, domain in submission.space.items()},
         "defaults": dict(submission.defaults),
-        "together": bool(submission.together()),
+        "vectorizable": can_fit_many(submission),
         "budget": bool(submission.supports_budget()),
     }
 

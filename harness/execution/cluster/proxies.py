@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 from harness.contract import Array, Kind
 from harness.errors import BakeoffError, PluginError, SlotLost, TrialFailed, TrialPruned
 from harness.execution.cluster.node_agent import NodeInfo, Reply
-from harness.execution.parent.batch_trial import OnReports
+from harness.execution.parent.batch_trial import BatchResult, OnReports
 from harness.execution.parent.fit_data import FitInputs, SharedInputs
 from harness.execution.parent.trial import FitResult, TrialUsage, drive, verified
 from harness.execution.parent.workers import WARM_LIMIT_SECONDS, WorkerConfig
@@ -300,8 +300,8 @@ class RemoteTrial:
 class RemoteBatchTrial(RemoteTrial):
     """`BatchTrial` on another machine."""
 
-    def fit_many(self, on_reports: OnReports) -> tuple[list[int], dict[int, str]]:
-        result: tuple[list[int], dict[int, str]] = drive(self._steps(), on_reports)
+    def fit_many(self, on_reports: OnReports) -> BatchResult:
+        result: BatchResult = drive(self._steps(), on_reports)
         return result
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from harness.contract import Array, Kind
 from harness.errors import TrialFailed
@@ -17,6 +17,16 @@ OnReports = Callable[[Mapping[int, float]], set[int]]
 """Callback: takes the losses by member number, NaN where not finite; returns the numbers of the members to prune."""
 
 
+class BatchResult(NamedTuple):
+    """Members of a batch by outcome, as their numbers. Pruned members are in no field."""
+
+    fitted: list[int]
+    rejected: dict[int, str]
+    """Members that have to be fitted alone, with the reason."""
+    postponed: set[int]
+    """Members that were left out because a fit of all would take long."""
+
+
 class BatchTrial(Trial):
     """One fork that fits several members, numbered in the order in which they were sent. Each fitted member can predict."""
 
@@ -24,14 +34,11 @@ class BatchTrial(Trial):
     member_time_limit: float
     """Time limit in seconds of one fit, and the longest time without a message from the fork."""
 
-    def fit_many(self, on_reports: OnReports) -> tuple[list[int], dict[int, str]]:
-        """Wait for the fits. Return the numbers of the fitted members, and the reason for each skipped member.
-
-        Pruned members are in neither. Raises TrialFailed for all members, since they share one process.
-        """
+    def fit_many(self, on_reports: OnReports) -> BatchResult:
+        """Wait for the fits. Raises TrialFailed for all members, since they share one process."""
         return drive(self.fit_many_steps(), on_reports)
 
-    def fit_many_steps(self) -> Generator[dict[int, float], set[int], tuple[list[int], dict[int, str]]]:
+    def fit_many_steps(self) -> Generator[dict[int, float], set[int], BatchResult]:
         """Run the fits as a generator: yield the reported losses by member number; take the numbers to prune."""
         self._begin()
         running, deadline = set(range(self.n_members)), self.deadline
@@ -42,16 +49,18 @@ class BatchTrial(Trial):
             self._send({"pruned": sorted(pruned)})
         self.deadline = deadline
         self._expect(message, "fitted")
-        skipped: dict[int, str] = {}
-        for reason, members in pairs(message.get("skipped")):
+        rejected: dict[int, str] = {}
+        for reason, members in pairs(message.get("rejected")):
             for member in members:
                 if (number := whole_number(member)) in running:
-                    skipped[number] = clean_line(reason)
-        fitted = sorted(running - set(skipped))
-        claimed = message.get("fitted")
-        if not isinstance(claimed, list) or sorted(map(str, claimed)) != sorted(map(str, fitted)):
-            raise TrialFailed("invalid", "the process should have said of each member whether it is fitted")
-        return fitted, skipped
+                    rejected[number] = clean_line(reason)
+        fitted, postponed = message.get("fitted"), message.get("postponed")
+        if isinstance(fitted, list) and isinstance(postponed, list):
+            later = {number for member in postponed if (number := whole_number(member)) in running} - set(rejected)
+            remaining = sorted(running - set(rejected) - later)
+            if sorted(map(str, fitted)) == sorted(map(str, remaining)):
+                return BatchResult(remaining, rejected, later)
+        raise TrialFailed("invalid", "the process should have said of each member whether it is fitted")
 
     def _receive_before(self, deadline: float) -> dict[str, Any]:
         """Return the next message, at most one fit's time limit from now and before ``deadline``."""

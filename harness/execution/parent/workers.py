@@ -188,7 +188,7 @@ class Worker(AbstractContextManager["Worker"]):
             outside = [name for name in defaults if not allowed(space[name], defaults[name])]
             kinds = tuple(clean_line(kind) for kind in message["kinds"])
             description = Description(
-                kinds, space, defaults, message.get("together") is True, message.get("budget") is True
+                kinds, space, defaults, message.get("vectorizable") is True, message.get("budget") is True
             )
         except Exception as error:
             raise PluginError(f"{name} described itself in a way that cannot be read: {error}") from error

@@ -1,11 +1,11 @@
-"""What a function of tensors does, written down operation by operation, and done again without the function.
+"""Capture of a training step: its tensor operations are recorded once and then run again without the Python code around them.
 
-Vectorising and differentiating decide at every step anew what is to be computed; a small network spends more time on that than on
-computing. Below them both is a plain list of operations, which is the same at every step, and which is what is kept here, without
-what changes nothing: views of what is there already, what is computed a second time, and what depends on shapes alone.
+`torch.func.vmap` and autograd work out at every step which operations to run, and a small network spends more time on that than on
+the operations. The list of operations is the same at every step. It is kept without operations that have no effect: views of tensors
+that are known already, repeated computations, and tensors that depend on shapes alone.
 """
 
-# What `torch.fx.experimental.proxy_tensor.make_fx` does is this and much more, and takes two seconds to import.
+# `torch.fx.experimental.proxy_tensor.make_fx` does the same and much more, but takes two seconds to import.
 
 from __future__ import annotations
 
@@ -18,152 +18,162 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from harness.errors import Changed
+from harness.errors import StepChanged
 
-Arrays = Sequence[Tensor]
+Tensors = Sequence[Tensor]
 aten = torch.ops.aten
-SHAPED = {
-    of.default for of in (aten.new_zeros, aten.new_ones, aten.new_full, aten.zeros_like, aten.ones_like, aten.full_like)
+SHAPE_ONLY_OPS = {
+    op.default for op in (aten.new_zeros, aten.new_ones, aten.new_full, aten.zeros_like, aten.ones_like, aten.full_like)
 }
-"""Operations that look at no number of the tensors that they are given."""
+"""Operations whose result depends on the shapes of their tensors, not on the values."""
 
 
-class Numbered(NamedTuple):
-    """A tensor in what was written down."""
+class TensorNumber(NamedTuple):
+    """Reference to a recorded tensor among the arguments of an operation."""
 
     number: int
 
 
-class Call(NamedTuple):
-    """An operation, its arguments, flat, with their form, and the numbers of what it gave; None for what is no tensor."""
+class Operation(NamedTuple):
+    """One recorded operation."""
 
     op: Any
-    flat: list[Any]
-    form: Any
+    args: list[Any]
+    """Flattened arguments, with a `TensorNumber` in place of each tensor."""
+    structure: Any
+    """Structure of positional and keyword arguments, for `tree_unflatten`."""
     out: list[int | None]
+    """Numbers of the results; None for a result that is no tensor."""
 
     @property
     def used(self) -> set[int]:
-        return {one.number for one in self.flat if isinstance(one, Numbered)}
+        return {arg.number for arg in self.args if isinstance(arg, TensorNumber)}
 
     @property
     def writes(self) -> bool:
+        """True if it writes to one of its arguments."""
         return bool(self.op._schema.is_mutable)
 
     @property
-    def repeatable(self) -> bool:
-        """Whether it gives the same again, and nothing else comes of it."""
+    def is_pure(self) -> bool:
+        """True if it gives the same result for the same arguments and has no other effect."""
         return not self.writes and torch.Tag.nondeterministic_seeded not in self.op.tags
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down all operations while it is active, tensors by number; ``given`` have the first numbers."""
+    """Dispatch mode that records all operations and numbers all tensors. The ``inputs`` have the first numbers."""
 
-    def __init__(self, given: Arrays) -> None:
+    def __init__(self, inputs: Tensors) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.numbers: Any = WeakTensorKeyDictionary()
         self.count = 0
         self.constants: dict[int, Tensor] = {}
-        """Tensors that no operation made."""
+        """Tensors that are neither inputs nor results of a recorded operation."""
         self.fixed: dict[int, Tensor] = {}
-        """Tensors that are the same whatever was given."""
-        self.origin: list[int] = []
-        """Of each tensor the one that it is a view of, or itself."""
+        """Results that do not depend on the values of the inputs."""
+        self.base: list[int] = []
+        """By number: the number of the tensor that this one is a view of, or its own."""
         self.memory: dict[int, Any] = {}
-        """Where each of these lies: as long as they are held, two may lie in one place."""
+        """By number of a base: its memory. Inputs and constants may share memory, and results do not."""
         self.views: dict[Any, int] = {}
-        """Tensors by origin and by how they lie in it."""
-        self.calls: list[Call] = []
-        for tensor in given:
-            self.held(tensor)
+        """Numbers of tensors by base and `view_key`."""
+        self.operations: list[Operation] = []
+        for tensor in inputs:
+            self.add_existing(tensor)
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         result = op(*args, **(kwargs or {}))
-        flat, form = tree_flatten((args, dict(kwargs or {})))
-        tensors = [one for one in flat if isinstance(one, Tensor)]
-        flat = [Numbered(self.used(one)) if isinstance(one, Tensor) else one for one in flat]
-        out = list(result) if isinstance(result, (list, tuple)) else [result]
-        before = self.count
-        call = Call(op, flat, form, [self.made(one, tensors) if isinstance(one, Tensor) else None for one in out])
-        if self.count == before and not call.writes:
-            return result  # all of it is there already
-        self.calls.append(call)
-        if len(out) == 1 and call.repeatable and (op in SHAPED or call.used <= self.fixed.keys()):
-            self.fixed |= {number: one for number, one in zip(call.out, out) if number is not None}
+        flat, structure = tree_flatten((args, dict(kwargs or {})))
+        tensors = [arg for arg in flat if isinstance(arg, Tensor)]
+        flat = [TensorNumber(self.number_of(arg)) if isinstance(arg, Tensor) else arg for arg in flat]
+        results = list(result) if isinstance(result, (list, tuple)) else [result]
+        count_before = self.count
+        out = [self.add_result(one, tensors) if isinstance(one, Tensor) else None for one in results]
+        operation = Operation(op, flat, structure, out)
+        if self.count == count_before and not operation.writes:
+            return result  # all results are known tensors, so the operation has no effect
+        self.operations.append(operation)
+        independent = op in SHAPE_ONLY_OPS or operation.used <= self.fixed.keys()
+        if len(results) == 1 and operation.is_pure and independent:
+            self.fixed |= {number: one for number, one in zip(out, results) if number is not None}
         return result
 
-    def used(self, tensor: Tensor) -> int:
+    def number_of(self, tensor: Tensor) -> int:
+        """Return the number of an argument; one that is not known yet becomes a constant."""
         if tensor not in self.numbers:
-            self.constants[self.held(tensor)] = tensor
+            self.constants[self.add_existing(tensor)] = tensor
         return int(self.numbers[tensor])
 
-    def held(self, tensor: Tensor) -> int:
-        """The number of a tensor that is there before, and stays."""
-        number = self.next(tensor, self.count)
-        self.memory[number] = ("held", storage(tensor))
+    def add_existing(self, tensor: Tensor) -> int:
+        """Number an input or a constant."""
+        number = self.add(tensor, self.count)
+        self.memory[number] = ("existing", storage(tensor))
         return number
 
-    def made(self, tensor: Tensor, of: Arrays) -> int:
-        """The number of what an operation gave: a known one where it is what is there already, in the same memory."""
+    def add_result(self, tensor: Tensor, args: Tensors) -> int:
+        """Number a result of an operation. A view that covers the same memory as a known tensor gets that tensor's number."""
         if tensor in self.numbers:
             return int(self.numbers[tensor])
-        for one in of:
-            if storage(one) == storage(tensor):
-                origin = self.origin[self.numbers[one]]
-                self.views.setdefault((origin, lies(one)), self.numbers[one])
-                view = origin, lies(tensor)
+        for arg in args:
+            if storage(arg) == storage(tensor):
+                base = self.base[self.numbers[arg]]
+                self.views.setdefault((base, view_key(arg)), self.numbers[arg])
+                view = base, view_key(tensor)
                 if view in self.views:
                     self.numbers[tensor] = self.views[view]
                 else:
-                    self.views[view] = self.next(tensor, origin)
+                    self.views[view] = self.add(tensor, base)
                 return int(self.numbers[tensor])
-        number = self.next(tensor, self.count)
-        self.memory[number] = ("made", number)
+        number = self.add(tensor, self.count)
+        self.memory[number] = ("result", number)
         return number
 
-    def next(self, tensor: Tensor, origin: int) -> int:
+    def add(self, tensor: Tensor, base: int) -> int:
+        """Give a tensor the next number."""
         self.numbers[tensor] = self.count
-        self.origin.append(origin)
+        self.base.append(base)
         self.count += 1
         return self.count - 1
 
-    def simplified(self, results: Sequence[int]) -> tuple[list[Call], dict[int, Tensor], list[int]]:
-        """The calls without those that change nothing, the tensors that need no call, and the results as they are numbered then.
+    def simplified(self, results: Sequence[int]) -> tuple[list[Operation], dict[int, Tensor], list[int]]:
+        """Return the operations that have an effect, the tensors that need no operation, and the new numbers of the results.
 
-        What is written to, or given away, is left as it is, and so is what is computed of it.
+        Operations that share memory with a written tensor or with a result stay as they are.
         """
 
-        def memory(numbers: set[int]) -> set[Any]:
-            return {self.memory[self.origin[number]] for number in numbers}
+        def memory_of(numbers: set[int]) -> set[Any]:
+            return {self.memory[self.base[number]] for number in numbers}
 
-        theirs = memory(set(results)).union(*(memory(call.used) for call in self.calls if call.writes))
+        written = (memory_of(operation.used) for operation in self.operations if operation.writes)
+        protected = memory_of(set(results)).union(*written)
         fixed: dict[int, Tensor] = {}
-        instead: dict[int, int] = {}
+        replacement: dict[int, int] = {}
         known: dict[Any, list[int | None]] = {}
-        calls = []
-        for call in self.calls:
-            made = {number for number in call.out if number is not None}
-            flat = [
-                Numbered(instead.get(one.number, one.number)) if isinstance(one, Numbered) else one for one in call.flat
+        operations = []
+        for operation in self.operations:
+            out = {number for number in operation.out if number is not None}
+            args = [
+                TensorNumber(replacement.get(arg.number, arg.number)) if isinstance(arg, TensorNumber) else arg
+                for arg in operation.args
             ]
-            call = call._replace(flat=flat)
-            if not call.repeatable or memory(made) & theirs:
-                calls.append(call)
-            elif made <= self.fixed.keys():
-                fixed |= {number: self.fixed[number] for number in made}
+            operation = operation._replace(args=args)
+            if not operation.is_pure or memory_of(out) & protected:
+                operations.append(operation)
+            elif out <= self.fixed.keys():
+                fixed |= {number: self.fixed[number] for number in out}
             else:
-                told = call.op, str(call.form), tuple((type(one), one) for one in flat)
-                if not memory(call.used) & theirs and told in known:
-                    instead |= {
-                        mine: its for mine, its in zip(call.out, known[told]) if mine is not None and its is not None
-                    }
+                key = operation.op, str(operation.structure), tuple((type(arg), arg) for arg in args)
+                if not memory_of(operation.used) & protected and key in known:
+                    pairs = zip(operation.out, known[key])
+                    replacement |= {new: first for new, first in pairs if new is not None and first is not None}
                 else:
-                    known[told] = call.out
-                    calls.append(call)
-        return calls, fixed, [instead.get(number, number) for number in results]
+                    known[key] = operation.out
+                    operations.append(operation)
+        return operations, fixed, [replacement.get(number, number) for number in results]
 
 
 def storage(tensor: Tensor) -> int:
+    """Return the address of a tensor's storage object, equal for tensors that share memory."""
     return int(tensor.untyped_storage()._cdata)
 
 
@@ -171,122 +181,131 @@ def layout(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...]]:
     return tensor.shape, tensor.stride()
 
 
-def lies(tensor: Tensor) -> tuple[Any, ...]:
-    """How a tensor lies in its memory: two of one memory that do so alike are one."""
+def view_key(tensor: Tensor) -> tuple[Any, ...]:
+    """Return a key that is equal for two views of one memory if they are the same tensor."""
     return layout(tensor), tensor.storage_offset(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
 class Recording:
-    """A program of the operations that a recorder has seen, and that came to ``found``. Call it with as many tensors as were
-    ``given``, of the same shapes and strides.
+    """Callable that runs the operations of a recorder again, on ``n_inputs`` tensors of the same shapes and strides.
 
-    Tensors that come from neither the given ones nor an operation are taken as constants.
+    It returns the tensors that correspond to ``results``. Constants keep the values that they had in the recording.
     """
 
-    def __init__(self, recorder: Recorder, found: Arrays, given: int) -> None:
-        calls, fixed, results = recorder.simplified([recorder.used(tensor) for tensor in found])
+    def __init__(self, recorder: Recorder, results: Tensors, n_inputs: int) -> None:
+        operations, fixed, returned = recorder.simplified([recorder.number_of(tensor) for tensor in results])
         names = [f"t{number}" for number in range(recorder.count)]
         constants = recorder.constants | fixed
         space: dict[str, Any] = {}
-        kept = {*range(given), *constants}
+        kept = {*range(n_inputs), *constants}
         lines: list[str] = []
-        wanted = set(results)
-        for place, (op, flat, form, out) in reversed(list(enumerate(calls))):
-            if not (op._schema.is_mutable or wanted & set(out)):
+        needed = set(returned)
+        for place, (op, flat, structure, out) in reversed(list(enumerate(operations))):
+            if not (op._schema.is_mutable or needed & set(out)):
                 continue
             args, kwargs = tree_unflatten(
-                [Text(names[one.number]) if isinstance(one, Numbered) else one for one in flat], form
+                [Name(names[arg.number]) if isinstance(arg, TensorNumber) else arg for arg in flat], structure
             )
-            used = {one.number for one in flat if isinstance(one, Numbered)}
-            last = sorted(used - wanted - kept)
-            if last:
-                lines.append(f"{' = '.join(names[number] for number in last)} = None")
-            wanted |= used
+            used = {arg.number for arg in flat if isinstance(arg, TensorNumber)}
+            released = sorted(used - needed - kept)  # this is the last operation that needs them
+            if released:
+                lines.append(f"{' = '.join(names[number] for number in released)} = None")
+            needed |= used
             space[f"op{place}"] = op
-            said = [text(one, space) for one in args] + [f"{key}={text(one, space)}" for key, one in kwargs.items()]
-            call = f"op{place}({', '.join(said)})"
-            several = len(op._schema.returns) > 1 or (out and "[]" in str(op._schema.returns[0].type))
-            target = ", ".join("_" if number is None else names[number] for number in out) + ("," if several else "")
+            arguments = [render(arg, space) for arg in args] + [
+                f"{key}={render(arg, space)}" for key, arg in kwargs.items()
+            ]
+            call = f"op{place}({', '.join(arguments)})"
+            is_sequence = len(op._schema.returns) > 1 or (out and "[]" in str(op._schema.returns[0].type))
+            target = ", ".join("_" if number is None else names[number] for number in out) + (
+                "," if is_sequence else ""
+            )
             lines.append(f"{target} = {call}" if out else call)
-        body = "\n    ".join([*reversed(lines), f"return ({''.join(names[number] + ', ' for number in results)})"])
-        space |= {names[number]: constants[number] for number in constants.keys() & wanted}
-        # Constants are defaults: an operation may give back the very tensor that it took, under the same name.
-        given_names = ", ".join(
-            [*names[:given], *(f"{names[number]}={names[number]}" for number in sorted(constants.keys() & wanted))]
-        )
-        exec(compile(f"def again({given_names}):\n    {body}", "<recorded>", "exec"), space)  # noqa: S102, its own text
-        self.again: Callable[..., Arrays] = space["again"]
+        body = "\n    ".join([*reversed(lines), f"return ({''.join(names[number] + ', ' for number in returned)})"])
+        used_constants = sorted(constants.keys() & needed)
+        space |= {names[number]: constants[number] for number in used_constants}
+        # Constants are default arguments, because an operation may return one of its arguments under the same name.
+        parameters = ", ".join([*names[:n_inputs], *(f"{names[number]}={names[number]}" for number in used_constants)])
+        exec(compile(f"def program({parameters}):\n    {body}", "<recorded>", "exec"), space)  # noqa: S102, its own text
+        self.program: Callable[..., Tensors] = space["program"]
 
     @torch.no_grad()
-    def __call__(self, *given: Tensor) -> Arrays:
-        return self.again(*given)
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        return self.program(*inputs)
 
 
-class Replayed:
-    """A function of tensors that is replayed where that is known to come to the same, and called where it is not.
+class CapturedStep:
+    """Function of tensors that runs from a recording as soon as the recording has proved equal.
 
-    The second call with tensors of the same shapes and strides is recorded, the third is held against the record, to the bit,
-    and so is the first after each `doubt`: a function may change what it does as it goes, which a record does not follow.
+    The second call with the same shapes and strides is recorded. The third runs both the function and the recording and compares
+    them, and so does the first call after each `recheck`. A function that changes what it does is not captured.
     """
 
-    def __init__(self, function: Callable[..., Arrays]) -> None:
+    def __init__(self, function: Callable[..., Tensors]) -> None:
         self.function = function
         self.layouts: list[Any] | None = None
         self.recording: Recording | None = None
-        self.trusted = self.proved = self.hopeless = False
+        self.trusted = False
+        """True while calls run the recording without a comparison."""
+        self.verified = False
+        """True once the recording has been equal to the function."""
+        self.disabled = False
+        """True once the function cannot be captured: all further calls run the function."""
 
-    def doubt(self) -> None:
+    def recheck(self) -> None:
+        """Compare the recording with the function at the next call."""
         self.trusted = False
 
-    def __call__(self, *given: Tensor) -> Arrays:
-        """What the function gives. Raises Changed where replays may have come to something else."""
-        layouts = [layout(tensor) for tensor in given]
-        if self.hopeless or layouts != self.layouts:
-            self.layouts, self.recording, self.trusted, self.proved = layouts, None, False, False
-            return self.function(*given)
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        """Return the function's results. Raises StepChanged if an earlier run of the recording may have been wrong."""
+        layouts = [layout(tensor) for tensor in inputs]
+        if self.disabled or layouts != self.layouts:
+            self.layouts, self.recording, self.trusted, self.verified = layouts, None, False, False
+            return self.function(*inputs)
         if self.recording is None:
-            return self._record(given)
+            return self._record(inputs)
         if self.trusted:
-            return self.recording(*given)
-        copies = [tensor.clone() for tensor in given]  # the function may write to what it is given
-        again, found = self.recording(*copies), self.function(*given)
-        same = all(agree(one, other) for one, other in zip((*again, *copies), (*found, *given), strict=True))
-        if self.proved and not same:
-            raise Changed("what a step computes is not what it computed before")
-        self.trusted = self.proved = same
-        self.hopeless = not same
-        return found
+            return self.recording(*inputs)
+        copies = [tensor.clone() for tensor in inputs]  # the function may write to its inputs
+        replayed, results = self.recording(*copies), self.function(*inputs)
+        same = all(equal(a, b) for a, b in zip((*replayed, *copies), (*results, *inputs), strict=True))
+        if self.verified and not same:
+            raise StepChanged("what a step computes is not what it computed before")
+        self.trusted = self.verified = same
+        self.disabled = not same
+        return results
 
-    def _record(self, given: Arrays) -> Arrays:
-        recorder = Recorder(given)
+    def _record(self, inputs: Tensors) -> Tensors:
+        """Call the function and record it. If that fails, the step is disabled and stays correct."""
+        recorder = Recorder(inputs)
         with recorder:
-            found = self.function(*given)
+            results = self.function(*inputs)
         try:
-            self.recording = Recording(recorder, found, len(given))
-        except Exception:  # no record is no loss but of time
-            self.hopeless = True
-        return found
+            self.recording = Recording(recorder, results, len(inputs))
+        except Exception:  # without a recording the step is only slower
+            self.disabled = True
+        return results
 
 
-def agree(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same: on a CPU to the bit, on a GPU as far as its sums are."""
-    if one.is_cuda:
-        return torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True)
-    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Compare two tensors: bit for bit on a CPU, with a tolerance on a GPU, whose sums vary. NaN equals NaN."""
+    if a.is_cuda:
+        return torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-class Text(str):
-    """A name in the program that is written."""
+class Name(str):
+    """Name of a variable in the generated program."""
 
     __slots__ = ()
 
 
-def text(value: Any, space: dict[str, Any]) -> str:
-    """A value as it stands in the program: numbers and names as such, all else under a name in ``space``."""
-    if isinstance(value, Text):
+def render(value: Any, space: dict[str, Any]) -> str:
+    """Return the source text of an argument. A value without a literal is put into ``space`` under a new name."""
+    if isinstance(value, Name):
         return str(value)
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(text(one, space) for one in value)}]"
+        return f"[{', '.join(render(item, space) for item in value)}]"
     if value is None or isinstance(value, (bool, int)):
         return repr(value)
     name = f"c{len(space)}"

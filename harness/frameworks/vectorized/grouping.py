@@ -1,81 +1,81 @@
-"""Which models may share a stack: those that differ in nothing but weights, rates and dropout."""
+"""Groups of models that one vectorized fit can train: models that differ only in weights, optimizer settings and dropout rates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness import seeding as seeds
-from harness.errors import Varies
+from harness.errors import HyperparameterVaries
 from harness.frameworks.vectorized.layers import Dropout
-
-if TYPE_CHECKING:
-    from harness.frameworks.torch import Loop, TorchSubmission
+from harness.frameworks.vectorized.protocol import Trainable, TrainingLoop
 
 
 @dataclass
-class Member:
-    """One configuration: its number, its model with the built module, its optimiser, and the random state that it trains from."""
+class VectorizedMember:
+    """One configuration of a vectorized fit, with its built model."""
 
     number: int
-    model: TorchSubmission
+    """Place of the configuration in the call of ``fit_many``."""
+    model: Trainable
     optimizer: torch.optim.Optimizer
     random: seeds.State
-    loop: Loop
+    """State of all random generators after the model was built."""
+    loop: TrainingLoop
 
 
-class Common(dict[str, Any]):
-    """The hyperparameters that all members share; to ask for another one is an error, as it is to ask for all of them."""
+class SharedParams(dict[str, Any]):
+    """Hyperparameters that all members share. Reading one that varies raises HyperparameterVaries, and so does reading all of them."""
 
     def __init__(self, members: Sequence[Mapping[str, Any]]) -> None:
         first = members[0]
         self.varying = {name for name in first if any(params[name] != first[name] for params in members)}
         super().__init__({name: value for name, value in first.items() if name not in self.varying})
 
-    def look(self, name: object = None) -> None:
-        """Raise Varies for a name that is not shared, or, of a look at all of them, for any."""
+    def check(self, name: object = None) -> None:
+        """Raise HyperparameterVaries if this hyperparameter varies, or, without a name, if any does."""
         if self.varying and (name is None or name in self.varying):
-            raise Varies(min(self.varying) if name is None else name)
+            raise HyperparameterVaries(min(self.varying) if name is None else name)
 
     def __getitem__(self, name: str) -> Any:
-        self.look(name)
+        self.check(name)
         return super().__getitem__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        self.look(name)
+        self.check(name)
         return super().get(name, default)
 
     def __contains__(self, name: object) -> bool:
-        self.look(name)
+        self.check(name)
         return super().__contains__(name)
 
     def __iter__(self) -> Iterator[str]:
-        self.look()
+        self.check()
         return super().__iter__()
 
     def keys(self) -> Any:
-        self.look()
+        self.check()
         return super().keys()
 
     def values(self) -> Any:
-        self.look()
+        self.check()
         return super().values()
 
     def items(self) -> Any:
-        self.look()
+        self.check()
         return super().items()
 
 
-def alike(members: Sequence[Member]) -> list[list[Member]]:
-    """Members by architecture, in the order of their first."""
-    groups: list[list[Member]] = []
+def group_members(members: Sequence[VectorizedMember]) -> list[list[VectorizedMember]]:
+    """Group members that one vectorized fit can train, in the order of each group's first member."""
+    groups: list[list[VectorizedMember]] = []
     for member in members:
         for group in groups:
-            if same_member(group[0], member):
+            if can_share_fit(group[0], member):
                 group.append(member)
                 break
         else:
@@ -83,48 +83,50 @@ def alike(members: Sequence[Member]) -> list[list[Member]]:
     return groups
 
 
-def same_member(a: Member, b: Member) -> bool:
-    """Whether two differ in nothing but weights, rates and dropout."""
-    own = ("params", "module")
+def can_share_fit(a: VectorizedMember, b: VectorizedMember) -> bool:
+    """Return True if two members differ only in hyperparameters, weights, optimizer settings and dropout rates."""
     return (
         a.loop == b.loop
         and a.random == b.random
         and type(a.optimizer) is type(b.optimizer)
-        and same_values(vars(a.model), vars(b.model), own)
+        and same_values(vars(a.model), vars(b.model), ignored=("params", "module"))
         and same_modules(a.model.module, b.model.module)
     )
 
 
 def same_modules(a: nn.Module, b: nn.Module) -> bool:
-    there, here = dict(a.named_modules()), dict(b.named_modules())
-    return there.keys() == here.keys() and all(same_module(there[name], here[name]) for name in there)
+    """Return True if two modules have the same submodules under the same names, apart from weights and dropout rates."""
+    mine, theirs = dict(a.named_modules()), dict(b.named_modules())
+    return mine.keys() == theirs.keys() and all(same_layer(mine[name], theirs[name]) for name in mine)
 
 
-def same_module(a: nn.Module, b: nn.Module) -> bool:
-    """Whether two modules, those below them aside, compute the same with the same weights, but for a dropout's share."""
+def same_layer(a: nn.Module, b: nn.Module) -> bool:
+    """Compare two modules without their submodules, weights and dropout rates."""
     if type(a) is not type(b):
         return False
-    own = ["_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs"]
+    ignored = ["_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs"]
     if isinstance(a, Dropout):
-        own.append("p")
-    for mine, its in ((a._parameters, b._parameters), (a._buffers, b._buffers)):
-        if {name: shape_of(value) for name, value in mine.items()} != {
-            name: shape_of(value) for name, value in its.items()
+        ignored.append("p")
+    for mine, theirs in ((a._parameters, b._parameters), (a._buffers, b._buffers)):
+        if {name: spec_of(value) for name, value in mine.items()} != {
+            name: spec_of(value) for name, value in theirs.items()
         }:
             return False
-    return same_values(vars(a), vars(b), own)
+    return same_values(vars(a), vars(b), ignored)
 
 
-def shape_of(value: Tensor | None) -> tuple[Any, ...] | None:
+def spec_of(value: Tensor | None) -> tuple[Any, ...] | None:
+    """Return shape, dtype and ``requires_grad`` of a tensor."""
     return None if value is None else (value.shape, value.dtype, value.requires_grad)
 
 
-def same_values(a: Mapping[str, Any], b: Mapping[str, Any], own: Sequence[str]) -> bool:
-    return a.keys() == b.keys() and all(same_value(a[name], b[name]) for name in a if name not in own)
+def same_values(a: Mapping[str, Any], b: Mapping[str, Any], ignored: Sequence[str]) -> bool:
+    """Return True if two mappings have the same keys and, apart from ``ignored`` keys, equal values."""
+    return a.keys() == b.keys() and all(same_value(a[name], b[name]) for name in a if name not in ignored)
 
 
 def same_value(a: Any, b: Any) -> bool:
-    """Equality that takes a doubtful answer, or a refusal to answer, for a no."""
+    """Return True only if two values are certainly equal; False also where a comparison fails or is ambiguous."""
     if a is b:
         return True
     if isinstance(a, Tensor) and isinstance(b, Tensor):

@@ -1,10 +1,9 @@
-"""Many configurations of one torch submission trained at once: parameters stacked, one vectorised step for all of them.
+"""Vectorized fit: many configurations of one torch submission, trained in one loop with one vectorized step.
 
-Members of a stack run the same operations on the same batches: they agree in architecture, seed and loop, and differ in what an
-optimiser or a dropout layer is told (rates, decays, momenta, dropout) and in how their weights started. What differs is found out,
-not declared: members whose modules or attributes differ elsewhere are put into other stacks, and so are members of which the loss,
-the forward pass or the augmentation reads a hyperparameter that they do not share. Each member's losses are those of
-`TorchSubmission.fit` alone, but for rounding.
+Members of a fit run the same operations on the same batches. They share architecture, seed and training loop. They may differ in the
+hyperparameters of their optimizer, in dropout rates, and in their initial weights. Nobody declares what differs: members whose modules
+or attributes differ elsewhere are put into separate groups. So are members with different values of a hyperparameter that the loss,
+the forward pass or the augmentation reads. The losses of each member equal those of a single fit up to rounding.
 """
 
 from __future__ import annotations
@@ -12,145 +11,146 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from harness import seeding as seeds
-from harness.contract import LATER, Split
-from harness.errors import Changed, Unsuited, Varies
-from harness.frameworks.vectorized.capture import Replayed
-from harness.frameworks.vectorized.grouping import Common, Member, alike
-from harness.frameworks.vectorized.layers import Dropout, Dropouts, Form, masks, stand_in
-from harness.frameworks.vectorized.optimizers import Optimizer, schedule
+from harness.contract import Split
+from harness.errors import HyperparameterVaries, NotVectorizable, StepChanged
+from harness.frameworks.batch import FitManyResult, Report
+from harness.frameworks.vectorized.capture import CapturedStep
+from harness.frameworks.vectorized.grouping import SharedParams, VectorizedMember, group_members
+from harness.frameworks.vectorized.layers import Dropout, InputLayout, VectorizedDropout, draw_masks, vectorizable_copy
+from harness.frameworks.vectorized.optimizers import Schedule, VectorizedOptimizer, record_schedule
+from harness.frameworks.vectorized.protocol import Trainable
 
-if TYPE_CHECKING:
-    from harness.frameworks.torch import TorchSubmission
-
-STACK_BYTES = 1 << 30
-"""The most that parameters, gradients and the optimiser's state of one stack may take; more members make more stacks."""
-COPIES = 6
-"""Arrays of a parameter's size that training holds: itself, gradient, two moments, the best so far, one in passing."""
-LONGEST_BUILD = 1.0
-"""Seconds: what takes longer to build is fitted alone, since all are built before the first is trained."""
+MAX_GROUP_BYTES = 1 << 30
+"""Limit for parameters, gradients and optimizer state of one fit. A group with more members is split."""
+ARRAYS_PER_PARAMETER = 6
+"""Arrays of a parameter's size in training: the parameter, its gradient, two moments, the best value so far, and a temporary one."""
+MAX_BUILD_SECONDS = 1.0
+"""Models that take longer to build are fitted alone, because a vectorized fit builds all models before it trains the first."""
 WARM_STEPS, TIMED_STEPS = 2, 3
-"""Of the timed ones one is recorded and one checked; it is the fastest that counts."""
-GAIN = 0.9
-"""A stack goes on where a step takes less than this share of what its members take one after the other."""
-AS_ALONE = 1e-3
-"""How far the first losses of a stack may be from those of a member alone: rounding, and no other random numbers."""
-ROWS_AT_ONCE = 4096
-"""Rows of the validation split that go through all members at once, counted once a member."""
-LONG = 30.0
-"""Seconds: where all would take longer, a few are fitted, and what they show decides what the others shall be."""
+"""First steps of a fit, and the steps after them whose time counts. One timed step is captured and one is checked, so the fastest of
+them decides."""
+MAX_TIME_RATIO = 0.9
+"""Ratio of the time of a vectorized step to that of single steps, one for each member, above which members are fitted alone."""
+LOSS_TOLERANCE = 1e-3
+"""Relative and absolute difference allowed between the first losses of a member in a vectorized fit and alone. It covers rounding; other
+random numbers differ by more."""
+MAX_VALIDATION_ROWS = 4096
+"""Rows of the validation split in one forward pass, counted once for each member."""
+LONG_FIT_MANY_SECONDS = 30.0
+"""Expected time of all fits above which only the first ``max_members`` are fitted. The search learns from them before it continues."""
 
-ONLY = "no other has its architecture"
-
-Report = Callable[[Mapping[int, float]], set[int]]
-"""Takes the validation losses of an epoch by number; returns the numbers that are to end here."""
+NO_SIMILAR_MEMBER = "no other has its architecture"
 
 
-def fit_together(
-    makers: Sequence[Callable[[], TorchSubmission]], train: Split, valid: Split, report: Report, few: int
-) -> tuple[dict[int, TorchSubmission], dict[int, str]]:
-    """Fit as many as can be fitted together. The fitted models by number, and the others with the reason why not.
-
-    A maker seeds everything and makes an unfitted model. Numbers are places in ``makers``. What ``report`` ended is in neither. Of
-    those that would take long all together, the first ``few`` are fitted.
-    """
-    fitted: dict[int, TorchSubmission] = {}
-    apart: dict[int, str] = {}
-    members: list[Member] = []
-    shortest = math.inf
+def fit_many(
+    makers: Sequence[Callable[[], Trainable]], train: Split, valid: Split, report: Report, max_members: int
+) -> FitManyResult[Trainable]:
+    """Fit models from all ``makers`` in vectorized fits where that pays, see `harness.frameworks.batch.FitsMany.fit_many`."""
+    fitted: dict[int, Trainable] = {}
+    rejected: dict[int, str] = {}
+    postponed: set[int] = set()
+    members: list[VectorizedMember] = []
+    fastest_build = math.inf
     for number, make in enumerate(makers):
         started = time.perf_counter()
-        members.append(member_of(number, make, train))
-        shortest = min(shortest, time.perf_counter() - started)
-        if number and shortest > LONGEST_BUILD:
-            return fitted, dict.fromkeys(
-                range(len(makers)), f"one takes {shortest:.1f} s to build, and would again alone"
-            )
-    waiting, begun = alike(members), False
-    ready: list[list[Member]] = []
+        members.append(build_member(number, make, train))
+        fastest_build = min(fastest_build, time.perf_counter() - started)
+        if number and fastest_build > MAX_BUILD_SECONDS:
+            reason = f"one takes {fastest_build:.1f} s to build, and would again alone"
+            return FitManyResult(fitted, dict.fromkeys(range(len(makers)), reason), postponed)
+    new_groups, trained_any = group_members(members), False
+    probed_groups: list[list[VectorizedMember]] = []
 
-    def wanted(group: list[Member]) -> list[Member]:
-        """Those that have not been put off, or put apart."""
-        return [member for member in group if member.number not in apart]
+    def reject(members: Collection[VectorizedMember], reason: str) -> None:
+        rejected.update(dict.fromkeys((member.number for member in members), reason))
 
-    def attempt(group: list[Member], work: Callable[[Stack], None]) -> bool:
-        """Whether it went well; who cannot be stacked, or in smaller stacks alone, is put where it belongs."""
-        stack = None
+    def undecided(group: list[VectorizedMember]) -> list[VectorizedMember]:
+        """Return the members that are neither rejected nor postponed."""
+        return [member for member in group if member.number not in rejected and member.number not in postponed]
+
+    def attempt(group: list[VectorizedMember], work: Callable[[VectorizedFit], None]) -> bool:
+        """Run ``work`` on a new fit of a group. If the group cannot be vectorized, split or reject it and return False."""
+        fit = None
         try:
-            stack = Stack(group, train, valid)
-            work(stack)
-        except Varies as key:
-            by_value: dict[Any, list[Member]] = {}
-            for member in wanted(group):
-                by_value.setdefault(member.model.params[str(key)], []).append(member)
-            waiting[:0] = by_value.values()
-        except Unsuited as reason:
-            apart.update(dict.fromkeys((member.number for member in wanted(group)), str(reason)))
-        except Exception as error:  # what vectorising does not support says so in many ways
-            left = stack.members if stack else group
-            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            apart.update(dict.fromkeys((member.number for member in left), said))
+            fit = VectorizedFit(group, train, valid)
+            work(fit)
+        except HyperparameterVaries as name:
+            by_value: dict[Any, list[VectorizedMember]] = {}
+            for member in undecided(group):
+                by_value.setdefault(member.model.params[str(name)], []).append(member)
+            new_groups[:0] = by_value.values()
+        except NotVectorizable as reason:
+            reject(undecided(group), str(reason))
+        except Exception as error:  # torch has many errors for operations that it cannot vectorize
+            message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            reject(fit.members if fit else group, message)
         else:
             return True
         return False
 
-    def run(stack: Stack) -> None:
-        def postponed(each: float) -> set[int]:
-            """Who is not to be fitted now, where each would take so many seconds in its stack."""
-            left = [member.number for group in [stack.members, *ready] for member in group]
-            if each * len(left) > LONG:
-                apart.update(dict.fromkeys((number for number in left if number >= few), LATER))
-            return {number for number, why in apart.items() if why == LATER}
+    def train_group(fit: VectorizedFit) -> None:
+        """Train a fit to its end, or without members that are postponed."""
 
-        stack.run(report, fitted, postponed)
+        def postpone(seconds_each: float) -> set[int]:
+            """Postpone members if all remaining fits would take long; return the numbers of all postponed members."""
+            left = [member.number for group in [fit.members, *probed_groups] for member in group]
+            if seconds_each * len(left) > LONG_FIT_MANY_SECONDS:
+                postponed.update(number for number in left if number >= max_members and number not in rejected)
+            return postponed
 
-    while waiting or ready:
-        while waiting:
-            group = waiting.pop(0)
-            most = max(STACK_BYTES // (COPIES * 4 * max(group[0].model.n_parameters(), 1)), 1)
+        fit.run(report, fitted, postpone)
+
+    while new_groups or probed_groups:
+        while new_groups:
+            group = new_groups.pop(0)
+            bytes_each = ARRAYS_PER_PARAMETER * 4 * max(group[0].model.n_parameters(), 1)
+            largest = max(MAX_GROUP_BYTES // bytes_each, 1)
             if len(group) == 1:
-                apart[group[0].number] = ONLY
-            elif len(group) > most:
-                waiting[:0] = [group[start : start + most] for start in range(0, len(group), most)]
-            elif len(group) == len(members) or attempt(group, Stack.probe):  # one of all shows soon enough what it is
-                ready.append(group)
-        if not begun and len(apart) > len(members) / 2:
-            rest = [member.number for group in ready for member in group]
-            return fitted, apart | dict.fromkeys(rest, "most of those that were asked with it cannot be stacked")
-        begun = True
-        if ready:
-            group = wanted(ready.pop(0))
+                reject(group, NO_SIMILAR_MEMBER)
+            elif len(group) > largest:
+                new_groups[:0] = [group[start : start + largest] for start in range(0, len(group), largest)]
+            elif len(group) == len(members) or attempt(group, VectorizedFit.probe):  # the only group needs no probe
+                probed_groups.append(group)
+        if not trained_any and len(rejected) > len(members) / 2:
+            for group in probed_groups:
+                reject(group, "most of those that were asked with it cannot be stacked")
+            break
+        trained_any = True
+        if probed_groups:
+            group = undecided(probed_groups.pop(0))
             if len(group) > 1:
-                attempt(group, run)
+                attempt(group, train_group)
             else:
-                apart.update(dict.fromkeys((member.number for member in group), ONLY))
-    return fitted, apart
+                reject(group, NO_SIMILAR_MEMBER)
+    return FitManyResult(fitted, rejected, postponed)
 
 
-def member_of(number: int, make: Callable[[], TorchSubmission], train: Split) -> Member:
+def build_member(number: int, make: Callable[[], Trainable], train: Split) -> VectorizedMember:
     model = make()
     loop = model.begin(train)
-    return Member(number, model, model.optimizer(), seeds.state(model.device), loop)
+    return VectorizedMember(number, model, model.optimizer(), seeds.state(model.device), loop)
 
 
-class Whole(nn.Module):
-    """A submission's module with what the loop asks of it, as one module: losses in training, answers and losses after it."""
+class LossModule(nn.Module):
+    """A submission's module, forward pass and loss as one module, for `functional_call`."""
 
-    def __init__(self, model: TorchSubmission) -> None:
+    def __init__(self, model: Trainable) -> None:
         super().__init__()
-        self.module, self.asked = model.module, [model]  # in a list: no module of this one
+        self.module, self.model = model.module, [model]  # a list, because a model may be a module itself
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        model = self.asked[0]
+        """Return the mean loss of a batch, () float32. Outside training the loss is computed in float32."""
+        model = self.model[0]
         with model.precision():
             answer = model.forward(x)
             if model.module.training:
@@ -158,189 +158,203 @@ class Whole(nn.Module):
         return model.loss(answer.float(), y)
 
 
-class Stack:
-    """Members that train as one. ``members`` are those that are still in it."""
+class VectorizedFit:
+    """Training loop of several members. ``members`` are those that are still being trained."""
 
-    def __init__(self, members: Sequence[Member], train: Split, valid: Split) -> None:
+    def __init__(self, members: Sequence[VectorizedMember], train: Split, valid: Split) -> None:
         self.members, self.valid = list(members), valid
         first, modules = members[0], [member.model.module for member in members]
         self.device = first.model.device
-        self.epochs, self.size, self.clip, self.patience = first.loop
+        self.epochs, self.batch_size, self.clip, self.patience = first.loop
         self.model = copy.copy(first.model)
-        self.model.params = Common([member.model.params for member in members])
-        self.model.module = stand_in(modules[0])
-        self.whole = Whole(self.model)
-        self.optimizer = Optimizer([member.optimizer for member in members], dict(modules[0].named_parameters()))
-        self.weights = self.optimizer.stacked([dict(module.named_parameters()) for module in modules])
-        self.others = others_of(modules, set(self.optimizer.names))
+        self.model.params = SharedParams([member.model.params for member in members])
+        self.model.module = vectorizable_copy(modules[0])
+        self.loss_module = LossModule(self.model)
+        self.optimizer = VectorizedOptimizer(
+            [member.optimizer for member in members], dict(modules[0].named_parameters())
+        )
+        self.weights = self.optimizer.stack([dict(module.named_parameters()) for module in modules])
+        self.buffers = stack_buffers(modules, set(self.optimizer.names))
         seeds.restore(first.random, self.device)
         self.x, self.y = self.model.inputs(train.x), torch.tensor(train.labels, device=self.device)
-        self.steps = max(len(self.x) // self.size, 1)
-        held = seeds.state(self.device)
-        self.optimizer.follow([self.schedule(member) for member in (first, members[-1])])
-        self.twin = Twin(members[-1].model, self.epochs, self.steps)
-        seeds.restore(held, self.device)
-        self.met: list[tuple[str, Form]] = []
+        self.steps = max(len(self.x) // self.batch_size, 1)
+        random = seeds.state(self.device)
+        self.optimizer.set_schedule([self.schedule_of(member) for member in (first, members[-1])])
+        self.reference = SingleFit(members[-1].model, self.epochs, self.steps)
+        seeds.restore(random, self.device)
+        self.unmasked: list[tuple[str, InputLayout]] = []
+        """Name and input of each dropout layer that was called without a mask, since the last step."""
         for name, layer in self.model.module.named_modules():
-            if isinstance(layer, Dropouts):
-                layer.name, layer.met = name, self.met
+            if isinstance(layer, VectorizedDropout):
+                layer.name, layer.unmasked = name, self.unmasked
         self.masks: dict[str, Tensor] = {}
-        self.derivatives = Replayed(self.differentiated)
-        self.forms: tuple[torch.Size, dict[str, Form]] | None = None
-        """Of a batch, and of what each dropout layer is given then, in the order in which they meet it."""
+        self.captured_step = CapturedStep(self.gradients_and_losses)
+        self.mask_layouts: tuple[torch.Size, dict[str, InputLayout]] | None = None
+        """Shape of a batch, and the input layout of each dropout layer for it, in the order of the calls. None before the first step."""
         self.best = torch.full((len(members),), math.inf, dtype=torch.float64)
         self.best_epoch = torch.zeros(len(members), dtype=torch.int64)
         self.best_weights = [array.clone() for array in self.weights]
-        self.best_others = {name: value.clone() for name, value in self.others.items()}
+        self.best_buffers = {name: value.clone() for name, value in self.buffers.items()}
 
-    def schedule(self, member: Member) -> list[list[dict[str, float]]]:
-        model, optimizer = member.model, member.model.optimizer()  # a schedule leaves its marks
-        return schedule(
+    def schedule_of(self, member: VectorizedMember) -> Schedule:
+        model, optimizer = member.model, member.model.optimizer()  # a new one, because a scheduler changes it
+        return record_schedule(
             optimizer, lambda: model.scheduler(optimizer, self.epochs, self.steps), self.epochs * self.steps
         )
 
     def probe(self) -> None:
-        """The first steps alone. Raises Unsuited where stacking does not pay."""
+        """Run only the first steps. Raises NotVectorizable if single fits are faster or come to other losses."""
         self.train_epoch(compare=True, steps=WARM_STEPS + TIMED_STEPS)
 
     @property
     def seconds(self) -> float:
-        """What training all members to their end should take, from what their first steps took; 0 where there were too few."""
-        return min((at_once for _, at_once in self.twin.seconds), default=0.0) * self.steps * self.epochs
+        """Expected seconds of training all members to the end, from the timed steps; 0 where there were none."""
+        return min((at_once for _, at_once in self.reference.seconds), default=0.0) * self.steps * self.epochs
 
-    def run(self, report: Report, fitted: dict[int, TorchSubmission], postponed: Callable[[float], set[int]]) -> None:
-        """Train all members to their end, and put those into ``fitted`` that come to it.
+    def run(self, report: Report, fitted: dict[int, Trainable], postpone: Callable[[float], set[int]]) -> None:
+        """Train all members to the end, and put the finished models into ``fitted``.
 
-        ``postponed`` is asked once who leaves before that, from the seconds that each member is going to take.
+        ``postpone`` is called once, after the first epoch, with the expected seconds of one member. It returns the numbers of the
+        members that leave.
         """
         for epoch in range(self.epochs):
             self.train_epoch(compare=epoch == 0)
-            if epoch == 0 and (gone := postponed(self.seconds / len(self.members))):
-                self.narrow([place for place, member in enumerate(self.members) if member.number not in gone])
+            if epoch == 0 and (leaving := postpone(self.seconds / len(self.members))):
+                self.select([place for place, member in enumerate(self.members) if member.number not in leaving])
                 if not self.members:
                     return
             losses = self.validation_losses()
             self.keep_best(losses, epoch)
-            ended = report({member.number: float(loss) for member, loss in zip(self.members, losses)})
-            stay = []
+            pruned = report({member.number: float(loss) for member, loss in zip(self.members, losses)})
+            remaining = []
             for place, member in enumerate(self.members):
-                if member.number in ended:
+                if member.number in pruned:
                     continue
                 if self.patience and epoch - int(self.best_epoch[place]) >= self.patience:
-                    fitted[member.number] = self.finished(place)
+                    fitted[member.number] = self.finish(place)
                 else:
-                    stay.append(place)
-            self.narrow(stay)
+                    remaining.append(place)
+            self.select(remaining)
             if not self.members:
                 return
         for place, member in enumerate(self.members):
-            fitted[member.number] = self.finished(place)
+            fitted[member.number] = self.finish(place)
         self.members = []
 
     def train_epoch(self, *, compare: bool, steps: int | None = None) -> None:
-        """One epoch, or so many ``steps`` of it. Its first steps are compared with those of one member alone.
+        """Train for one epoch, or for its first ``steps`` steps. With ``compare`` the first steps are checked against single steps.
 
-        Raises Unsuited where stacking does not pay.
+        Raises NotVectorizable if single fits are faster or come to other losses.
         """
         self.model.module.train()
-        self.derivatives.doubt()
-        for step, (batch, target) in enumerate(islice(self.model.batches(self.x, self.y, self.size), steps)):
+        self.captured_step.recheck()
+        for step, (batch, target) in enumerate(islice(self.model.batches(self.x, self.y, self.batch_size), steps)):
             batch = self.model.augment(batch)
             if not compare or step >= WARM_STEPS + TIMED_STEPS:
                 self.step(batch, target)
                 continue
             before = seeds.state(self.device)
-            alone, seconds_alone = self.timed(partial(self.twin.step, batch, target))
+            alone, seconds_alone = self.timed(partial(self.reference.step, batch, target))
             seeds.restore(before, self.device)
             together, seconds = self.timed(partial(self.step, batch, target))
             self.compare(alone, float(together[-1]), step, len(self.members) * seconds_alone, seconds)
 
     def compare(self, alone: float, together: float, step: int, seconds_alone: float, seconds: float) -> None:
-        if not math.isclose(alone, together, rel_tol=AS_ALONE, abs_tol=AS_ALONE) and math.isfinite(alone):
-            raise Unsuited(f"in a stack its loss comes out as {together:.6g}, alone as {alone:.6g}, at step {step + 1}")
+        """Compare losses and seconds of a vectorized step with single steps. Raises NotVectorizable."""
+        if not math.isclose(alone, together, rel_tol=LOSS_TOLERANCE, abs_tol=LOSS_TOLERANCE) and math.isfinite(alone):
+            raise NotVectorizable(
+                f"in a stack its loss comes out as {together:.6g}, alone as {alone:.6g}, at step {step + 1}"
+            )
         if step >= WARM_STEPS:
-            self.twin.seconds.append((seconds_alone, seconds))
+            self.reference.seconds.append((seconds_alone, seconds))
         if WARM_STEPS <= step == min(WARM_STEPS + TIMED_STEPS, self.steps) - 1:
-            one_by_one, at_once = map(min, zip(*self.twin.seconds))
-            if at_once > GAIN * one_by_one:
-                raise Unsuited(
+            one_by_one, at_once = map(min, zip(*self.reference.seconds))
+            if at_once > MAX_TIME_RATIO * one_by_one:
+                raise NotVectorizable(
                     f"a step of {len(self.members)} together takes {1000 * at_once:.1f} ms, of one after the other "
                     f"{1000 * one_by_one:.1f} ms"
                 )
 
     def timed(self, work: Callable[[], Any]) -> tuple[Any, float]:
+        """Return the result of ``work`` and its seconds, including work on the GPU."""
         started = time.perf_counter()
-        done = work()
+        result = work()
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
-        return done, time.perf_counter() - started
+        return result, time.perf_counter() - started
 
     def step(self, batch: Tensor, target: Tensor) -> Tensor:
-        """One step of every member; their losses before it (members,)."""
+        """Take one step for every member; return the losses before it, (members,) float32."""
         self.draw_masks(batch)
-        others = [*self.others.values(), *self.masks.values()]
+        buffers = [*self.buffers.values(), *self.masks.values()]
         try:
-            *found, losses = self.derivatives(*self.optimizer.views(self.weights), *others, batch, target)
-        except Changed as error:
-            raise Unsuited(str(error)) from error
-        self.optimizer.step(self.weights, self.optimizer.gather(found), self.clip)
+            *gradients, losses = self.captured_step(*self.optimizer.views(self.weights), *buffers, batch, target)
+        except StepChanged as error:
+            raise NotVectorizable(str(error)) from error
+        self.optimizer.step(self.weights, self.optimizer.gather(gradients), self.clip)
         return losses
 
-    def differentiated(self, *given: Tensor) -> list[Tensor]:
-        """Gradients of all weights and the losses (members,), of weights, what else a module holds, a batch and its targets."""
+    def gradients_and_losses(self, *inputs: Tensor) -> list[Tensor]:
+        """Return the gradients of all weights, each (members, *shape), and the losses (members,).
+
+        ``inputs`` are the weights, the buffers and masks, a batch and its targets.
+        """
         count = len(self.optimizer.names)
-        weights, others, (batch, target) = given[:count], given[count:-2], given[-2:]
+        weights, buffers, (batch, target) = inputs[:count], inputs[count:-2], inputs[-2:]
         leaves = [rows.detach().requires_grad_() for rows in weights]
-        losses = self.losses(leaves, others, batch, target)
-        found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-        if any(part is None for part in found):
-            raise Unsuited("a weight that its optimiser moves has no gradient")
-        return [*found, losses.detach()]
+        losses = self.losses(leaves, buffers, batch, target)
+        gradients = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        if any(gradient is None for gradient in gradients):
+            raise NotVectorizable("a weight that its optimiser moves has no gradient")
+        return [*gradients, losses.detach()]
 
     def draw_masks(self, batch: Tensor) -> None:
-        """Draw this step's dropout masks, where the first step has shown which layers meet what, in which order."""
-        if self.forms is None and self.met and len(dict(self.met)) == len(self.met):
-            self.forms = batch.shape, dict(self.met)
-        self.met.clear()
-        self.masks = masks(self.forms[1], self.others) if self.forms and batch.shape == self.forms[0] else {}
+        """Draw the dropout masks of a step. The first step shows the order of the layers and the layout of their inputs."""
+        if self.mask_layouts is None and self.unmasked and len(dict(self.unmasked)) == len(self.unmasked):
+            self.mask_layouts = batch.shape, dict(self.unmasked)
+        self.unmasked.clear()
+        layouts = self.mask_layouts
+        self.masks = draw_masks(layouts[1], self.buffers) if layouts and batch.shape == layouts[0] else {}
 
-    def losses(self, weights: Sequence[Tensor], others: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
-        """The loss of every member on a batch that all share (members,). ``others`` are buffers and masks."""
+    def losses(self, weights: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of every member on the same batch, (members,) float32. ``buffers`` include masks."""
 
-        def one(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
-            return functional_call(self.whole, {**weights, **others}, (x, y))  # type: ignore[no-any-return]
+        def loss(weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
+            return functional_call(self.loss_module, {**weights, **buffers}, (x, y))  # type: ignore[no-any-return]
 
-        named = {f"module.{name}": rows for name, rows in zip(self.optimizer.names, weights)}
-        held = {f"module.{name}": values for name, values in zip((*self.others, *self.masks), others, strict=True)}
-        return vmap(one)(named, held)
+        weights_by_name = {f"module.{name}": rows for name, rows in zip(self.optimizer.names, weights)}
+        names = (*self.buffers, *self.masks)
+        buffers_by_name = {f"module.{name}": values for name, values in zip(names, buffers, strict=True)}
+        return vmap(loss)(weights_by_name, buffers_by_name)
 
     @torch.no_grad()
     def validation_losses(self) -> Tensor:
-        """What `TorchSubmission.validation_loss` gives for each member (members,) float64."""
+        """Return the validation loss of each member as `TorchSubmission.validation_loss` defines it, (members,) float64."""
         self.model.module.eval()
         self.masks = {}
         end = min(len(self.valid), 16 * self.model.predict_batch)
-        rows = max(ROWS_AT_ONCE // len(self.members), 64)
+        rows = max(MAX_VALIDATION_ROWS // len(self.members), 64)
         weights = list(self.optimizer.views(self.weights))
         total = torch.zeros(len(self.members), dtype=torch.float64)
         for start in range(0, end, rows):
             x = self.model.inputs(self.valid.x[start : min(start + rows, end)])
             y = torch.tensor(self.valid.labels[start : start + len(x)], device=self.device)
-            total += self.losses(weights, list(self.others.values()), x, y).double().cpu() * len(x)
+            total += self.losses(weights, list(self.buffers.values()), x, y).double().cpu() * len(x)
         return total / end
 
     def keep_best(self, losses: Tensor, epoch: int) -> None:
+        """Copy the weights of members with a new lowest validation loss. ``losses`` are (members,) float64."""
         better = losses < self.best
         self.best = torch.where(better, losses, self.best)
         self.best_epoch[better] = epoch
-        here = better.to(self.device)
+        on_device = better.to(self.device)
         for best, array in zip(self.best_weights, self.weights):
-            best[here] = array[here]
-        for name, value in self.others.items():
-            self.best_others[name][here] = value[here]
+            best[on_device] = array[on_device]
+        for name, value in self.buffers.items():
+            self.best_buffers[name][on_device] = value[on_device]
 
-    def narrow(self, places: Sequence[int]) -> None:
-        """Go on with the members at these places."""
+    def select(self, places: Sequence[int]) -> None:
+        """Keep only the members at these places."""
         if len(places) == len(self.members):
             return
         index = torch.tensor(places, dtype=torch.int64)
@@ -349,49 +363,55 @@ class Stack:
         index = index.to(self.device)
         self.weights = [array[index] for array in self.weights]
         self.best_weights = [array[index] for array in self.best_weights]
-        self.others = {name: value[index] for name, value in self.others.items()}
-        self.best_others = {name: value[index] for name, value in self.best_others.items()}
-        self.optimizer.keep(index)
+        self.buffers = {name: value[index] for name, value in self.buffers.items()}
+        self.best_buffers = {name: value[index] for name, value in self.best_buffers.items()}
+        self.optimizer.select(index)
 
     @torch.no_grad()
-    def finished(self, place: int) -> TorchSubmission:
-        """A member's model with its best weights; the last ones where no loss was a number."""
+    def finish(self, place: int) -> Trainable:
+        """Return a member's model with its best weights, or with its last ones if no loss was finite."""
         model = self.members[place].model
-        known = bool(torch.isfinite(self.best[place]))
-        weights, others = (self.best_weights, self.best_others) if known else (self.weights, self.others)
-        there = {**dict(model.module.named_buffers()), **dict(model.module.named_parameters())}
+        any_finite = bool(torch.isfinite(self.best[place]))
+        weights, buffers = (self.best_weights, self.best_buffers) if any_finite else (self.weights, self.buffers)
+        tensors = {**dict(model.module.named_buffers()), **dict(model.module.named_parameters())}
         for name, rows in zip(self.optimizer.names, self.optimizer.views(weights)):
-            there[name].copy_(rows[place])
-        for name, values in others.items():
-            if name in there:
-                there[name].copy_(values[place])
+            tensors[name].copy_(rows[place])
+        for name, values in buffers.items():
+            if name in tensors:
+                tensors[name].copy_(values[place])
         return model
 
 
-class Twin:
-    """A copy of one member that takes the first steps alone: what stacking is held against, in what it computes and in time."""
+class SingleFit:
+    """Copy of one member that takes the first steps alone. A vectorized fit is compared with its losses and its time."""
 
-    def __init__(self, model: TorchSubmission, epochs: int, steps: int) -> None:
+    def __init__(self, model: Trainable, epochs: int, steps: int) -> None:
         self.model = copy.copy(model)
         self.model.module = copy.deepcopy(model.module)
         self.model.module.train()
         self.optimizer = self.model.optimizer()
         self.schedule = self.model.scheduler(self.optimizer, epochs, steps)
         self.seconds: list[tuple[float, float]] = []
+        """Seconds of each timed step: single steps of all members one after the other, and one vectorized step."""
 
     def step(self, batch: Tensor, target: Tensor) -> float:
+        """Take one step; return the loss before it."""
         loss: Any = self.optimizer.step(partial(self.model.gradients, self.optimizer, batch, target))  # type: ignore[arg-type]
         self.schedule.step()
         return float(loss.detach())
 
 
-def others_of(modules: Sequence[nn.Module], moved: set[str]) -> dict[str, Tensor]:
-    """What a module holds beside the weights that its optimiser moves, stacked: buffers, frozen weights, and dropout's shares."""
-    held = [{**dict(module.named_buffers()), **dict(module.named_parameters())} for module in modules]
-    found = {name: torch.stack([tensors[name].detach() for tensors in held]) for name in held[0] if name not in moved}
+def stack_buffers(modules: Sequence[nn.Module], moved: set[str]) -> dict[str, Tensor]:
+    """Stack the tensors that no optimizer moves: buffers, frozen weights and dropout rates, each (members, *shape).
+
+    ``moved`` are the names of the parameters that the optimizer moves. A dropout rate is float64 and named ``layer.p``.
+    """
+    tensors_of = [{**dict(module.named_buffers()), **dict(module.named_parameters())} for module in modules]
+    names = [name for name in tensors_of[0] if name not in moved]
+    stacked = {name: torch.stack([tensors[name].detach() for tensors in tensors_of]) for name in names}
     device = next(modules[0].parameters()).device
     for name, layer in modules[0].named_modules():
         if isinstance(layer, Dropout):
-            shares = [float(module.get_submodule(name).p) for module in modules]  # type: ignore[arg-type]
-            found[f"{name}.p" if name else "p"] = torch.tensor(shares, dtype=torch.float64, device=device)
-    return found
+            rates = [float(module.get_submodule(name).p) for module in modules]  # type: ignore[arg-type]
+            stacked[f"{name}.p" if name else "p"] = torch.tensor(rates, dtype=torch.float64, device=device)
+    return stacked
