@@ -7,19 +7,28 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Self
 
-STATUSES = (
-    "complete",
-    "failed",
-    "invalid",
-    "timeout",
-    "out-of-memory",
-    "cpu-limit",
-    "process-limit",
-    "output-limit",
-    "disk-limit",
-)
+
+class Status(StrEnum):
+    """Outcome of an entry or of a single fit, as it is stored."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    INVALID = "invalid"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out-of-memory"
+    CPU_LIMIT = "cpu-limit"
+    PROCESS_LIMIT = "process-limit"
+    OUTPUT_LIMIT = "output-limit"
+    DISK_LIMIT = "disk-limit"
+    PRUNED = "pruned"
+    """Trials only: a row of a board is never pruned."""
+
+
+STATUSES = tuple(status for status in Status if status is not Status.PRUNED)
+"""Statuses that a row of a board may have."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,16 @@ class Result:
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
             raise ValueError(f"status should be one of {', '.join(STATUSES)}; it is {self.status!r}")
-        if self.status == "complete" and not (self.score is not None and math.isfinite(self.score)):
+        if type(self.status) is not str:
+            object.__setattr__(
+                self, "status", str(self.status)
+            )  # database drivers bind an enum member in their own way
+        if self.status == Status.COMPLETE and not (self.score is not None and math.isfinite(self.score)):
             raise ValueError(f"a complete result needs a finite score; it has {self.score}")
 
     @property
     def complete(self) -> bool:
-        return self.status == "complete"
+        return self.status == Status.COMPLETE
 
     def row(self) -> dict[str, Any]:
         """The record as a dict, keys as in the interface."""

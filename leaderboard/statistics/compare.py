@@ -82,7 +82,8 @@ class Comparison:
             p = "p < .0001" if self.p < 1e-4 else f"p = {format_number(self.p)}"
             lines.append(
                 f"  {self.a.submission} minus {self.b.submission}: {format_number(self.gap)}  "
-                f"[{format_number(self.low)}, {format_number(self.high)}], {p}, paired over the same hidden samples, seeds counted in"
+                f"[{format_number(self.low)}, {format_number(self.high)}], "
+                f"{p}, paired over the same hidden samples, seeds counted in"
             )
         return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.errors import StoreError, not_written
-from leaderboard.result import Result
+from leaderboard.result import Result, Status
 from leaderboard.store.databases import Database, Sqlite
 from leaderboard.store.gc_pause import gc_paused
 from leaderboard.store.leases import Lease, Leases
@@ -117,7 +117,7 @@ class Store:
             "number": fit.number,
             "params": _dump(fit.params),
             "attempt": fit.attempt,
-            "status": fit.status,
+            "status": str(fit.status),  # psycopg would bind an enum member by its name
             "value": fit.value,
             "facts": _dump(fit.facts),
             "replicates": _pack(fit.replicates),
@@ -224,7 +224,7 @@ class Store:
         """The complete result of what was asked for, None where there is none."""
         rows = self.database.read(
             f'SELECT "row" FROM results WHERE entry = ? AND status = ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
-            (entry, "complete"),
+            (entry, Status.COMPLETE.value),
         )
         return Result.from_row(json.loads(rows[0][0])) if rows else None
 
@@ -232,7 +232,7 @@ class Store:
         """The results of a task that are not complete, oldest first."""
         rows = self.database.read(
             f'SELECT "row" FROM results WHERE task = ? AND status <> ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
-            (task, "complete"),
+            (task, Status.COMPLETE.value),
         )
         return [Result.from_row(json.loads(row)) for (row,) in rows]
 

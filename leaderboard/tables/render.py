@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from leaderboard.result import Status
+
 Row = Mapping[str, Any]
 Boards = Mapping[str, Sequence[Row]]
 
@@ -52,7 +54,7 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The columns of `HEADINGS`, as text; a row that is not complete says why instead."""
     lines: list[tuple[str, ...]] = []
     for rank_label, row in zip(rank_labels(rows), rows, strict=True):
-        if row["status"] != "complete":
+        if row["status"] != Status.COMPLETE:
             lines.append((row["status"], row["submission"], str(row["error"])))
             continue
         memory = row["peak_memory_mb"]
@@ -86,7 +88,7 @@ def heading(task: str, rows: Sequence[Row]) -> str:
 
 def unsandboxed_note(rows: Sequence[Row]) -> str:
     """A sentence that names the entries whose code ran without a sandbox, empty where there are none."""
-    names = [row["submission"] for row in rows if row["isolation"] == "process" and row["status"] == "complete"]
+    names = [row["submission"] for row in rows if row["isolation"] == "process" and row["status"] == Status.COMPLETE]
     return f"ran without a sandbox, where code could have read the labels: {', '.join(names)}" if names else ""
 
 
