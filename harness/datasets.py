@@ -26,6 +26,16 @@ from harness.errors import DataError
 CHUNK = 1 << 18
 TIMEOUT = 30.0
 """Seconds that a download may be silent."""
+FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""Hashes of the decompressed files."""
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 
 def cache() -> Path:
@@ -172,6 +182,16 @@ def fetch_mnist(dataset: str, source: str, sha256: Mapping[str, str]) -> Data:
     )
     fitting = stratified(images[..., None], labels.astype(np.int64), valid=5_000 / 60_000, test=0)
     return Data(fitting.train, fitting.valid, Split(test_images[..., None], test_labels.astype(np.int64)))
+
+
+def fashion_mnist() -> Data:
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), split as `fetch_mnist` does. Raises DataError."""
+    return fetch_mnist("fashion-mnist", FASHION_MNIST_URL, FASHION_MNIST_SHA256)
+
+
+def cifar10() -> tuple[Split, Split]:
+    """Training and test images of CIFAR-10 (Krizhevsky 2009), as `read_cifar` gives them. Raises DataError."""
+    return read_cifar(fetch("cifar10", CIFAR10_URL, CIFAR10_SHA256))
 
 
 def read_cifar(path: Path) -> tuple[Split, Split]:

@@ -6,14 +6,11 @@ airbench .94 in seconds on a GPU (Jordan 2024), ResNet-18 .96. About 3 % of the 
 """
 
 from harness import Data, ImageClassification, Task, stratified
-from harness.datasets import fetch, read_cifar
-
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+from harness.datasets import cifar10
 
 
 def load() -> Data:
-    train, test = read_cifar(fetch("cifar10", URL, SHA256))
+    train, test = cifar10()
     fitting = stratified(train.x, train.labels, valid=0.1, test=0)
     return Data(fitting.train, fitting.valid, test)
 

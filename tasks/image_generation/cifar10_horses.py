@@ -8,15 +8,13 @@ beside the board.
 import numpy as np
 
 from harness import Data, ImageGeneration, Split, Task, stratified
-from harness.datasets import fetch, read_cifar
+from harness.datasets import cifar10
 
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 HORSE = 7
 
 
 def load() -> Data:
-    train, test = read_cifar(fetch("cifar10", URL, SHA256))
+    train, test = cifar10()
     horses, hidden = train.x[train.labels == HORSE], test.x[test.labels == HORSE]
     fitting = stratified(horses, np.zeros(len(horses), dtype=np.int64), valid=0.1, test=0)
     return Data(Split(fitting.train.labels, fitting.train.x), Split(fitting.valid.labels, fitting.valid.x),
