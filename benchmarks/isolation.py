@@ -20,7 +20,7 @@ from harness import Data, ImageClassification, Split
 from harness.errors import UsageError
 from harness.execution.parent import isolation
 from harness.execution.parent.fit_data import SharedInputs
-from harness.execution.parent.workers import WorkerConfig, Worker
+from harness.execution.parent.workers import Worker, WorkerConfig
 from harness.plugins.bundle import bundle
 from harness.plugins.source import read_submission
 

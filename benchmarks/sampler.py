@@ -16,7 +16,7 @@ import versus
 
 from harness import Categorical, Float, Int
 from harness.plugins.description import Description
-from harness.search.sampler import Study
+from harness.search.sampler import Sampler
 from leaderboard.store.store import Fit
 
 SPACE = {
@@ -35,11 +35,11 @@ def objective(params: dict[str, object]) -> float:
 
 
 def bakeoff() -> Callable[[int, bool], None]:
-    study = Study(Description(("kind",), SPACE, {}), higher_is_better=True)
+    study = Sampler(Description(("kind",), SPACE, {}), higher_is_better=True)
     rng = np.random.default_rng(0)
 
     def trial(number: int, suggest: bool) -> None:
-        params = study.question(number)[0]() if suggest else random_params(rng)
+        params = study.suggest(number)[0]() if suggest else random_params(rng)
         study.tell(Fit("study", "search", number, params, 0, "complete", objective(params), {"losses": []}))
 
     return trial

@@ -63,6 +63,10 @@ class WrongOutputSpec(Exception):
     """Answer that matches none of the output specs of its kind."""
 
 
+class CheckFailed(Exception):
+    """Failed check of a plug-in by `bakeoff check`. The message says what was found."""
+
+
 class Leak(Exception):
     """Leak in a task's data. The message says what leaks, where, and what to do next."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from harness.commands import leakage as audit
 from harness.contract import Array, Data, Kind, Split, Task
 from harness.dispatch import Progress
-from harness.errors import BakeoffError, Leak, PluginError, Skip, TrialFailed, UnknownKind
+from harness.errors import BakeoffError, CheckFailed, Leak, PluginError, Skip, TrialFailed, UnknownKind
 from harness.evaluation.task_data import load_data
 from harness.execution.parent import isolation, slots
 from harness.execution.parent.fit_data import SharedInputs
@@ -79,7 +79,7 @@ class Findings(list[Finding]):
         try:
             yield notes.append
             self.append(Finding(what, True, "; ".join(notes)))
-        except (BakeoffError, TrialFailed, StoreError, AssertionError) as error:
+        except (BakeoffError, CheckFailed, TrialFailed, StoreError) as error:
             self.append(Finding(what, False, str(error)))
         except Exception as error:
             self.append(Finding(what, False, f"{type(error).__name__}: {error}"))
@@ -87,6 +87,12 @@ class Findings(list[Finding]):
     @property
     def failed(self) -> bool:
         return any(not finding.passed for finding in self)
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise CheckFailed with the message unless the condition holds. An ``assert`` would hold nothing under ``python -O``."""
+    if not holds:
+        raise CheckFailed(message)
 
 
 def check_task(reference: str) -> list[Finding]:
@@ -99,8 +105,9 @@ def check_task(reference: str) -> list[Finding]:
     if data is None:
         return findings
     with findings.trying("loading again gives the same data"):
-        assert load_data(task).sha256() == data.sha256(), (
-            "the arrays differ from one load() to the next; fix the random seed in it"
+        require(
+            load_data(task).sha256() == data.sha256(),
+            "the arrays differ from one load() to the next; fix the random seed in it",
         )
     with findings.trying("the truth scores better than zeros") as note:
         scorer = Scorer(task, data, "")
@@ -109,8 +116,8 @@ def check_task(reference: str) -> list[Finding]:
             note("does not apply: answers are of another form than targets")
         else:
             best, worst = scorer.test(truth).score, scorer.test(zeros).score
-            better = best > worst if task.ranking.higher_is_better else best < worst
-            assert better, f"{task.metric} is {best:.4g} for the truth and {worst:.4g} for zeros"
+            sign = task.ranking.loss_sign
+            require(sign * best < sign * worst, f"{task.metric} is {best:.4g} for the truth and {worst:.4g} for zeros")
     return [*findings, *audited(task, data)]
 
 
@@ -126,7 +133,8 @@ def audited(task: Task, data: Data) -> list[Finding]:
 
 
 def look_for(name: str, claim: str, look: audit.Look, task: Task, data: Data) -> Finding:
-    """One look of the audit. What a task declares as known and unavoidable (`Task.accepted_findings`) is told and does not fail it."""
+    """One look of the audit. What a task declares as known and unavoidable (`Task.accepted_findings`) is told and does not fail
+    it."""
     what = f"{claim} [{name}]"
     try:
         return Finding(what, True, look(task, data))
@@ -285,7 +293,7 @@ class Control:
             self.task.kind.verify(answer, self.data.test.x)
             measures = self.task.kind.measure(answer, self.data.test, self.data.train)
             scores.append(float(measures[self.task.metric].of(np.arange(len(answer)))))
-        return max(scores) if self.task.ranking.higher_is_better else min(scores)
+        return min(scores, key=lambda score: self.task.ranking.loss_sign * score)
 
     def verdict(self, answers: list[Array], what: str, most: float, advice: str) -> str:
         score = self.best(answers)
@@ -369,18 +377,20 @@ def check_kind(findings: Findings, worker: Worker, task: Task, data: Data, param
         if not answers:
             return
         with findings.trying(f"{task.name}: the same question has the same answer"):
-            assert np.array_equal(answers[1], answers[2]), (
-                "two calls of predict on the same rows differ; use no chance in predict"
+            require(
+                np.array_equal(answers[1], answers[2]),
+                "two calls of predict on the same rows differ; use no chance in predict",
             )
         if kind.name != "image-generation":
             with findings.trying(f"{task.name}: an answer does not depend on the other rows"):
                 moved = float(np.abs(answers[3].astype(float) - answers[1][:1].astype(float)).max())
-                assert moved < 1e-3, f"predicting a row alone moves its answer by {moved:.3g}"
+                require(moved < 1e-3, f"predicting a row alone moves its answer by {moved:.3g}")
         with findings.trying(f"{task.name}: the same seed gives the same model"):
             again = fit_once()
             moved = float(np.abs(again[1].astype(float) - answers[1].astype(float)).max())
-            assert moved < 1e-2, (
-                f"a second fit with the same seed moves an answer by {moved:.3g}; take all chance from self.seed"
+            require(
+                moved < 1e-2,
+                f"a second fit with the same seed moves an answer by {moved:.3g}; take all chance from self.seed",
             )
     finally:
         shared.close()

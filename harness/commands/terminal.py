@@ -34,9 +34,8 @@ class Terminal(Progress):
     def end(self, result: Result, *, known: bool) -> None:
         took = "known already" if known else f"{time.monotonic() - self.started:.1f} s"
         if result.complete:
-            said = (
-                f"{result.metric} {format_number(result.score)}  [{format_number(result.ci_low)}, {format_number(result.ci_high)}]  {took}"
-            )
+            interval = f"[{format_number(result.ci_low)}, {format_number(result.ci_high)}]"
+            said = f"{result.metric} {format_number(result.score)}  {interval}  {took}"
         else:
             said = f"{result.status.upper()}: {result.error}"
         self._staying(f"{self.head:<44} {said}")

@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import StepChanged
-from harness.frameworks.vectorized.capture import Recorder, Recording, CapturedStep
+from harness.frameworks.vectorized.capture import CapturedStep, Recorder, Recording
 
 
 def training_step(module: nn.Module) -> Callable[..., list[Tensor]]:

@@ -16,11 +16,11 @@ from torch import Tensor, nn, optim
 
 from harness import Split
 from harness import seeding as seeds
-from harness.contract import LATER
+from harness.frameworks.batch import FitManyResult, can_fit_many
 from harness.frameworks.recurrent import RecurrentSubmission
 from harness.frameworks.torch import TorchSubmission
 from harness.frameworks.vectorized import trainer
-from harness.frameworks.vectorized.optimizers import RULES, Optimizer, schedule
+from harness.frameworks.vectorized.optimizers import RULES, VectorizedOptimizer, record_schedule
 
 IMAGES = SimpleNamespace(name="image-classification", classes=4)
 ROWS = SimpleNamespace(name="sequence-classification", classes=4)
@@ -29,7 +29,7 @@ ROWS = SimpleNamespace(name="sequence-classification", classes=4)
 @pytest.fixture(autouse=True)
 def groups_always_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch the test for speed off: these tests are about correctness."""
-    monkeypatch.setattr(trainer, "GAIN", float("inf"))
+    monkeypatch.setattr(trainer, "MAX_TIME_RATIO", float("inf"))
 
 
 def splits(kind: SimpleNamespace) -> tuple[Split, Split]:
@@ -149,8 +149,8 @@ def fit_vectorized(
     kind: SimpleNamespace = IMAGES,
     stopped: Callable[[int, int], bool] = lambda number, epoch: False,
     max_members: int = 99,
-) -> tuple[Mapping[int, TorchSubmission], Mapping[int, str], list[list[float]]]:
-    """Results of `fit_together`, and the reported losses of each member. ``stopped(number, epoch)`` stops a member early."""
+) -> tuple[FitManyResult[TorchSubmission], list[list[float]]]:
+    """Result of `fit_many`, and the reported losses of each member. ``stopped(number, epoch)`` stops a member early."""
     losses: list[list[float]] = [[] for _ in members]
 
     def report(found: Mapping[int, float]) -> set[int]:
@@ -158,8 +158,8 @@ def fit_vectorized(
             losses[number].append(loss)
         return {number for number in found if stopped(number, len(losses[number]))}
 
-    fitted, rejected = submission.fit_together(makers(submission, members, kind), *splits(kind), report, max_members)
-    return fitted, rejected, losses
+    result = submission.fit_many(makers(submission, members, kind), *splits(kind), report, max_members)
+    return result, losses
 
 
 def fit_single(
@@ -189,8 +189,8 @@ def test_vectorized_fits_equal_single_fits(
     submission: type[TorchSubmission], members: Sequence[Mapping[str, Any]], kind: SimpleNamespace
 ) -> None:
     """Losses of all epochs are equal to 1e-5, and so are predictions of the best epoch, with dropout and moving averages."""
-    fitted, rejected, losses = fit_vectorized(submission, members, kind)
-    assert not rejected and set(fitted) == set(range(len(members)))
+    (fitted, rejected, postponed), losses = fit_vectorized(submission, members, kind)
+    assert not rejected and not postponed and set(fitted) == set(range(len(members)))
     x = splits(kind)[1].x
     for number, params in enumerate(members):
         model, expected = fit_single(submission, params, kind)
@@ -200,7 +200,7 @@ def test_vectorized_fits_equal_single_fits(
 
 
 def test_a_stopped_member_does_not_affect_the_others() -> None:
-    fitted, rejected, losses = fit_vectorized(
+    (fitted, rejected, _), losses = fit_vectorized(
         Dense, DROPOUT, stopped=lambda number, epoch: number in (0, 2) and epoch == 2
     )
     assert set(fitted) == {1, 3} and not rejected
@@ -213,14 +213,14 @@ def test_patience_ends_a_member() -> None:
     members = [
         {"learning_rate": rate, "patience": 1, "epochs": 12, "schedule": "constant"} for rate in (1e-3, 0.5, 1.0)
     ]
-    _, _, losses = fit_vectorized(Dense, members)
+    _, losses = fit_vectorized(Dense, members)
     assert [len(rows) for rows in losses] == [len(fit_single(Dense, params)[1]) for params in members]
     assert len({len(rows) for rows in losses}) > 1, "patience made no difference"
 
 
 def test_a_member_that_diverges_harms_no_other() -> None:
     members = [{"learning_rate": 1e-2}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
-    fitted, _, losses = fit_vectorized(Dense, members)
+    (fitted, _, _), losses = fit_vectorized(Dense, members)
     assert set(fitted) == {0, 1, 2} and not np.isfinite(losses[1]).all()
     for number in (0, 2):
         np.testing.assert_allclose(losses[number], fit_single(Dense, members[number])[1], rtol=1e-5)
@@ -228,7 +228,7 @@ def test_a_member_that_diverges_harms_no_other() -> None:
 
 def test_each_architecture_is_trained_separately() -> None:
     members = [{"width": width, **rates} for width, rates in zip((8, 16, 8, 16, 24), [*RATES, RATES[0]])]
-    fitted, rejected, losses = fit_vectorized(Dense, members)
+    (fitted, rejected, _), losses = fit_vectorized(Dense, members)
     assert set(fitted) == {0, 1, 2, 3} and rejected == {4: "no other has its architecture"}
     for number in fitted:
         np.testing.assert_allclose(losses[number], fit_single(Dense, members[number])[1], rtol=1e-5)
@@ -243,7 +243,7 @@ class Tempered(Dense):
 
 def test_hyperparameters_of_the_loss_are_shared_in_a_group() -> None:
     members = [{"temperature": heat, **rates} for heat, rates in zip((1.0, 2.0, 1.0, 2.0), RATES)]
-    fitted, rejected, losses = fit_vectorized(Tempered, members)
+    (fitted, rejected, _), losses = fit_vectorized(Tempered, members)
     assert set(fitted) == {0, 1, 2, 3} and not rejected
     for number in fitted:
         np.testing.assert_allclose(losses[number], fit_single(Tempered, members[number])[1], rtol=1e-5)
@@ -296,31 +296,30 @@ class Unknown(Dense):
     ],
 )
 def test_submissions_that_cannot_be_vectorized_are_rejected(submission: type[TorchSubmission], reason: str) -> None:
-    fitted, rejected, _ = fit_vectorized(submission, DROPOUT)
+    (fitted, rejected, _), _ = fit_vectorized(submission, DROPOUT)
     assert not fitted and set(rejected) == set(range(4)) and all(reason in why for why in rejected.values()), rejected
 
 
 def test_an_unprofitable_group_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "GAIN", 0.0)
-    fitted, rejected, losses = fit_vectorized(Dense, RATES)
+    monkeypatch.setattr(trainer, "MAX_TIME_RATIO", 0.0)
+    (fitted, rejected, _), losses = fit_vectorized(Dense, RATES)
     assert not fitted and set(rejected) == {0, 1, 2, 3} and not any(losses)
     assert all("together takes" in why for why in rejected.values())
 
 
 def test_slow_groups_are_limited_to_max_members(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit counts members of all groups, and the chosen ones train as if there were no others."""
-    monkeypatch.setattr(trainer, "LONG", 0.0)
+    monkeypatch.setattr(trainer, "LONG_FIT_MANY_SECONDS", 0.0)
     members = [{"width": (8, 16)[number % 2], "learning_rate": 10**-2 / (number + 1)} for number in range(9)]
-    fitted, rejected, losses = fit_vectorized(Dense, members, max_members=4)
-    assert set(fitted) == {0, 1, 2, 3} and rejected == dict.fromkeys(range(4, 9), LATER)
+    (fitted, rejected, postponed), losses = fit_vectorized(Dense, members, max_members=4)
+    assert set(fitted) == {0, 1, 2, 3} and not rejected and postponed == {4, 5, 6, 7, 8}
     for number, params in enumerate(members):
         assert losses[number] == pytest.approx(fit_single(Dense, params)[1] if number in fitted else [], rel=1e-5)
-    fitted, rejected, _ = fit_vectorized(Dense, members, max_members=3)
-    assert set(fitted) == {0, 2} and rejected == dict.fromkeys(range(3, 9), LATER) | {
-        1: "no other has its architecture"
-    }
-    monkeypatch.setattr(trainer, "LONG", 1e9)
-    assert len(fit_vectorized(Dense, members, max_members=4)[0]) == 9
+    (fitted, rejected, postponed), _ = fit_vectorized(Dense, members, max_members=3)
+    assert set(fitted) == {0, 2} and rejected == {1: "no other has its architecture"}
+    assert postponed == {3, 4, 5, 6, 7, 8}
+    monkeypatch.setattr(trainer, "LONG_FIT_MANY_SECONDS", 1e9)
+    assert len(fit_vectorized(Dense, members, max_members=4)[0].fitted) == 9
 
 
 class ScaledValidation(Dense):
@@ -329,11 +328,11 @@ class ScaledValidation(Dense):
         return found if self.module.training else found * (1 + self.params["weight_decay"])
 
 
-def test_deferred_members_stay_deferred_when_a_group_splits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "LONG", 0.0)
+def test_postponed_members_stay_postponed_when_a_group_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LONG_FIT_MANY_SECONDS", 0.0)
     members = [{"weight_decay": (0.0, 0.5)[number % 2], "learning_rate": 10**-2 / (number + 1)} for number in range(6)]
-    fitted, rejected, losses = fit_vectorized(ScaledValidation, members, max_members=4)
-    assert set(fitted) == {0, 1, 2, 3} and rejected == dict.fromkeys((4, 5), LATER)
+    (fitted, rejected, postponed), losses = fit_vectorized(ScaledValidation, members, max_members=4)
+    assert set(fitted) == {0, 1, 2, 3} and not rejected and postponed == {4, 5}
     for number in fitted:
         assert losses[number] == pytest.approx(fit_single(ScaledValidation, members[number])[1], rel=1e-5)
 
@@ -343,7 +342,7 @@ def test_an_own_training_loop_is_never_vectorized() -> None:
         def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
             super().fit(train, valid, report)
 
-    assert Dense.together() and not Own.together()
+    assert can_fit_many(Dense) and not can_fit_many(Own)
 
 
 OPTIMIZERS: Mapping[type[optim.Optimizer], Mapping[str, st.SearchStrategy[Any]]] = {
@@ -374,12 +373,14 @@ def test_a_vectorized_optimizer_matches_torch(kind: type[optim.Optimizer], data:
     torch.manual_seed(0)
     modules = [nn.Linear(width, width) for _ in settings_of_members]
     single = [kind(module.parameters(), **numbers) for module, numbers in zip(modules, settings_of_members)]  # type: ignore[call-arg]
-    vectorized = Optimizer(
+    vectorized = VectorizedOptimizer(
         [kind(module.parameters(), **numbers) for module, numbers in zip(modules, settings_of_members)],
         dict(modules[0].named_parameters()),
     )  # type: ignore[call-arg]
-    weights = vectorized.stacked([dict(module.named_parameters()) for module in modules])
-    vectorized.follow([schedule(single[0], lambda: optim.lr_scheduler.LambdaLR(single[0], lambda step: 1.0), 5)])
+    weights = vectorized.stack([dict(module.named_parameters()) for module in modules])
+    vectorized.set_schedule(
+        [record_schedule(single[0], lambda: optim.lr_scheduler.LambdaLR(single[0], lambda step: 1.0), 5)]
+    )
     active = [0, 1, 2]
     for step in range(5):
         gradients = [[torch.randn_like(weight) for weight in module.parameters()] for module in modules]
@@ -393,7 +394,7 @@ def test_a_vectorized_optimizer_matches_torch(kind: type[optim.Optimizer], data:
         vectorized.step(weights, vectorized.gather([torch.stack(by_name[name]) for name in vectorized.names]), clip)
         if step == 2:
             active = [0, 2]
-            vectorized.keep(torch.tensor(active))
+            vectorized.select(torch.tensor(active))
             weights = [array[active] for array in weights]
     for name, rows in zip(vectorized.names, vectorized.views(weights)):
         for member, row in zip(active, rows):

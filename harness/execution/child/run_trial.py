@@ -117,9 +117,7 @@ def fit_many(
         [reason, [number for number in rejected if rejected[number] == reason]]
         for reason in dict.fromkeys(rejected.values())
     ]
-    channel.send(
-        {"event": "fitted", "fitted": sorted(fitted), "rejected": reasons, "postponed": sorted(postponed)}
-    )
+    channel.send({"event": "fitted", "fitted": sorted(fitted), "rejected": reasons, "postponed": sorted(postponed)})
     return fitted
 
 

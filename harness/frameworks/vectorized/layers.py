@@ -1,4 +1,5 @@
-"""Layers in a form that `torch.func.vmap` can vectorize: dropout with a rate for each member, linear layers, and recurrent layers."""
+"""Layers in a form that `torch.func.vmap` can vectorize: dropout with a rate for each member, linear layers, and recurrent
+layers."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def replace_dropout(module: nn.Module) -> nn.Module:
 
 
 def drop(x: Tensor, uniform: Tensor, rate: Tensor | float) -> Tensor:
-    """Set elements of x to 0 where ``uniform`` is below the rate, and scale the others so that the mean stays. A rate of 1 drops all."""
+    """Set elements of x to 0 where ``uniform`` is below the rate, and scale the others so that the mean stays. A rate of 1 drops
+    all."""
     kept = (uniform >= rate).to(x.dtype)
     keep_rate = 1 - rate
     scale = 1 / keep_rate.clamp(min=1e-12) if isinstance(keep_rate, Tensor) else 1 / max(keep_rate, 1e-12)
@@ -140,7 +142,8 @@ class VectorizedDrop(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, p: Tensor) -> tuple[Tensor, int]:
-        """Return the dropped input and the axis of its members. ``in_dims[0]`` is the members' axis of ``x``, None if it has none."""
+        """Return the dropped input and the axis of its members. ``in_dims[0]`` is the members' axis of ``x``, None if it has
+        none."""
         members = in_dims[0]
         if members is None:
             x, members = x[None], 0

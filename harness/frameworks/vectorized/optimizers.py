@@ -1,7 +1,8 @@
-"""Torch's optimisers for many models at once: parameters (members, numbers), rates and decays one a member.
+"""Torch's optimizers for many models at once. Parameters are arrays (members, n); learning rates and decays are one number a
+member.
 
-Torch's own take one learning rate for all that they move. These read what each member's optimiser was told and follow the same
-formulas (`torch.optim`, the single-tensor ones), row by row.
+An optimizer of torch has one learning rate for all its parameters. These read the settings of each member's optimizer and follow
+the same formulas (`torch.optim`, the single-tensor implementations) row by row.
 """
 
 from __future__ import annotations
@@ -14,36 +15,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from harness.errors import Unsuited
+from harness.errors import NotVectorizable
 
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
-Numbers = Mapping[str, np.ndarray]
-"""What an optimiser is told: float64, one a member."""
+MemberSettings = Mapping[str, np.ndarray]
+"""Settings of an optimizer by name, each (members,) float64."""
 Columns = Mapping[str, Tensor]
-"""What a step multiplies with: float32 (members, 1)."""
-Arrays = tuple[Tensor, Tensor, Sequence[Tensor]]
-"""Weights, gradients and the optimiser's state of a pack, (members, numbers) each."""
-Rows = Sequence[tuple[Tensor, ...]]
-"""Of one member: its weights, and each kind of its state, over the packs of a parameter group."""
-SMALL = 4096
-"""Parameters of fewer numbers share an array, and members of fewer are moved many at a time: an operation on one costs its launch
-and little more."""
-IN_CACHE = 1 << 16
-"""Numbers that a CPU updates at a time: few enough to stay in its cache from one operation to the next."""
-REFUSED = ("amsgrad", "maximize", "differentiable", "centered", "dampening")
+"""Factors of one step by name, each (members, 1) float32."""
+PackArrays = tuple[Tensor, Tensor, Sequence[Tensor]]
+"""Weights, gradients and the parts of the optimizer's state of one pack, each (members, n) float32."""
+MemberRows = Sequence[tuple[Tensor, ...]]
+"""Weights and each part of the state of one member: a tuple (n,) by pack of a parameter group for each."""
+Schedule = list[list[dict[str, float]]]
+"""Learning rates and momenta by step and parameter group. ``lr`` is a multiple of the initial learning rate."""
+SMALL_PARAMETER_NUMBERS = 4096
+"""Size below which parameters share one array, and below which a step moves many members at once. For smaller arrays an operation
+costs little more than its launch."""
+CACHED_NUMBERS = 1 << 16
+"""Numbers that a CPU updates at a time, so few that they stay in its cache between operations."""
+UNSUPPORTED_FLAGS = ("amsgrad", "maximize", "differentiable", "centered", "dampening")
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015), and AdamW (Loshchilov and Hutter 2019) where weight decay stands apart from the gradient."""
+    """Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019) if weight decay is decoupled from the gradient."""
 
-    kept = 2
+    n_state = 2
 
     def __init__(self, flags: Mapping[str, Any]) -> None:
         self.decoupled = bool(flags.get("decoupled_weight_decay"))
 
-    def prepare(self, h: Numbers, step: int) -> dict[str, np.ndarray]:
+    def prepare(self, h: MemberSettings, step: int) -> dict[str, np.ndarray]:
         root = np.sqrt(1 - h["beta2"] ** step)
         return {
             "decay": 1 - h["lr"] * h["weight_decay"] if self.decoupled else h["weight_decay"],
@@ -66,28 +69,38 @@ class Adam:
         w.addcmul_(torch.div(mean, scale, out=scale), c["rate"], value=-1)
 
     def update_each(
-        self, rows: Sequence[Rows], gradients: Sequence[Tensor], h: Numbers, step: int, cut: Tensor | None
+        self,
+        rows: Sequence[MemberRows],
+        gradients: Sequence[Tensor],
+        h: MemberSettings,
+        step: int,
+        clip_factor: Tensor | None,
     ) -> None:
-        """`update` member by member, in the step that torch has as one: each number is fetched and written once."""
+        """Take the step of `update` member by member with torch's fused kernel, which reads and writes each number once.
+
+        ``gradients`` are (members, n) by pack; ``clip_factor`` is (members, 1), None without clipping.
+        """
         fused = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
         names = ("lr", "beta1", "beta2", "weight_decay", "eps")
-        told = [dict(zip(names, numbers)) for numbers in zip(*(h[name].tolist() for name in names))]
-        scales: Sequence[Tensor | None] = [None] * len(told) if cut is None else (1 / cut[:, 0]).unbind()  # it divides
+        settings = [dict(zip(names, values)) for values in zip(*(h[name].tolist() for name in names))]
+        divisors: Sequence[Tensor | None] = [None] * len(settings)
+        if clip_factor is not None:
+            divisors = (1 / clip_factor[:, 0]).unbind()  # the kernel divides gradients by ``grad_scale``
         steps = [torch.tensor(float(step))] * len(gradients)
-        given: Iterable[tuple[Tensor, ...]] = zip(*(gradient.unbind() for gradient in gradients))
-        for (weights, means, squares), its, numbers, scale in zip(rows, given, told, scales):
-            fused(weights, its, means, squares, [], steps, **numbers, amsgrad=False, maximize=False, grad_scale=scale)
+        by_member: Iterable[tuple[Tensor, ...]] = zip(*(gradient.unbind() for gradient in gradients))
+        for (weights, means, squares), own, values, divisor in zip(rows, by_member, settings, divisors):
+            fused(weights, own, means, squares, [], steps, **values, amsgrad=False, maximize=False, grad_scale=divisor)
 
 
 class SGD:
-    """Stochastic gradient descent, with momentum where it has some."""
+    """Stochastic gradient descent, with or without momentum."""
 
-    kept = 1
+    n_state = 1
 
     def __init__(self, flags: Mapping[str, Any]) -> None:
         self.nesterov = bool(flags["nesterov"])
 
-    def prepare(self, h: Numbers, step: int) -> dict[str, np.ndarray]:
+    def prepare(self, h: MemberSettings, step: int) -> dict[str, np.ndarray]:
         return {"decay": h["weight_decay"], "momentum": h["momentum"], "rate": h["lr"]}
 
     def update(self, w: Tensor, g: Tensor, state: Sequence[Tensor], c: Columns) -> None:
@@ -98,16 +111,16 @@ class SGD:
 
 
 class RMSprop:
-    """RMSProp (Hinton 2012), with momentum where it has some."""
+    """RMSProp (Hinton 2012), with or without momentum."""
 
-    kept = 2
+    n_state = 2
 
     def __init__(self, flags: Mapping[str, Any]) -> None:
-        """It has no flag that matters."""
+        """Ignore the flags: none changes the formula."""
 
-    def prepare(self, h: Numbers, step: int) -> dict[str, np.ndarray]:
+    def prepare(self, h: MemberSettings, step: int) -> dict[str, np.ndarray]:
         names = {"decay": "weight_decay", "alpha": "alpha", "eps": "eps", "momentum": "momentum", "rate": "lr"}
-        return {"of square": 1 - h["alpha"], **{name: h[told] for name, told in names.items()}}
+        return {"of square": 1 - h["alpha"], **{name: h[setting] for name, setting in names.items()}}
 
     def update(self, w: Tensor, g: Tensor, state: Sequence[Tensor], c: Columns) -> None:
         square, velocity = state
@@ -120,12 +133,12 @@ class RMSprop:
 class Adagrad:
     """Adagrad (Duchi et al. 2011)."""
 
-    kept = 1
+    n_state = 1
 
     def __init__(self, flags: Mapping[str, Any]) -> None:
-        """It has no flag that matters."""
+        """Ignore the flags: none changes the formula."""
 
-    def prepare(self, h: Numbers, step: int) -> dict[str, np.ndarray]:
+    def prepare(self, h: MemberSettings, step: int) -> dict[str, np.ndarray]:
         return {"decay": h["weight_decay"], "eps": h["eps"], "rate": h["lr"] / (1 + (step - 1) * h["lr_decay"])}
 
     def update(self, w: Tensor, g: Tensor, state: Sequence[Tensor], c: Columns) -> None:
@@ -135,6 +148,8 @@ class Adagrad:
 
 
 Rule = Adam | SGD | RMSprop | Adagrad
+"""Formula of one step. ``n_state`` is the number of arrays in its state; ``prepare`` computes the factors (members,) of a step from
+the settings; ``update`` moves weights ``w`` in place by gradients ``g``, both (members, n)."""
 
 RULES: Mapping[type[optim.Optimizer], type[Rule]] = {
     optim.AdamW: Adam,
@@ -145,8 +160,8 @@ RULES: Mapping[type[optim.Optimizer], type[Rule]] = {
 }
 
 
-class Pack(NamedTuple):
-    """Parameters that share an array (members, n): one large one, or several small ones of a parameter group."""
+class ParameterPack(NamedTuple):
+    """Parameters of one group that share an array (members, n): a large one alone, or all small ones."""
 
     group: int
     names: list[str]
@@ -157,138 +172,148 @@ class Pack(NamedTuple):
         return [shape.numel() for shape in self.shapes]
 
 
-class Optimizer:
-    """One stacked optimiser for members that each have one of the same type, over parameters of the same names and shapes.
+class VectorizedOptimizer:
+    """Optimizer for members whose own optimizers have the same type, over parameters of the same names and shapes.
 
-    Weights are a list of arrays (members, n), one for each of ``packs``.
+    Weights are a list of arrays (members, n), one for each of ``packs``. Raises NotVectorizable if the optimizers differ in more
+    than
+    numbers, or have settings that no rule supports.
     """
 
     def __init__(self, members: Sequence[optim.Optimizer], parameters: Mapping[str, nn.Parameter]) -> None:
         first = members[0]
         name = type(first).__name__
         if type(first) not in RULES:
-            raise Unsuited(f"{name} has no stacked form")
-        told = [[unpacked(group) for group in member.param_groups] for member in members]
-        if any(len(groups) != len(first.param_groups) for groups in told):
-            raise Unsuited("its optimisers have groups of different numbers")
-        if any(flags != mine for groups in told for (_, flags), (_, mine) in zip(groups, told[0])):
-            raise Unsuited("its optimisers differ in more than rates")
-        if any(numbers.get(flag) or flags.get(flag) for numbers, flags in told[0] for flag in REFUSED):
-            raise Unsuited(f"{name} has a stacked form without {', '.join(REFUSED)} alone")
-        self.rules = [RULES[type(first)](flags) for _, flags in told[0]]
-        self.told = [
-            {key: np.array([groups[place][0][key] for groups in told]) for key in told[0][place][0]}
+            raise NotVectorizable(f"{name} has no stacked form")
+        groups_of = [[split_settings(group) for group in member.param_groups] for member in members]
+        if any(len(groups) != len(first.param_groups) for groups in groups_of):
+            raise NotVectorizable("its optimisers have groups of different numbers")
+        if any(flags != expected for groups in groups_of for (_, flags), (_, expected) in zip(groups, groups_of[0])):
+            raise NotVectorizable("its optimisers differ in more than rates")
+        if any(numbers.get(flag) or flags.get(flag) for numbers, flags in groups_of[0] for flag in UNSUPPORTED_FLAGS):
+            raise NotVectorizable(f"{name} has a stacked form without {', '.join(UNSUPPORTED_FLAGS)} alone")
+        self.rules = [RULES[type(first)](flags) for _, flags in groups_of[0]]
+        self.settings = [
+            {key: np.array([groups[place][0][key] for groups in groups_of]) for key in groups_of[0][place][0]}
             for place in range(len(first.param_groups))
         ]
-        self.packs = list(packs(first, parameters))
+        """Settings of all members by parameter group."""
+        self.packs = list(pack_parameters(first, parameters))
         self.names = [name for pack in self.packs for name in pack.names]
+        """Names of all parameters, in the order of `views` and `gather`."""
         self.device = next(iter(parameters.values())).device
         self.state = [
-            [torch.zeros(len(members), sum(pack.sizes), device=self.device) for _ in range(self.rules[pack.group].kept)]
+            [
+                torch.zeros(len(members), sum(pack.sizes), device=self.device)
+                for _ in range(self.rules[pack.group].n_state)
+            ]
             for pack in self.packs
         ]
-        self.moves: list[list[dict[str, float]]] = []
-        self.done = 0
-        self.split_from: Sequence[Tensor] | None = None
-        self.split: dict[int, list[Rows]] = {}
-        """By parameter group, see `rows`."""
+        self.schedule: Schedule = []
+        self.steps_done = 0
+        self.rows_weights: Sequence[Tensor] | None = None
+        """Weights for which ``rows_by_group`` holds."""
+        self.rows_by_group: dict[int, list[MemberRows]] = {}
 
-    def stacked(self, members: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
-        """The parameters of all members, copied."""
+    def stack(self, members: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
+        """Copy the parameters of all members, given by name, into one array (members, n) for each pack."""
         return [
             torch.stack([torch.cat([weights[name].detach().flatten() for name in pack.names]) for weights in members])
             for pack in self.packs
         ]
 
     def views(self, weights: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Weights as one view (members, *shape) for each of ``names``."""
+        """Yield a view (members, *shape) of the weights for each of ``names``."""
         for pack, array in zip(self.packs, weights):
             parts: Sequence[Tensor] = torch.split(array, pack.sizes, dim=1)
             for part, shape in zip(parts, pack.shapes):
                 yield part.view(len(part), *shape)
 
-    def follow(self, schedules: Sequence[list[list[dict[str, float]]]]) -> None:
-        """Take up a schedule: the first member's, by step and group, rates as shares of its first. Others have to agree."""
-        self.moves = schedules[0]
+    def set_schedule(self, schedules: Sequence[Schedule]) -> None:
+        """Follow the first of these schedules. Raises NotVectorizable if the others differ."""
+        self.schedule = schedules[0]
         for other in schedules[1:]:
-            for mine, its in zip(self.moves, other):
-                for a, b in zip(mine, its):
+            for expected, groups in zip(self.schedule, other):
+                for a, b in zip(expected, groups):
                     if a.keys() != b.keys() or not np.allclose(list(a.values()), list(b.values()), rtol=1e-9):
-                        raise Unsuited("its schedules are not multiples of each other")
+                        raise NotVectorizable("its schedules are not multiples of each other")
 
     def step(self, weights: Sequence[Tensor], gradients: Sequence[Tensor], clip: float | None) -> None:
-        """Move ``weights`` in place by ``gradients`` of the same shapes, each member's cut to a norm of ``clip``."""
-        moves, self.done = self.moves[self.done], self.done + 1
-        cut = None
+        """Move ``weights`` in place by ``gradients`` of the same shapes, with each member's gradients clipped to norm ``clip``."""
+        scheduled, self.steps_done = self.schedule[self.steps_done], self.steps_done + 1
+        clip_factor = None
         if clip is not None:
             norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients])
-            cut = (clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)[:, None]
-        given = list(zip(weights, gradients, self.state))
-        for group, (rule, told, move) in enumerate(zip(self.rules, self.told, moves)):
-            now = dict(told)
-            for name, value in move.items():
-                now[name] = told["lr"] * value if name == "lr" else np.full_like(told[name], value)
-            arrays = [of for pack, of in zip(self.packs, given) if pack.group == group]
-            large = sum(array.shape[1] for array, _, _ in arrays) >= SMALL
+            clip_factor = (clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)[:, None]
+        arrays_of = list(zip(weights, gradients, self.state))
+        for group, (rule, settings, values) in enumerate(zip(self.rules, self.settings, scheduled)):
+            current = dict(settings)
+            for name, value in values.items():
+                current[name] = settings["lr"] * value if name == "lr" else np.full_like(settings[name], value)
+            arrays = [pack_arrays for pack, pack_arrays in zip(self.packs, arrays_of) if pack.group == group]
+            large = sum(array.shape[1] for array, _, _ in arrays) >= SMALL_PARAMETER_NUMBERS
             if isinstance(rule, Adam) and large and self.device.type == "cpu":
-                rule.update_each(self.rows(group, weights), [of for _, of, _ in arrays], now, self.done, cut)
+                own = [gradient for _, gradient, _ in arrays]
+                rule.update_each(self.rows(group, weights), own, current, self.steps_done, clip_factor)
             else:
-                self.in_columns(rule, arrays, rule.prepare(now, self.done), cut)
+                self.update_together(rule, arrays, rule.prepare(current, self.steps_done), clip_factor)
 
-    def rows(self, group: int, weights: Sequence[Tensor]) -> list[Rows]:
-        """Weights and state of each member, split once for as long as these are its arrays: it takes as long as to use them."""
-        if self.split_from is not weights:
-            self.split_from, self.split = weights, {}
-        if group not in self.split:
-            mine = [place for place, pack in enumerate(self.packs) if pack.group == group]
-            kinds = zip(*([weights[place], *self.state[place]] for place in mine))
-            self.split[group] = list(zip(*(zip(*(array.unbind() for array in kind)) for kind in kinds)))
-        return self.split[group]
+    def rows(self, group: int, weights: Sequence[Tensor]) -> list[MemberRows]:
+        """Return weights and state of each member in a parameter group. The result is kept, since it takes as long as the
+        update."""
+        if self.rows_weights is not weights:
+            self.rows_weights, self.rows_by_group = weights, {}
+        if group not in self.rows_by_group:
+            places = [place for place, pack in enumerate(self.packs) if pack.group == group]
+            parts = zip(*([weights[place], *self.state[place]] for place in places))
+            self.rows_by_group[group] = list(zip(*(zip(*(array.unbind() for array in part)) for part in parts)))
+        return self.rows_by_group[group]
 
-    def in_columns(self, rule: Rule, arrays: Sequence[Arrays], told: Numbers, cut: Tensor | None) -> None:
-        """Many members at a time, what they are told in columns."""
-        table = torch.from_numpy(np.stack(list(told.values())).astype(np.float32)).to(self.device)
-        columns = dict(zip(told, table[:, :, None].unbind()))
+    def update_together(
+        self, rule: Rule, arrays: Sequence[PackArrays], factors: MemberSettings, clip_factor: Tensor | None
+    ) -> None:
+        """Update many members at a time."""
+        table = torch.from_numpy(np.stack(list(factors.values())).astype(np.float32)).to(self.device)
+        columns = dict(zip(factors, table[:, :, None].unbind()))
         for weights, gradients, state in arrays:
-            rows = len(weights) if weights.is_cuda else max(IN_CACHE // weights.shape[1], 1)
+            rows = len(weights) if weights.is_cuda else max(CACHED_NUMBERS // weights.shape[1], 1)
             for start in range(0, len(weights), rows):
                 part = slice(start, start + rows)
-                mine = {name: column[part] for name, column in columns.items()}
-                g = gradients[part] if cut is None else gradients[part].mul_(cut[part])
-                rule.update(weights[part], g, [kept[part] for kept in state], mine)
+                own = {name: column[part] for name, column in columns.items()}
+                g = gradients[part] if clip_factor is None else gradients[part].mul_(clip_factor[part])
+                rule.update(weights[part], g, [array[part] for array in state], own)
 
     def gather(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients (members, *shape), one for each of ``names``, as arrays like the weights'."""
-        given = iter(gradients)
-        found = []
+        """Return gradients (members, *shape), one for each of ``names``, as arrays (members, n), one for each pack."""
+        remaining = iter(gradients)
+        arrays = []
         for pack in self.packs:
-            parts = [next(given).flatten(1) for _ in pack.names]
-            found.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
-        return found
+            parts = [next(remaining).flatten(1) for _ in pack.names]
+            arrays.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+        return arrays
 
-    def keep(self, index: Tensor) -> None:
-        """Go on with these members alone, int64 places."""
-        self.state = [[kept[index] for kept in state] for state in self.state]
-        self.split_from = None
-        at = index.cpu().numpy()
-        self.told = [{name: values[at] for name, values in told.items()} for told in self.told]
+    def select(self, index: Tensor) -> None:
+        """Keep only these members, places (k,) int64."""
+        self.state = [[array[index] for array in arrays] for arrays in self.state]
+        self.rows_weights = None
+        places = index.cpu().numpy()
+        self.settings = [{name: values[places] for name, values in settings.items()} for settings in self.settings]
 
 
-def packs(optimizer: optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> Iterator[Pack]:
+def pack_parameters(optimizer: optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> Iterator[ParameterPack]:
+    """Yield the packs of an optimizer's parameters. Raises NotVectorizable if it moves tensors that are not in ``parameters``."""
     name_of = {id(weight): name for name, weight in parameters.items()}
     for place, group in enumerate(optimizer.param_groups):
         if any(id(weight) not in name_of for weight in group["params"]):
-            raise Unsuited("its optimiser moves what is no parameter of its module")
+            raise NotVectorizable("its optimiser moves what is no parameter of its module")
         names = [name_of[id(weight)] for weight in group["params"]]
-        small = [name for name in names if parameters[name].numel() < SMALL]
-        for together in ([name] for name in names if name not in small):
-            yield Pack(place, together, [parameters[name].shape for name in together])
-        if small:
-            yield Pack(place, small, [parameters[name].shape for name in small])
+        small = [name for name in names if parameters[name].numel() < SMALL_PARAMETER_NUMBERS]
+        for packed in [*([name] for name in names if name not in small), *([small] if small else [])]:
+            yield ParameterPack(place, packed, [parameters[name].shape for name in packed])
 
 
-def unpacked(group: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    """The numbers of a parameter group, ``betas`` as beta1 and beta2, and its flags."""
+def split_settings(group: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the numbers of a parameter group, with ``betas`` as beta1 and beta2, and its flags."""
     numbers: dict[str, float] = {}
     flags: dict[str, Any] = {}
     for name, value in group.items():
@@ -301,29 +326,33 @@ def unpacked(group: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]
     return numbers, flags
 
 
-def schedule(optimizer: optim.Optimizer, make: Callable[[], LRScheduler], steps: int) -> list[list[dict[str, float]]]:
-    """What a scheduler does to an optimiser, by step and group: ``lr`` as a share of what it was told, momenta that it moves."""
-    before = [momenta(group) for group in optimizer.param_groups]
-    first = [float(group["lr"]) for group in optimizer.param_groups]
-    if not all(first):
-        raise Unsuited("a learning rate is 0")
-    found = []
+def record_schedule(optimizer: optim.Optimizer, make: Callable[[], LRScheduler], steps: int) -> Schedule:
+    """Run a new scheduler for this many steps and return its learning rates, and the momenta that it changes.
+
+    The optimizer is left changed. Raises NotVectorizable if a learning rate is 0, which has no multiples.
+    """
+    initial_momenta = [momenta(group) for group in optimizer.param_groups]
+    initial_rates = [float(group["lr"]) for group in optimizer.param_groups]
+    if not all(initial_rates):
+        raise NotVectorizable("a learning rate is 0")
+    schedule: Schedule = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        moving = make()
+        scheduler = make()
         for _ in range(steps):
-            groups = zip(optimizer.param_groups, first)
-            found.append([{"lr": float(group["lr"]) / rate} | momenta(group) for group, rate in groups])
-            optimizer.step()  # nothing has a gradient, so nothing moves: a scheduler wants it
-            moving.step()
-    for place, told in enumerate(before):
-        for name, value in told.items():
-            if all(move[place][name] == value for move in found):
-                for move in found:
-                    del move[place][name]
-    return found
+            pairs = zip(optimizer.param_groups, initial_rates)
+            schedule.append([{"lr": float(group["lr"]) / rate} | momenta(group) for group, rate in pairs])
+            optimizer.step()  # moves nothing, since no parameter has a gradient; a scheduler warns without it
+            scheduler.step()
+    for place, initial in enumerate(initial_momenta):
+        for name, value in initial.items():
+            if all(groups[place][name] == value for groups in schedule):
+                for groups in schedule:
+                    del groups[place][name]
+    return schedule
 
 
 def momenta(group: Mapping[str, Any]) -> dict[str, float]:
+    """Return the settings of a parameter group that a scheduler may change beside the learning rate."""
     found = {"beta1": float(group["betas"][0])} if "betas" in group else {}
     return found | ({"momentum": float(group["momentum"])} if "momentum" in group else {})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+import torch  # noqa: TC002
+from torch import Tensor, nn  # noqa: TC002
+from torch.optim.lr_scheduler import LRScheduler  # noqa: TC002
 
 from harness.contract import Array, Split
 
