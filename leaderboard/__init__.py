@@ -1,4 +1,4 @@
-"""Results, kept and ranked. Stands by itself: nothing here knows how a result came about."""
+"""Storage, statistics and presentation of results. Imports nothing from the harness that produces them."""
 
 from leaderboard.result import Result as Result
 from leaderboard.statistics.ranking import rank as rank

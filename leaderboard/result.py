@@ -1,4 +1,4 @@
-"""One evaluated entry: what a row says, and the keys that make writing it twice the same as writing it once."""
+"""Record of one evaluated entry, and the content keys under which a second write changes nothing."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ STATUSES = tuple(status for status in Status if status is not Status.PRUNED)
 
 @dataclass(frozen=True)
 class Result:
-    """One row without its rank. Scores are in the metric's own units, times in seconds, memory in MB (10^6 bytes)."""
+    """One row of a board without its rank. Scores are in the metric's units, times in seconds, memory in MB (10^6 bytes)."""
 
     result_id: str
     entry: str
-    """The key of what was asked for: the same task, data, source and budget have the same entry, whatever the attempt."""
+    """Content key of the request: task, data, source and budget. All attempts at the same request share it."""
     task: str
     task_version: int
     kind: str
@@ -52,21 +52,21 @@ class Result:
     ci_high: float | None = None
     seeds: list[float] = field(default_factory=list)
     seed_interaction: float = 0.0
-    """Of the variance that the score shows between seeds, what is due to the samples at hand, on which seeds happen to differ."""
+    """Part of the variance between seeds that comes from the finite number of hidden samples (seed by sample interaction)."""
     units: int = 0
-    """Hidden samples that do not depend on each other: all of them, or blocks where neighbours overlap; 0 where it is not known."""
+    """Number of independent hidden samples: all of them, or blocks where neighbours overlap; 0 if unknown."""
     public_score: float | None = None
     private_score: float | None = None
     valid_score: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     references: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
-    """What a reader of the board should know of this entry beside its score."""
+    """Notes for readers of the board."""
     params: dict[str, Any] = field(default_factory=dict)
     history: list[list[float]] = field(default_factory=list)
-    """The search: pairs of a number of trials and the best validation score after so many, where that became better."""
+    """Pairs (number of trials, best validation score so far), one for each improvement during the search."""
     importance: dict[str, float] = field(default_factory=dict)
-    """How much each hyperparameter mattered in the search, as shares of 1; empty where too few trials tell."""
+    """Importance of each hyperparameter in the search, as shares of 1; empty after too few trials."""
     n_trials: int = 0
     n_pruned: int = 0
     n_failed: int = 0
@@ -76,18 +76,18 @@ class Result:
     peak_memory_mb: float | None = None
     n_parameters: int | None = None
     energy_joules: float | None = None
-    """What the machine used while the final seeds were fitted and asked, for each of them; None where it has no meter, and
-    where they took more than ten minutes, after which a meter may have started anew."""
+    """Mean energy of a final seed, fit and predictions. None if the machine has no meter, and after more than ten minutes,
+    because the meter may have wrapped."""
     summary: str = ""
     device: str = "cpu"
     isolation: str = "process"
-    """The tier that the code really ran under: sandbox-a, sandbox-b, process; or file, for predictions that came as one."""
+    """Isolation tier that the code ran under: sandbox-a, sandbox-b or process; file for submitted predictions."""
     probe: dict[str, str] = field(default_factory=dict)
-    """What was tried from inside that tier on this machine, and whether it was open or closed."""
+    """Result of each probe of that tier on this machine: open or closed."""
     study: str = ""
-    """The key that the store keeps this entry's trials and seeds under."""
+    """Key of this entry's trials and seeds in the store."""
     source: str = ""
-    """The plug-in's file among the kept ones, with ``:Object`` where one was named."""
+    """File of the plug-in among the kept ones, with ``:Object`` if the user named an object."""
     source_sha256: str = ""
     data_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -106,19 +106,20 @@ class Result:
 
     @property
     def complete(self) -> bool:
+        """True if the entry has a score."""
         return self.status == Status.COMPLETE
 
     def row(self) -> dict[str, Any]:
-        """The record as a dict, keys as in the interface."""
+        """The result as a dict with the keys of INTERFACE.md; the status is a plain string."""
         return dict(vars(self))  # not `asdict`, whose deep copies cost more than the rest of a large board
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """The result of a record; keys that this version does not know are left out."""
+        """Make a result from a stored row; unknown keys are ignored."""
         return cls(**{name: value for name, value in row.items() if name in cls.__dataclass_fields__})
 
 
 def content_key(*parts: Any) -> str:
-    """A 24-digit key of anything that JSON can hold; the same content has the same key."""
+    """Hash of JSON values, 24 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -117,12 +117,12 @@ def best_elsewhere(
     task = plugins.find_task(reference, progress.note).task
     with closing(TaskData(task)) as ground:
         study = Entry(ground, source, settings, store).study
-    sign = -1 if task.ranking.higher_is_better else 1
     fits = [fit for fit in store.fits(study, "search") if fit.status == "complete" and fit.value is not None]
     if not fits:
         raise UsageError(
             f"{source.name} has no search on {task.name} to start from; run bakeoff tune {task.name} {source.name} first"
         )
+    sign = task.ranking.loss_sign
     return [fit.params for fit in sorted(fits, key=lambda fit: sign * (fit.value or 0.0))[:WARM]]
 
 

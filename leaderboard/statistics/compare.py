@@ -1,4 +1,4 @@
-"""Whether two entries of a task differ, said in a sentence with the numbers under it."""
+"""Comparison of two entries of a task, as a sentence with its numbers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from leaderboard.tables.render import format_number, format_seconds
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two entries of a board.
+    """Comparison of two entries of a board.
 
-    ``gap`` is a's score less b's, ``low`` and ``high`` its 95 % interval, ``p`` that of the paired test, the pair taken alone; None
-    where nothing is known of chance. ``differ`` says whether they do among all ``entries`` of the board.
+    ``gap`` is a's score less b's, ``low`` and ``high`` its 95 % interval, ``p`` the uncorrected p-value of the paired test; None
+    if the variances are unknown. ``differ`` is the result of the test corrected for all ``entries`` of the board.
     """
 
     a: Result
@@ -38,11 +38,12 @@ class Comparison:
 
     @property
     def ahead(self) -> Result:
-        """The one with the better score; b where they are equal."""
+        """The result with the better score; b if the scores are equal."""
         return self.a if self.gap and (self.gap > 0) == self.a.higher_is_better else self.b
 
     @property
     def sentence(self) -> str:
+        """Outcome of the comparison in words."""
         first, task = self.ahead, self.a.task
         other = self.b if first is self.a else self.a
         if self.differ:
@@ -64,13 +65,13 @@ class Comparison:
         return self.text.replace("\n  ", "\n* ")
 
     def record(self) -> dict[str, Any]:
-        """For JSON: the numbers, and both rows."""
+        """Numbers and both rows as a dict for JSON."""
         names = ("gap", "low", "high", "p", "differ", "entries", "sentence")
         return {name: getattr(self, name) for name in names} | {"a": self.a.row(), "b": self.b.row()}
 
     @property
     def text(self) -> str:
-        """The sentence, with the numbers under it."""
+        """The sentence and the numbers, several lines."""
         lines = [self.sentence, ""]
         for result in (self.a, self.b):
             lines.append(
@@ -89,18 +90,18 @@ class Comparison:
 
 
 class Board:
-    """The complete entries of a task, any two of which can be compared."""
+    """Complete entries of a task, for comparisons of any two."""
 
     def __init__(self, task: str, results: Iterable[ReplicatedResult]) -> None:
         self.task = task
         self.complete = best_first(current_results(results))
         self.names = [result.submission for result, _ in self.complete]
-        """Best first."""
+        """Submissions from best to worst."""
         self.pairs = board_pairs(self.complete)
         self.differ = significant_differences(self.complete, self.pairs)
 
     def compare(self, a: str, b: str) -> Comparison:
-        """Raises StoreError where one of the two has no complete result here."""
+        """Compare two submissions. Raises StoreError if one of them has no complete result here."""
         for name in (a, b):
             if name not in self.names:
                 raise StoreError(
@@ -121,5 +122,5 @@ class Board:
 
 
 def compare(results: Iterable[ReplicatedResult], task: str, a: str, b: str) -> Comparison:
-    """Raises StoreError where one of the two has no complete result on the task's board."""
+    """Compare two submissions of a task. Raises StoreError if one of them has no complete result on its board."""
     return Board(task, results).compare(a, b)

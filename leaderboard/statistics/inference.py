@@ -1,11 +1,12 @@
-"""How sure a score is: intervals over hidden samples and seeds together, and paired tests of entries on the same samples.
+"""Confidence intervals over hidden samples and seeds, and paired tests of entries on the same samples.
 
-A score is a mean over seeds and hidden samples, crossed: every seed answers every sample. Its variance is that of a two-way layout
-with random effects (Searle, Casella and McCulloch 1992). The samples' part comes from bootstrap replicates, which all entries of a
-task draw alike: the variance of two entries' difference is that of their replicates' difference (Efron and Tibshirani 1993), so
-that a board of any size is compared pair by pair without a look at its samples. The seeds' part comes from few seeds, and
-what three seeds say of seeds is worth two degrees of freedom: quantiles of Student's t are weighed by Cochran (1964), and a board
-of several entries lends each of them what it knows of how much seeds matter (Smyth 2004).
+A score is a mean over seeds and hidden samples, crossed: every seed predicts every sample. Its variance is that of a two-way layout
+with random effects (Searle, Casella and McCulloch 1992).
+
+- The sampling variance comes from bootstrap replicates. All entries of a task use the same draws, so the variance of a difference is
+  the variance of the difference of replicates (Efron and Tibshirani 1993). A board is compared pair by pair without its samples.
+- The seed variance comes from few seeds: three seeds give two degrees of freedom. Quantiles of Student's t are weighted by
+  Cochran's rule (1964). The entries of a board share information about the seed variance (Smyth 2004).
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from leaderboard.statistics import student_t
 from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, bias_correction, quantile
 
 CANDIDATE_STANDARD_ERRORS = 1.9
-"""Differences of fewer standard errors are significant at no degrees of freedom."""
+"""Smallest difference, in standard errors, that can be significant at any degrees of freedom."""
 SINGLE_PRECISION_ENTRIES = 200
-"""Entries from which a board is compared in single precision."""
+"""Number of entries from which a board is compared in single precision."""
 MIN_P_VALUE = 1e-100
-"""No p-value is told to be less than this, but 0 where there is no chance at all."""
+"""Smallest p-value reported; only a difference without variance has p = 0."""
 BLOCK_PAIRS = 2**15
-"""Pairs that are looked at together."""
+"""Number of pairs in one block of rows."""
 MIN_POOLED_ENTRIES = 4
-"""Entries with seeds that matter from which a board can tell how much seeds usually do."""
+"""Number of entries with seed variance from which a board estimates a common prior."""
 Array = NDArray[Any]
 
 
 def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
-    """``between`` and ``interaction`` of a `Spread`, from per-sample values (seeds, samples).
+    """Compute ``between`` and ``interaction`` of a `ScoreVariance` from per-sample values (seeds, samples).
 
-    Neighbours that depend on each other are taken together, ``block`` at a time.
+    Dependent neighbours are averaged in blocks of ``block`` samples.
     """
     n_seeds, n = values.shape
     if n_seeds < 2:
@@ -51,10 +52,10 @@ def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
 
 
 def interval(score: float, variance: ScoreVariance, *, proportion: bool = False) -> tuple[float, float]:
-    """The 95 % interval of a score.
+    """Compute the 95 % interval of a score.
 
-    A ``proportion``, the mean of zeros and ones, gets Wilson's interval (1927) for as many samples as would give it this variance
-    (Kish 1965): it stays within 0..1, and has a width where every answer is right.
+    A ``proportion``, the mean of zeros and ones, gets Wilson's interval (1927) with the effective sample size of Kish (1965). It
+    stays within 0..1, and has a width even if every prediction is right.
     """
     t = variance.quantile
     if not proportion:
@@ -65,15 +66,14 @@ def interval(score: float, variance: ScoreVariance, *, proportion: bool = False)
         n = max(min(odds / variance.total, n * (variance.freedom + 1)), 1.0)
     middle = (score + t * t / (2 * n)) / (1 + t * t / n)
     half = t / (1 + t * t / n) * (odds / n + t * t / (4 * n * n)) ** 0.5
-    # At the ends the two are equal but for rounding.
+    # At 0 and 1 the bounds are exact but for rounding.
     return 0.0 if score == 0 else max(middle - half, 0.0), 1.0 if score == 1 else min(middle + half, 1.0)
 
 
 def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
-    """Variances between seeds (entries,), each drawn towards what is usual among them by as much as they are alike, and the
-    degrees of freedom that they then have.
+    """Shrink the variances between seeds (entries,) towards a common prior; return them and their new degrees of freedom.
 
-    The moderated variances of Smyth (2004), of those entries that seeds make a difference to.
+    These are the moderated variances of Smyth (2004), for the entries with a seed variance above 0.
     """
     varying = between > 0
     if varying.sum() < MIN_POOLED_ENTRIES:
@@ -88,13 +88,13 @@ def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
 
 
 def map_distinct(function: Callable[[float], float], values: Array) -> Array:
-    """Of an array with few different values."""
+    """Apply ``function`` once to each distinct value of an array."""
     distinct, positions = np.unique(values, return_inverse=True)
     return np.array([function(float(value)) for value in distinct])[positions]
 
 
 def inverse_trigamma(value: float) -> float:
-    """x with trigamma(x) = value, by Newton's method as in Smyth (2004)."""
+    """Solve trigamma(x) = value for x, by Newton's method as in Smyth (2004)."""
     if value > 1e7:
         return float(value**-0.5)
     x = 0.5 + 1 / value
@@ -108,7 +108,7 @@ def inverse_trigamma(value: float) -> float:
 
 
 def find_root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where an increasing function is 0, by the Illinois method; the nearer end where that is not in between."""
+    """Find the root of an increasing function, by the Illinois method; the nearer end if there is none between ``low`` and ``high``."""
     at_low, at_high = function(low), function(high)
     if at_low >= 0 or at_high <= 0:
         return low if at_low >= 0 else high
@@ -127,36 +127,38 @@ def find_root(function: Callable[[float], float], low: float, high: float) -> fl
 
 
 def comparison_dtype(count: int) -> type[np.floating[Any]]:
-    """What a board of so many entries is compared in: what is far from 0 is no nearer to it in single precision."""
+    """Floating-point type in which a board of ``count`` entries is compared."""
     return np.float64 if count < SINGLE_PRECISION_ENTRIES else np.float32
 
 
 def divide_or_zero(numerator: Array, deviation: Array) -> Array:
-    """0 where there is no chance at all."""
+    """Divide elementwise; 0 where the deviation is 0."""
     return np.divide(numerator, deviation, out=np.zeros_like(numerator), where=deviation > 0)
 
 
 def row_blocks(count: int) -> Iterator[slice]:
-    """Rows of a square array, few enough at a time for what is made of them to stay in the processor's cache: new arrays of
-    megabytes take over ten times as long as the arithmetic in them."""
+    """Slices of rows of a (count, count) array, small enough for temporary arrays to stay in the processor's cache.
+
+    To allocate temporary arrays of megabytes takes ten times as long as the arithmetic.
+    """
     height = max(BLOCK_PAIRS // max(count, 1), 1)
     for start in range(0, count, height):
         yield slice(start, min(start + height, count))
 
 
 class Pairs:
-    """All pairs of a board's entries: how much their differences owe to chance, and which of them are more than that.
+    """Paired tests of all pairs of a board's entries.
 
-    ``replicates`` (entries, draws) are those of one board: each column is the same draw for all. Seeds of different entries have
-    nothing to do with each other.
+    ``replicates`` (entries, draws) are bootstrap scores; each column is the same draw for all entries. Seeds of different entries
+    are independent.
     """
 
     def __init__(self, scores: Array, replicates: Array, variances: Sequence[ScoreVariance]) -> None:
         count, draws = replicates.shape
         dtype = comparison_dtype(count)
         self.scores = scores
-        self.units = max(min([draws, *(spread.units for spread in variances)]) - 1, 1)
-        between, interaction, freedom = np.array([(s.between, s.interaction, s.freedom) for s in variances]).T
+        self.units = max(min([draws, *(variance.units for variance in variances)]) - 1, 1)
+        between, interaction, freedom = np.array([(variance.between, variance.interaction, variance.freedom) for variance in variances]).T
         between, self.freedom = moderate_variances(between, freedom)
         self.seed_variance = np.maximum(between - interaction, 0).astype(dtype)
         centred = replicates - replicates.mean(axis=1, keepdims=True)
@@ -170,31 +172,31 @@ class Pairs:
             block += half_variances[rows, None]
             np.maximum(block, 0, out=block)
         self.sampling_variance = covariance
-        """Of the differences' variances (entries, entries), what other samples would bring."""
+        """Sampling variance of each difference (entries, entries)."""
 
     def critical_difference(self, level: float, first: Any, second: Any) -> Any:
-        """The least difference between an entry and another that is significant at this level. Elementwise, uncorrected."""
+        """Smallest significant difference of two entries at this level. Elementwise, not corrected for multiple tests."""
         sampling, seed_terms = self.sampling_variance[first, second], self.seed_terms(level)
         threshold = sampling * quantile(self.units, level) + seed_terms[first] + seed_terms[second]
         return divide_or_zero(threshold, np.sqrt(sampling + self.seed_variance[first] + self.seed_variance[second]))
 
     def significant(self, level: float, first: Array, second: Array) -> Array:
-        """Which of these pairs differ at this level, each taken alone (pairs,)."""
+        """Test the given pairs at this level, each alone; (pairs,) bool."""
         return np.asarray(
             np.abs(self.scores[first] - self.scores[second]) > self.critical_difference(level, first, second)
         )
 
     def seed_terms(self, level: float) -> Array:
-        """What each entry's seeds (entries,) add to that, before it is divided by the standard error."""
+        """Terms (entries,) of the seeds in `critical_difference`, before the division by the standard error."""
         quantiles = map_distinct(lambda freedom: quantile(freedom, level), self.freedom)
         return np.asarray(quantiles.astype(self.seed_variance.dtype) * self.seed_variance)
 
     def p_value(self, a: int, b: int) -> float:
-        """Two-sided: the lowest level at which two entries differ, the pair taken alone."""
+        """Two-sided p-value of a pair, not corrected: the lowest level at which the two entries differ."""
         difference = float(abs(self.scores[a] - self.scores[b]))
         components = [(float(self.sampling_variance[a, b]), float(self.units))]
         components += [
-            (float(self.seed_variance[one]), float(self.freedom[one])) for one in (a, b) if self.seed_variance[one] > 0
+            (float(self.seed_variance[entry]), float(self.freedom[entry])) for entry in (a, b) if self.seed_variance[entry] > 0
         ]
         variance = sum(weight for weight, _ in components)
         if difference == 0 or variance == 0:
@@ -202,22 +204,22 @@ class Pairs:
         observed = difference / math.sqrt(variance)
 
         def excess(log_level: float) -> float:
-            """How many standard errors a difference is beyond what is significant at this level."""
+            """Distance from the observed difference to the critical difference at this level, in standard errors."""
             level = math.exp(log_level)
             return observed - sum(weight * quantile(freedom, level) for weight, freedom in components) / variance
 
-        # With all of the least freedom it would be at one end, with all of the most at the other.
+        # The p-value lies between those with the fewest and with the most degrees of freedom for all components.
         tails = [max(student_t.tail(observed, freedom), MIN_P_VALUE) for _, freedom in components]
         return math.exp(find_root(excess, math.log(min(tails)), math.log(max(tails))))
 
     def significant_pairs(self) -> Array:
-        """Which pairs differ, (entries, entries) bool: at most one board in twenty has a pair in it that does not.
+        """Test all pairs with Holm's correction (1979); (entries, entries) bool.
 
-        Each pair is tested, with Holm's correction (1979).
+        The family-wise error rate is 5 %: at most one board in twenty has a false difference.
         """
         count = len(self.scores)
         dtype = self.sampling_variance.dtype.type
-        scores = (self.scores - self.scores.mean()).astype(dtype)  # their differences are what must be kept
+        scores = (self.scores - self.scores.mean()).astype(dtype)  # centred, so that single precision keeps the differences
 
         def holm_level(rejected: int) -> float:
             return SIGNIFICANCE_LEVEL / max(count * (count - 1) // 2 - rejected, 1)
@@ -235,13 +237,13 @@ class Pairs:
             threshold = sampling * sampling_quantile
             threshold += seed_terms[rows, None]
             threshold += seed_terms[rest]
-            # Where there is no chance at all, the least difference counts.
+            # Without variance any difference is significant.
             exceeds = np.triu(np.where(variance > 0, distance > threshold, difference > 0), 1)
             variance *= dtype(CANDIDATE_STANDARD_ERRORS)
             significant[rows, rest], candidates[rows, rest] = exceeds, np.triu(distance > variance, 1) & ~exceeds
         first, second = np.divmod(np.flatnonzero(candidates), count)
         rejected = int(significant.sum())
-        # Left are those that would be significant if all others were; what rejections allow is tried until they allow no other.
+        # Holm's steps: each rejection raises the level for the pairs left. Only pairs that the highest level could reach are kept.
         possible = self.significant(holm_level(rejected + len(first)), first, second)
         first, second = first[possible], second[possible]
         while (passed := self.significant(holm_level(rejected), first, second)).any():
@@ -251,9 +253,9 @@ class Pairs:
         return np.asarray(significant | significant.T)
 
     def resolution(self, among: int) -> float | None:
-        """The difference that two ``among`` so many first entries need to count as one here, None for fewer than two of them.
+        """Difference that is typically significant ``among`` the first so many entries; None for fewer than two.
 
-        The median over their pairs, by what Holm's correction asks of the first.
+        It is the median critical difference of their pairs, at the first level of Holm's correction.
         """
         count = len(self.scores)
         if min(among, count) < 2:

@@ -1,6 +1,6 @@
-"""Many tasks at once: average ranks with a critical difference, win rates, Elo ratings and performance profiles.
+"""Rankings over several tasks: mean ranks with a critical difference, win rates, Elo ratings and performance profiles.
 
-Only entries that stand on every one of the tasks are held against each other: a mean over different tasks compares nothing.
+Only entries with a complete result on every task are compared: means over different tasks are not comparable.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from leaderboard.statistics.variance import CONFIDENCE
 from leaderboard.tables.render import align_columns
 
 TASK_DRAWS = 500
-"""Bootstrap draws of tasks, each with a draw of every task's hidden samples."""
+"""Number of bootstrap draws of tasks, each with a draw of every task's hidden samples."""
 MAX_ELO_ITERATIONS = 200
 FIXED_FIELD_ENTRIES = 100
+"""Number of entries above which Elo intervals rate each draw against the observed field."""
 ELO_MEAN, ELO_SCALE = 1500.0, 400 / np.log(10)
 
 
 @dataclass(frozen=True)
 class Overall:
-    """Entries on tasks. ``scores`` (entries, tasks) are such that more is better; ``draws`` (draws, entries, tasks) are bootstrap
-    replicates of them."""
+    """Ranking of entries over tasks. ``scores`` (entries, tasks) have signs such that higher is better; ``draws`` (draws, entries,
+    tasks) are their bootstrap replicates."""
 
     entries: list[str]
     tasks: list[str]
@@ -36,7 +37,7 @@ class Overall:
 
     @cached_property
     def ranks(self) -> Array:
-        """(entries, tasks), 1 for the best, equals sharing the mean of their ranks."""
+        """Ranks (entries, tasks), 1 for the best; ties share the mean of their ranks."""
         return ranks(self.scores)
 
     @cached_property
@@ -62,7 +63,7 @@ class Overall:
 
     @cached_property
     def friedman(self) -> float | None:
-        """The p-value of Friedman's test that all entries are alike; None for fewer than three of them or two tasks."""
+        """P-value of Friedman's test that no entries differ; None for fewer than three entries or two tasks."""
         from scipy.stats import friedmanchisquare
 
         if len(self.entries) < 3 or len(self.tasks) < 2:
@@ -71,7 +72,7 @@ class Overall:
 
     @cached_property
     def critical_difference(self) -> float:
-        """Mean ranks further apart than this differ, by Nemenyi's test at the 5 % level (Demšar 2006)."""
+        """Smallest significant difference of mean ranks, by Nemenyi's test at the 5 % level (Demšar 2006)."""
         from scipy.stats import studentized_range
 
         k, n = len(self.entries), len(self.tasks)
@@ -79,7 +80,7 @@ class Overall:
 
     @cached_property
     def alike(self) -> list[list[int]]:
-        """The largest groups of entries, in order of mean rank, within which no two differ: the bars of a critical-difference
+        """Largest groups of entries without a significant difference, in order of mean rank: the bars of a critical-difference
         diagram."""
         order = np.argsort(self.mean_ranks, kind="stable").tolist()
         groups: list[list[int]] = []
@@ -95,19 +96,20 @@ class Overall:
 
     @cached_property
     def wins(self) -> Array:
-        """(entries, entries): the share of tasks on which the first is better than the second, a tie counting half."""
+        """Share of tasks (entries, entries) on which the first entry is better than the second; a tie counts half."""
         return wins(self.scores)
 
     @cached_property
     def elo(self) -> Array:
-        """Ratings (entries,) with a mean of 1500: 400 points are odds of ten to one on a task."""
+        """Elo ratings (entries,) with a mean of 1500; 400 points are odds of ten to one on a task."""
         return elo(games_won(self.ranks), len(self.tasks))
 
     @cached_property
     def elo_intervals(self) -> Array:
-        """95 % intervals (entries, 2), over tasks and hidden samples.
+        """95 % intervals of the ratings (entries, 2), over tasks and hidden samples.
 
-        Of more than `MANY` entries each draw is rated against the field as it really is: no draw of one moves a field of so many.
+        With more than `FIXED_FIELD_ENTRIES` entries each draw is rated against the observed field, because one entry hardly moves a
+        field of that size.
         """
         won = games_won(self.resampled_ranks)
         if len(self.entries) <= FIXED_FIELD_ENTRIES:
@@ -119,17 +121,17 @@ class Overall:
 
     @cached_property
     def gaps(self) -> Array:
-        """(entries, tasks): how far an entry is behind the best, in units of how far the middle one of the task is."""
+        """Gap to the best entry of each task (entries, tasks), in units of the median gap."""
         behind = self.scores.max(axis=0) - self.scores
         middle = np.median(behind, axis=0)
         return np.asarray(behind / np.where(middle > 0, middle, 1.0))
 
     def profile(self, within: Array | Sequence[float]) -> Array:
-        """(entries, len(within)): the share of tasks on which an entry is at most so far behind the best (Dolan and Moré 2002)."""
+        """Share of tasks with a gap of at most ``within`` (entries, len(within)): performance profiles (Dolan and Moré 2002)."""
         return np.asarray((self.gaps[:, :, None] <= np.asarray(within) + 1e-12).mean(axis=1))
 
     def record(self) -> dict[str, Any]:
-        """For JSON: one row an entry, the best mean rank first."""
+        """Ranking as a dict for JSON, one row per entry, best mean rank first."""
         order = np.argsort(self.mean_ranks, kind="stable").tolist()
         won = games_won(self.ranks) / (len(self.tasks) * max(len(self.entries) - 1, 1))
         named = zip(
@@ -137,31 +139,31 @@ class Overall:
         )
         rows = [
             {
-                "submission": self.entries[place],
+                "submission": self.entries[index],
                 "mean_rank": rank,
                 "mean_rank_low": rank_interval[0],
                 "mean_rank_high": rank_interval[1],
                 "elo": rating,
                 "elo_low": rating_interval[0],
                 "elo_high": rating_interval[1],
-                "win_rate": float(won[place]) if len(self.entries) > 1 else None,
-                "ranks": dict(zip(self.tasks, self.ranks[place].tolist())),
+                "win_rate": float(won[index]) if len(self.entries) > 1 else None,
+                "ranks": dict(zip(self.tasks, self.ranks[index].tolist())),
             }
-            for place, (rank, rank_interval, rating, rating_interval) in enumerate(named)
+            for index, (rank, rank_interval, rating, rating_interval) in enumerate(named)
         ]
         return {
             "tasks": self.tasks,
             "critical_difference": self.critical_difference if len(self.entries) > 1 else None,
             "friedman_p": self.friedman,
-            "alike": [[self.entries[place] for place in group] for group in self.alike]
+            "alike": [[self.entries[index] for index in group] for group in self.alike]
             if len(self.entries) > 1
             else [],
-            "rows": [rows[place] for place in order],
+            "rows": [rows[index] for index in order],
         }
 
 
 def format_overall(kind: str, ranking: Overall) -> str:
-    """For a terminal."""
+    """Format an overall ranking as text for a terminal."""
     record = ranking.record()
     lines = [f"{kind}: {len(ranking.entries)} entries that stand on all of {', '.join(ranking.tasks)}"]
     body = [("mean rank", "entry", "95 % interval", "Elo", "95 % interval", "wins")]
@@ -186,17 +188,17 @@ def format_overall(kind: str, ranking: Overall) -> str:
 
 
 def by_kind(boards: Mapping[str, Sequence[ReplicatedResult]]) -> dict[str, Overall]:
-    """The overall ranking of each kind of task that has at least two of them with two entries in common."""
+    """Overall ranking of each kind that has at least two tasks with at least two entries in common."""
     kinds: dict[str, dict[str, Sequence[ReplicatedResult]]] = {}
     for task, results in boards.items():
         if results:
             kinds.setdefault(results[-1][0].kind, {})[task] = results
     rankings = {kind: overall(tasks) for kind, tasks in kinds.items() if len(tasks) > 1}
-    return {kind: one for kind, one in rankings.items() if one is not None}
+    return {kind: ranking for kind, ranking in rankings.items() if ranking is not None}
 
 
 def overall(boards: Mapping[str, Sequence[ReplicatedResult]]) -> Overall | None:
-    """What the entries that stand on every one of these tasks come to together; None where fewer than two do."""
+    """Rank the entries that have a complete result on every task; None for fewer than two of them."""
     complete = {task: best_first(current_results(results)) for task, results in boards.items()}
     complete = {task: results for task, results in complete.items() if results}
     by_name = [{result.submission: (result, draws) for result, draws in results} for results in complete.values()]
@@ -208,35 +210,35 @@ def overall(boards: Mapping[str, Sequence[ReplicatedResult]]) -> Overall | None:
         [[sign * board[name][0].score for sign, board in zip(signs, by_name)] for name in entries]  # type: ignore[operator]
     )
     count = min(len(draws) for board in by_name for _, draws in (board[name] for name in entries))
-    if count < 2:  # nothing is known of chance
+    if count < 2:  # no replicates: variances are unknown
         return Overall(entries, list(complete), scores, scores[None])
     draws = [[sign * np.asarray(board[name][1][:count]) for sign, board in zip(signs, by_name)] for name in entries]
     return Overall(entries, list(complete), scores, np.moveaxis(np.array(draws, dtype=np.float64), 2, 0))
 
 
 def ranks(scores: Array, axis: int = 0) -> Array:
-    """Ranks of entries along one axis of scores, 1 for the highest, equals sharing a mean."""
+    """Ranks of scores along one axis, 1 for the highest; ties share the mean of their ranks."""
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(-scores, axis=axis))
 
 
 def games_won(ranks: Array) -> Array:
-    """(..., entries): in how many meetings of two on one of the tasks each was better, from ranks (..., entries, tasks)."""
+    """Pairwise comparisons won by each entry (..., entries), summed over tasks, from ranks (..., entries, tasks)."""
     return np.asarray((ranks.shape[-2] - ranks).sum(axis=-1))
 
 
 def wins(scores: Array) -> Array:
-    """(entries, entries) shares of tasks won by the first, of scores (entries, tasks)."""
+    """Shares of tasks won by the first entry (entries, entries), from scores (entries, tasks); a tie counts half."""
     better, equal = scores[:, None] > scores[None], scores[:, None] == scores[None]
     return np.asarray((better + 0.5 * equal).mean(axis=2))
 
 
 def elo(won: Array, tasks: int) -> Array:
-    """Bradley and Terry's strengths (1952) on Elo's scale, from games won (..., entries), by Hunter's iteration (2004).
+    """Bradley-Terry strengths (1952) on Elo's scale, from games won (..., entries), by Hunter's iteration (2004).
 
-    All have met each other once on each of the tasks, so that nothing but their number matters. Each pair has played one more game,
-    which was a tie: who has won everything is not infinitely strong.
+    All pairs meet once on each task, so that the number of wins is sufficient. One tie is added for each pair: an entry that wins
+    every game keeps a finite rating.
     """
     won = won + (won.shape[-1] - 1) / 2
     strength = np.ones_like(won)
@@ -252,6 +254,6 @@ def elo(won: Array, tasks: int) -> Array:
 
 
 def percentile_interval(values: Array) -> Array:
-    """Percentile intervals (n, 2) of draws (draws, n)."""
+    """95 % percentile intervals (n, 2) of draws (draws, n)."""
     tail = (1 - CONFIDENCE) / 2
     return np.quantile(values, (tail, 1 - tail), axis=0).T

@@ -1,4 +1,4 @@
-"""From results to a board: which rows stand on it, in which order, and which of them the data cannot tell apart."""
+"""Rows of a board from results: selection, order, and ranks with their uncertainty."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ReplicatedResult = tuple[Result, Sequence[float]]
 
 
 def current_results(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> list[ReplicatedResult]:
-    """The rows that stand on one task's board: the newest version, data and metric alone; of each submission the newest complete
-    result, and a newer one that failed beside it. Results whose ids are ``asked`` for count as newest."""
+    """Select the results of one task's board: only the newest version, data and metric; of each submission the newest complete
+    result, and an incomplete one if it is newer. Results with ids in ``asked`` count as newest."""
     results = sorted(results, key=lambda pair: (pair[0].result_id in asked, pair[0].created_at))
     if not results:
         return []
@@ -35,7 +35,7 @@ def current_results(results: Iterable[ReplicatedResult], asked: Collection[str] 
 
 
 def best_first(results: Iterable[ReplicatedResult]) -> list[ReplicatedResult]:
-    """Complete results, the best one first; of equals the older one."""
+    """Complete results from best to worst; of equals the older one first."""
     complete = [pair for pair in results if pair[0].complete]
     return sorted(
         complete,
@@ -46,7 +46,7 @@ def best_first(results: Iterable[ReplicatedResult]) -> list[ReplicatedResult]:
 def score_variance(result: Result, replicate_variance: float, draws: int) -> ScoreVariance:
     """What a result's score owes to chance. ``drawn`` is the variance of its bootstrap replicates, of which there are ``draws``."""
     sampling_variance, seeds = replicate_variance * bias_correction(result.units), result.seeds
-    if not result.units or len(seeds) < 2:  # rows of older versions have seeds among their replicates
+    if not result.units or len(seeds) < 2:  # replicates of older versions include the draw of seeds
         return ScoreVariance(sampling_variance, result.units or draws)
     mean = sum(seeds) / len(seeds)
     between = sum((score - mean) ** 2 for score in seeds) / (len(seeds) - 1) / len(seeds)
@@ -54,10 +54,10 @@ def score_variance(result: Result, replicate_variance: float, draws: int) -> Sco
 
 
 def score_interval(result: Result, replicates: Array, losses: Array) -> tuple[float, float]:
-    """The 95 % interval of a result that has its score, seeds and units.
+    """95 % interval of a result with score, seeds and units.
 
-    ``losses`` is what hidden samples contribute to the score, of any shape, empty where it is no mean; zeros and ones make it a
-    proportion.
+    ``losses`` are the contributions of hidden samples to the score, of any shape; empty if the score is not a mean. Zeros and ones
+    make it a proportion.
     """
     import numpy as np
 
@@ -69,10 +69,10 @@ def score_interval(result: Result, replicates: Array, losses: Array) -> tuple[fl
 
 
 def board_pairs(complete: Sequence[ReplicatedResult]) -> Pairs | None:
-    """All pairs of a board's complete entries; None where there are none, or their replicates were not drawn alike."""
+    """Paired tests of a board's complete entries; None for fewer than two, or if their replicates do not share draws."""
     if len(complete) < 2 or len({len(replicates) for _, replicates in complete}) != 1 or len(complete[0][1]) < 2:
         return None
-    import numpy as np  # here, not above: its import takes longer than all else that a board of one does
+    import numpy as np  # not at the head: its import takes longer than all the work for a board of one entry
 
     from leaderboard.statistics.inference import Pairs, comparison_dtype
 
@@ -80,14 +80,14 @@ def board_pairs(complete: Sequence[ReplicatedResult]) -> Pairs | None:
     scores = np.array([_score(result) for result, _ in complete])
     replicate_variances, draws = replicates.var(axis=1, ddof=1), replicates.shape[1]
     variances = [
-        score_variance(result, float(own), draws)
-        for (result, _), own in zip(complete, replicate_variances, strict=True)
+        score_variance(result, float(replicate_variance), draws)
+        for (result, _), replicate_variance in zip(complete, replicate_variances, strict=True)
     ]
     return Pairs(scores, replicates, variances)
 
 
 def significant_differences(complete: Sequence[ReplicatedResult], pairs: Pairs | None) -> Array | list[list[bool]]:
-    """Which entries differ from which (entries, entries); where nothing is known of chance, all that have different scores."""
+    """Significant differences (entries, entries) bool; without variances all different scores count as different."""
     if pairs is not None:
         return pairs.significant_pairs()
     scores = [_score(result) for result, _ in complete]
@@ -95,24 +95,24 @@ def significant_differences(complete: Sequence[ReplicatedResult], pairs: Pairs |
 
 
 def rank_sets(differ: Array | list[list[bool]]) -> list[tuple[int, int]]:
-    """The ranks, lowest and highest, that each of some entries may really have, the best one first, from which of them differ."""
+    """Confidence sets (lowest, highest) of the ranks of entries in order, from their significant differences."""
     if isinstance(differ, list):
-        return [(1 + sum(row[:place]), len(row) - sum(row[place + 1 :])) for place, row in enumerate(differ)]
+        return [(1 + sum(row[:index]), len(row) - sum(row[index + 1 :])) for index, row in enumerate(differ)]
     import numpy as np
 
     below = np.triu(differ).view(np.uint8)
     better, worse = (below.sum(axis=axis, dtype=np.uint32).tolist() for axis in (0, 1))
-    return [(1 + above, len(differ) - under) for above, under in zip(better, worse, strict=True)]
+    return [(1 + n_better, len(differ) - n_worse) for n_better, n_worse in zip(better, worse, strict=True)]
 
 
 def rank(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> list[dict[str, Any]]:
-    """One task's board, best first: each row's record with its ranks in front, ``rank`` 1-based.
+    """Make the board of one task, best first: each row starts with its ranks, ``rank`` 1-based.
 
-    ``rank_low`` and ``rank_high`` are the ranks that an entry may really have: one more than there are significantly better ones,
-    and all but the significantly worse ones; true for all rows of a board together with 95 % confidence (Mogstad, Romano, Shaikh
-    and Wilhelm 2024). A ``tie_group`` starts with its best entry and holds those that do not differ significantly from it.
-    ``resolution`` is the difference that two entries of the better half need to count as one. Rows that are not complete stand
-    last, without a rank. ``asked`` is as for `standing`.
+    ``rank_low`` and ``rank_high`` bound the true rank: the number of significantly better entries plus one, and the number of
+    entries less the significantly worse ones. They hold for all rows of a board together with 95 % confidence (Mogstad, Romano,
+    Shaikh and Wilhelm 2024). A ``tie_group`` starts with its best entry and holds the entries that do not differ significantly from
+    it. ``resolution`` is the typical significant difference in the better half of the board. Incomplete rows come last, without a
+    rank. ``asked`` is as for `current_results`.
     """
     with gc_paused():
         return _rank(current_results(results, asked))
@@ -124,10 +124,10 @@ def _rank(results: Sequence[ReplicatedResult]) -> list[dict[str, Any]]:
     differ = significant_differences(complete, pairs)
     resolution = pairs.resolution(max(2, math.ceil(len(complete) / 2))) if pairs else None
     rows, leader, group = [], 0, 1
-    for place, ((result, _), (low, high)) in enumerate(zip(complete, rank_sets(differ), strict=True)):
-        if differ[leader][place]:
-            leader, group = place, group + 1
-        ranks = dict(zip(RANK_KEYS, (place + 1, low, high, group, resolution), strict=True))
+    for index, ((result, _), (low, high)) in enumerate(zip(complete, rank_sets(differ), strict=True)):
+        if differ[leader][index]:
+            leader, group = index, group + 1
+        ranks = dict(zip(RANK_KEYS, (index + 1, low, high, group, resolution), strict=True))
         rows.append(ranks | result.row())
     failed = sorted((pair[0] for pair in results if not pair[0].complete), key=lambda result: result.submission)
     return rows + [unranked_row(result) for result in failed]
@@ -137,7 +137,7 @@ RANK_KEYS = ("rank", "rank_low", "rank_high", "tie_group", "resolution")
 
 
 def unranked_row(result: Result) -> dict[str, Any]:
-    """The row of a result that stands on no board."""
+    """Row of a result without ranks."""
     return dict.fromkeys(RANK_KEYS) | result.row()
 
 

@@ -1,6 +1,6 @@
 """Quantiles of Student's t, and derivatives of the logarithm of the gamma function.
 
-scipy has them all; importing it takes longer than all of ``bakeoff leaderboard`` may. The tests hold these against scipy's.
+scipy has them all, but its import takes longer than ``bakeoff leaderboard`` may run. The tests compare these with scipy's.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import math
 from functools import lru_cache
 
 NORMAL_FREEDOM = 1e7
-"""Degrees of freedom from which t is normal for all purposes."""
+"""Degrees of freedom from which t is treated as normal."""
 TINY = 1e-300
 
 
 def tail(t: float, freedom: float) -> float:
-    """The probability that Student's t is further from 0 than t > 0, to either side."""
+    """Two-sided tail probability of Student's t beyond t > 0."""
     if freedom >= NORMAL_FREEDOM:
         return math.erfc(t / math.sqrt(2))
     x = freedom / (freedom + t * t)
@@ -22,7 +22,7 @@ def tail(t: float, freedom: float) -> float:
 
 
 def incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
-    """The regularised incomplete beta function at x; ``rest`` is 1 - x, which may be too close to 1 or 0 to be told from x."""
+    """Regularised incomplete beta function at x; ``rest`` is 1 - x, which may be too close to 1 or 0 to be told from x."""
     if x <= 0 or complement <= 0:
         return 0.0 if x <= 0 else 1.0
     front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(complement)
@@ -32,7 +32,7 @@ def incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
 
 
 def continued_fraction(a: float, b: float, x: float) -> float:
-    """The continued fraction of the incomplete beta function, by Lentz's method (Press et al. 2007, section 6.4)."""
+    """Continued fraction of the incomplete beta function, by Lentz's method (Press et al. 2007, section 6.4)."""
     c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
     value = d
     for m in range(1, 100_000):
@@ -49,7 +49,7 @@ def continued_fraction(a: float, b: float, x: float) -> float:
 
 
 def density(t: float, freedom: float) -> float:
-    """Of t, on both sides of 0 together."""
+    """Density of |t|: both sides of 0 together."""
     if freedom >= NORMAL_FREEDOM:
         return math.sqrt(2 / math.pi) * math.exp(-t * t / 2)
     scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
@@ -58,7 +58,7 @@ def density(t: float, freedom: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def quantile(freedom: float, level: float) -> float:
-    """What Student's t exceeds on either side with a probability of ``level`` in all; infinite where that is too small to say."""
+    """Two-sided quantile of Student's t: |t| exceeds it with probability ``level``; infinite if it is beyond 1e150."""
     log_level = math.log(level)
     low, high = 0.0, 1.0
     while (probability := tail(high, freedom)) > level:
@@ -71,7 +71,7 @@ def quantile(freedom: float, level: float) -> float:
         low, high = (t, high) if probability > level else (low, t)
         slope = density(t, freedom)
         step = (math.log(probability) - log_level) * probability / slope if probability > 0 and slope > 0 else math.inf
-        # Newton's step on the logarithm, or the middle where that leads out of what is known.
+        # Newton's step on the logarithm, or the middle if the step leaves the bracket.
         next_t = t + step if low < t + step < high else (low + high) / 2
         if abs(next_t - t) <= 1e-13 * next_t:
             return next_t
@@ -81,7 +81,7 @@ def quantile(freedom: float, level: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def digamma(x: float) -> float:
-    """The derivative of the logarithm of the gamma function, x > 0."""
+    """Derivative of the logarithm of the gamma function, x > 0."""
     value = 0.0
     while x < 10:
         value, x = value - 1 / x, x + 1
@@ -91,7 +91,7 @@ def digamma(x: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def trigamma(x: float) -> float:
-    """The derivative of `digamma`."""
+    """Derivative of `digamma`."""
     value = 0.0
     while x < 10:
         value, x = value + 1 / (x * x), x + 1
@@ -100,7 +100,7 @@ def trigamma(x: float) -> float:
 
 
 def tetragamma(x: float) -> float:
-    """The derivative of `trigamma`."""
+    """Derivative of `trigamma`."""
     value = 0.0
     while x < 10:
         value, x = value - 2 / x**3, x + 1

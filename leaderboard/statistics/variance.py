@@ -1,4 +1,4 @@
-"""What a score owes to chance. Imports no numpy: a board of one needs none, and its import takes longer than all else there."""
+"""Variance of a score. Imports no numpy: a board of one entry needs none, and the import would dominate its time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SIGNIFICANCE_LEVEL = 0.05
 
 
 class ScoreVariance(NamedTuple):
-    """What a score owes to chance, as variances of that score.
+    """Components of the variance of a score.
 
-    ``sampling`` is what another draw of hidden samples would bring, of which there are ``units`` that do not depend on each other.
-    ``between`` is how much the mean looks to vary between seeds, known with so many degrees of ``freedom``; of that,
-    ``interaction`` is due to the samples at hand, on which seeds happen to differ.
+    ``sampling_variance`` is due to the draw of hidden samples, ``units`` of which are independent. ``between`` is the observed
+    variance of the mean between seeds, estimated with ``freedom`` degrees of freedom; ``interaction`` is the part of it that comes
+    from the finite number of hidden samples.
     """
 
     sampling_variance: float
@@ -28,27 +28,28 @@ class ScoreVariance(NamedTuple):
 
     @property
     def seed_variance(self) -> float:
-        """What other seeds would bring beside other samples."""
+        """Part due to the draw of seeds, without the interaction."""
         return max(self.between - self.interaction, 0.0)
 
     @property
     def total(self) -> float:
+        """Variance of the score."""
         return self.sampling_variance + self.seed_variance
 
     @property
     def quantile(self) -> float:
-        """How many standard errors the 95 % interval reaches to either side."""
-        of_samples, of_seeds = quantile(self.units - 1), quantile(self.freedom)
+        """Half width of the 95 % interval in standard errors: t quantiles weighted by their variances (Cochran 1964)."""
+        sampling_quantile, seed_quantile = quantile(self.units - 1), quantile(self.freedom)
         if not self.seed_variance:
-            return of_samples
-        return (self.sampling_variance * of_samples + self.seed_variance * of_seeds) / self.total
+            return sampling_quantile
+        return (self.sampling_variance * sampling_quantile + self.seed_variance * seed_quantile) / self.total
 
 
 def quantile(freedom: float, level: float = SIGNIFICANCE_LEVEL) -> float:
-    """What Student's t exceeds on either side with a probability of ``level`` in all."""
+    """Two-sided quantile of Student's t: |t| exceeds it with probability ``level``; at least one degree of freedom."""
     return student_t.quantile(max(freedom, 1.0), level)
 
 
 def bias_correction(units: int) -> float:
-    """What the variance of bootstrap replicates of a mean is multiplied with, where so many units are drawn from."""
+    """Factor n / (n - 1) that makes the variance of bootstrap replicates of a mean unbiased."""
     return units / (units - 1) if units > 1 else 1.0

@@ -1,4 +1,4 @@
-"""Boards as text, JSON, CSV, Markdown or Parquet. `leaderboard.site` makes pages, `leaderboard.statistics.ranking` rows."""
+"""Boards as text, JSON, CSV, Markdown or Parquet. `leaderboard.statistics.ranking` makes the rows, `leaderboard.site` pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADINGS = ("rank", "submission", "score", "95 % interval", "valid", "trials", "
 
 
 def format_number(value: float | None) -> str:
-    """A score in four significant digits, without a leading zero below one: .9926, 1.516, 12.34."""
+    """Format a score with four significant digits and no leading zero: .9926, 1.516, 12.34."""
     if value is None:
         return "–"
     if value == 0:
@@ -29,6 +29,7 @@ def format_number(value: float | None) -> str:
 
 
 def format_seconds(value: float | None) -> str:
+    """Format a duration in milliseconds, seconds or minutes."""
     if value is None:
         return "–"
     if value < 1:
@@ -37,13 +38,14 @@ def format_seconds(value: float | None) -> str:
 
 
 def format_count(value: int | None) -> str:
+    """Format a count: 950, 12 k, 3.4 M."""
     if value is None:
         return "–"
     return f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value / 1e3:.0f} k" if value >= 1e4 else str(value)
 
 
 def rank_labels(rows: Sequence[Row]) -> list[str]:
-    """What the rank column says: "1", or "2–4" for an entry that the data cannot tell apart from those on ranks 2 to 4."""
+    """Labels of the rank column: "1", or "2–4" for an entry whose true rank may be any of 2 to 4."""
     return [
         "" if low is None else str(low) if low == high else f"{low}–{high}"
         for low, high in ((row["rank_low"], row["rank_high"]) for row in rows)
@@ -51,7 +53,7 @@ def rank_labels(rows: Sequence[Row]) -> list[str]:
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The columns of `HEADINGS`, as text; a row that is not complete says why instead."""
+    """Text of the columns of `HEADINGS`; an incomplete row has its status, name and error instead."""
     lines: list[tuple[str, ...]] = []
     for rank_label, row in zip(rank_labels(rows), rows, strict=True):
         if row["status"] != Status.COMPLETE:
@@ -76,7 +78,7 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def heading(task: str, rows: Sequence[Row]) -> str:
-    """``digits: accuracy, higher is better`` and what belongs beside every score of the task."""
+    """Heading of a board: ``digits: accuracy, higher is better``, then the reference scores of the task."""
     row = rows[0]
     text = f"{task}: {row['metric']}, {'higher' if row['higher_is_better'] else 'lower'} is better"
     references = [
@@ -87,19 +89,19 @@ def heading(task: str, rows: Sequence[Row]) -> str:
 
 
 def unsandboxed_note(rows: Sequence[Row]) -> str:
-    """A sentence that names the entries whose code ran without a sandbox, empty where there are none."""
+    """Sentence that names the entries run without a sandbox; empty if there are none."""
     names = [row["submission"] for row in rows if row["isolation"] == "process" and row["status"] == Status.COMPLETE]
     return f"ran without a sandbox, where code could have read the labels: {', '.join(names)}" if names else ""
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What belongs under a board: what it can tell apart, remarks on single entries, and which of them ran without a sandbox."""
+    """Notes under a board: its resolution, remarks on single entries, and entries run without a sandbox."""
     remarks = [f"⚑ {row['submission']}: {remark}" for row in rows for remark in row.get("remarks", ())]
     return [*filter(None, (resolution_note(rows), *remarks, unsandboxed_note(rows)))]
 
 
 def resolution_note(rows: Sequence[Row]) -> str:
-    """The smallest difference that a board tells apart, empty where it says nothing of that."""
+    """Sentence about the smallest significant difference; empty if it is unknown."""
     value = rows[0]["resolution"] if rows else None
     if not value:
         return ""
@@ -107,16 +109,17 @@ def resolution_note(rows: Sequence[Row]) -> str:
 
 
 def count_ranked(rows: Sequence[Row]) -> int:
+    """Number of rows that have a rank."""
     return sum(row["rank"] is not None for row in rows)
 
 
 def flagged_name(row: Row) -> str:
-    """An entry's name, with a flag where there is something to say of it."""
+    """Name of an entry, with a flag if it has remarks."""
     return f"{row['submission']} ⚑" if row.get("remarks") else str(row["submission"])
 
 
 def table(boards: Boards) -> str:
-    """For a terminal."""
+    """Boards as aligned text for a terminal."""
     blocks = []
     for task, rows in boards.items():
         lines = [heading(task, rows), *align_columns([HEADINGS, *cells(rows)]), *(f"  {note}" for note in notes(rows))]
@@ -125,7 +128,7 @@ def table(boards: Boards) -> str:
 
 
 def align_columns(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells under each other, names, the second column, to the left. What a shorter line ends with may be of any width."""
+    """Align cells in columns, names (the second column) to the left. The last cell of a shorter line may have any width."""
     columns = len(lines[0])
     widths = [0] * columns
     for line in lines:
@@ -141,6 +144,7 @@ def align_columns(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markdown(boards: Boards) -> str:
+    """Boards as Markdown tables."""
     blocks = []
     for task, rows in boards.items():
         lines = [f"### {heading(task, rows)}", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
@@ -154,7 +158,7 @@ def markdown(boards: Boards) -> str:
 
 
 def flatten(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows whose nested values are JSON text, for formats that have columns only."""
+    """Rows with nested values as JSON text, for formats that have columns only."""
     return [
         {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
         for row in rows
@@ -162,6 +166,7 @@ def flatten(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def csv_text(boards: Boards) -> str:
+    """Boards as one CSV table."""
     rows = flatten(merge_boards(boards))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
@@ -171,10 +176,12 @@ def csv_text(boards: Boards) -> str:
 
 
 def json_text(boards: Boards) -> str:
+    """Boards as one JSON list of rows."""
     return json.dumps(merge_boards(boards), indent=2, allow_nan=False)
 
 
 def parquet(boards: Boards) -> bytes:
+    """Boards as the bytes of one Parquet file."""
     import pandas as pd
 
     out = io.BytesIO()
@@ -183,4 +190,5 @@ def parquet(boards: Boards) -> bytes:
 
 
 def merge_boards(boards: Boards) -> list[Row]:
+    """Rows of all boards in order."""
     return [row for rows in boards.values() for row in rows]

@@ -1,4 +1,4 @@
-"""Boards for people who work in Python: rows that are dicts, a pandas frame of them, and a table where a notebook shows them."""
+"""Boards for Python and notebooks: rows as dicts, a pandas frame and an HTML table."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Rows(list[dict[str, Any]]):
-    """Rows of one or several boards, in order of tasks and ranks; keys as in `leaderboard --format json`."""
+    """Rows of one or several boards, sorted by task and rank; keys as in `leaderboard --format json`."""
 
     def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
         super().__init__(rows)
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The rows as a pandas DataFrame, one column a key."""
+        """The rows as a pandas DataFrame, one column per key."""
         import pandas as pd
 
         return pd.DataFrame(list(self))
@@ -43,30 +43,30 @@ class Rows(list[dict[str, Any]]):
 
 
 def html_table(rows: list[dict[str, Any]]) -> str:
-    """One board as an HTML table that takes its colours from the page that it stands in."""
+    """One board as an HTML table that inherits the colours of its page."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEADINGS)
     body = []
     for line in cells(rows):
         failed = len(line) < len(HEADINGS)
         span = f' colspan="{len(HEADINGS) - 2}"' if failed else ""
-        sides = ["left" if place == 1 or failed else "right" for place in range(len(line))]
-        columns = [
-            f'<td style="text-align:{side}"{span if place == 2 else ""}>{escape(text)}</td>'
-            for place, (side, text) in enumerate(zip(sides, line))
+        sides = ["left" if column == 1 or failed else "right" for column in range(len(line))]
+        data_cells = [
+            f'<td style="text-align:{side}"{span if column == 2 else ""}>{escape(text)}</td>'
+            for column, (side, text) in enumerate(zip(sides, line))
         ]
-        body.append(f"<tr>{''.join(columns)}</tr>")
+        body.append(f"<tr>{''.join(data_cells)}</tr>")
     under = "".join(f"<p><small>{escape(note)}</small></p>" for note in notes(rows))
     return f"<table><caption>{escape(heading(rows[0]['task'], rows))}</caption><tr>{head}</tr>{''.join(body)}</table>{under}"
 
 
 def load(home: str | Path = ".bakeoff", task: str | None = None, *, store: str | None = None) -> Rows:
-    """The boards of what is on record in a home folder or a PostgreSQL ``store``; of one task, or of all. Raises StoreError."""
+    """Read the boards of a home folder or a PostgreSQL ``store``, of one task or of all. Raises StoreError."""
     with closing(Store(Path(home), url=store, create=False)) as board_store:
         names = board_store.tasks() if task is None else [task]
         return Rows(row for name in names for row in rank(board_store.standing(name)))
 
 
 def difference(task: str, a: str, b: str, home: str | Path = ".bakeoff", *, store: str | None = None) -> Comparison:
-    """Whether two entries of a task differ, as `bakeoff compare` says it. Raises StoreError."""
+    """Compare two entries of a task, as `bakeoff compare` does. Raises StoreError."""
     with closing(Store(Path(home), url=store, create=False)) as board_store:
         return compare(board_store.standing(task), task, a, b)

@@ -392,7 +392,7 @@ ROOMS = [
     ["harness.kinds", "harness.frameworks"],
     ["harness.metrics", "harness.datasets", "harness.seeding"],
     ["harness.contract"],
-    ["harness.errors"],
+    ["harness.deprecated", "harness.errors"],
 ]
 
 LEADERBOARD_ROOMS = [
