@@ -364,4 +364,4 @@ class Submission(ABC):
 
 
 def __getattr__(name: str) -> Any:
-    return deprecated.module_attribute(__name__, name)
+    return deprecated.module_attribute(__name__, name, OutputSpec)

@@ -85,11 +85,9 @@ def renamed_field(old: str, new: str) -> Callable[[Class], Class]:
     return decorate
 
 
-def module_attribute(module: str, name: str) -> Any:
+def module_attribute(module: str, name: str, output_spec: type) -> Any:
     """`OutputSpec` under its old name, `Form`. Raises AttributeError for any other name."""
     if name != "Form":
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    from harness.contract import OutputSpec
-
     warn(f"{module}.Form", "OutputSpec", stacklevel=4)
-    return OutputSpec
+    return output_spec

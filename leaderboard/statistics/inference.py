@@ -3,7 +3,8 @@
 A score is a mean over seeds and hidden samples, crossed: every seed predicts every sample. Its variance is that of a two-way layout
 with random effects (Searle, Casella and McCulloch 1992).
 
-- The sampling variance comes from bootstrap replicates. All entries of a task use the same draws, so the variance of a difference is
+- The sampling variance comes from bootstrap replicates. All entries of a task use the same draws, so the variance of a difference
+is
   the variance of the difference of replicates (Efron and Tibshirani 1993). A board is compared pair by pair without its samples.
 - The seed variance comes from few seeds: three seeds give two degrees of freedom. Quantiles of Student's t are weighted by
   Cochran's rule (1964). The entries of a board share information about the seed variance (Smyth 2004).
@@ -108,7 +109,8 @@ def inverse_trigamma(value: float) -> float:
 
 
 def find_root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Find the root of an increasing function, by the Illinois method; the nearer end if there is none between ``low`` and ``high``."""
+    """Find the root of an increasing function, by the Illinois method; the nearer end if there is none between ``low`` and
+    ``high``."""
     at_low, at_high = function(low), function(high)
     if at_low >= 0 or at_high <= 0:
         return low if at_low >= 0 else high
@@ -158,7 +160,9 @@ class Pairs:
         dtype = comparison_dtype(count)
         self.scores = scores
         self.units = max(min([draws, *(variance.units for variance in variances)]) - 1, 1)
-        between, interaction, freedom = np.array([(variance.between, variance.interaction, variance.freedom) for variance in variances]).T
+        between, interaction, freedom = np.array(
+            [(variance.between, variance.interaction, variance.freedom) for variance in variances]
+        ).T
         between, self.freedom = moderate_variances(between, freedom)
         self.seed_variance = np.maximum(between - interaction, 0).astype(dtype)
         centred = replicates - replicates.mean(axis=1, keepdims=True)
@@ -196,7 +200,9 @@ class Pairs:
         difference = float(abs(self.scores[a] - self.scores[b]))
         components = [(float(self.sampling_variance[a, b]), float(self.units))]
         components += [
-            (float(self.seed_variance[entry]), float(self.freedom[entry])) for entry in (a, b) if self.seed_variance[entry] > 0
+            (float(self.seed_variance[entry]), float(self.freedom[entry]))
+            for entry in (a, b)
+            if self.seed_variance[entry] > 0
         ]
         variance = sum(weight for weight, _ in components)
         if difference == 0 or variance == 0:
@@ -219,7 +225,9 @@ class Pairs:
         """
         count = len(self.scores)
         dtype = self.sampling_variance.dtype.type
-        scores = (self.scores - self.scores.mean()).astype(dtype)  # centred, so that single precision keeps the differences
+        scores = (self.scores - self.scores.mean()).astype(
+            dtype
+        )  # centred, so that single precision keeps the differences
 
         def holm_level(rejected: int) -> float:
             return SIGNIFICANCE_LEVEL / max(count * (count - 1) // 2 - rejected, 1)

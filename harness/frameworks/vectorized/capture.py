@@ -1,9 +1,8 @@
 """Capture of a training step: its tensor operations are recorded once and then run again without the Python code around them.
 
 `torch.func.vmap` and autograd work out at every step which operations to run, and a small network spends more time on that than on
-the operations. The list of operations is the same at every step. It is kept without operations that have no effect: views of
-tensors
-that are known already, repeated computations, and tensors that depend on shapes alone.
+the operations. The list of operations is the same at every step. A recording keeps it without operations that have no effect: views
+of tensors that are known already, repeated computations, and tensors that depend on shapes alone.
 """
 
 # `torch.fx.experimental.proxy_tensor.make_fx` does the same and much more, but takes two seconds to import.

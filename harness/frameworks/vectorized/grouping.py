@@ -29,8 +29,7 @@ class VectorizedMember:
 
 
 class SharedParams(dict[str, Any]):
-    """Hyperparameters that all members share. Reading one that varies raises HyperparameterVaries, and so does reading all of
-    them."""
+    """Hyperparameters that all members share. Reading one that varies, or all at once, raises HyperparameterVaries."""
 
     def __init__(self, members: Sequence[Mapping[str, Any]]) -> None:
         first = members[0]

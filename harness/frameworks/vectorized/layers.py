@@ -1,5 +1,4 @@
-"""Layers in a form that `torch.func.vmap` can vectorize: dropout with a rate for each member, linear layers, and recurrent
-layers."""
+"""Layers that `torch.func.vmap` can vectorize: dropout with a rate for each member, linear layers and recurrent layers."""
 
 from __future__ import annotations
 
@@ -72,8 +71,10 @@ def replace_dropout(module: nn.Module) -> nn.Module:
 
 
 def drop(x: Tensor, uniform: Tensor, rate: Tensor | float) -> Tensor:
-    """Set elements of x to 0 where ``uniform`` is below the rate, and scale the others so that the mean stays. A rate of 1 drops
-    all."""
+    """Set elements of x to 0 where ``uniform`` is below the rate, and scale the others so that the mean stays.
+
+    ``uniform`` has the shape of x and values in [0, 1). A rate of 1 drops all elements.
+    """
     kept = (uniform >= rate).to(x.dtype)
     keep_rate = 1 - rate
     scale = 1 / keep_rate.clamp(min=1e-12) if isinstance(keep_rate, Tensor) else 1 / max(keep_rate, 1e-12)
@@ -142,8 +143,7 @@ class VectorizedDrop(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, p: Tensor) -> tuple[Tensor, int]:
-        """Return the dropped input and the axis of its members. ``in_dims[0]`` is the members' axis of ``x``, None if it has
-        none."""
+        """Return the input after dropout and its members' axis. ``in_dims[0]`` is that axis in ``x``, None if x is shared."""
         members = in_dims[0]
         if members is None:
             x, members = x[None], 0

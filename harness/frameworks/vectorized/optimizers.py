@@ -1,5 +1,5 @@
-"""Torch's optimizers for many models at once. Parameters are arrays (members, n); learning rates and decays are one number a
-member.
+"""Torch's optimizers for many models at once: parameters are arrays (members, n), and each member has its own learning rate and
+decay.
 
 An optimizer of torch has one learning rate for all its parameters. These read the settings of each member's optimizer and follow
 the same formulas (`torch.optim`, the single-tensor implementations) row by row.
@@ -259,8 +259,7 @@ class VectorizedOptimizer:
                 self.update_together(rule, arrays, rule.prepare(current, self.steps_done), clip_factor)
 
     def rows(self, group: int, weights: Sequence[Tensor]) -> list[MemberRows]:
-        """Return weights and state of each member in a parameter group. The result is kept, since it takes as long as the
-        update."""
+        """Return weights and state of each member in a parameter group. The split takes as long as an update, so it is kept."""
         if self.rows_weights is not weights:
             self.rows_weights, self.rows_by_group = weights, {}
         if group not in self.rows_by_group:

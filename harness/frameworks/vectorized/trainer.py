@@ -1,11 +1,11 @@
 """Vectorized fit: many configurations of one torch submission, trained in one loop with one vectorized step.
 
 Members of a fit run the same operations on the same batches. They share architecture, seed and training loop. They may differ in
-the
-hyperparameters of their optimizer, in dropout rates, and in their initial weights. Nobody declares what differs: members whose
-modules
-or attributes differ elsewhere are put into separate groups. So are members with different values of a hyperparameter that the loss,
-the forward pass or the augmentation reads. The losses of each member equal those of a single fit up to rounding.
+hyperparameters of their optimizer, in dropout rates and in initial weights. Nothing is declared: members whose modules or
+attributes
+differ elsewhere are put into separate groups, and so are members with different values of a hyperparameter that the loss, the
+forward
+pass or the augmentation reads. The losses of each member equal those of a single fit up to rounding.
 """
 
 from __future__ import annotations
@@ -35,25 +35,20 @@ from harness.frameworks.vectorized.protocol import Trainable
 MAX_GROUP_BYTES = 1 << 30
 """Limit for parameters, gradients and optimizer state of one fit. A group with more members is split."""
 ARRAYS_PER_PARAMETER = 6
-"""Arrays of a parameter's size in training: the parameter, its gradient, two moments, the best value so far, and a temporary
-one."""
+"""Arrays of a parameter's size in training: parameter, gradient, two moments, best value so far, and a temporary one."""
 MAX_BUILD_SECONDS = 1.0
 """Models that take longer to build are fitted alone, because a vectorized fit builds all models before it trains the first."""
 WARM_STEPS, TIMED_STEPS = 2, 3
-"""First steps of a fit, and the steps after them whose time counts. One timed step is captured and one is checked, so the fastest
-of
-them decides."""
+"""Steps before the timed ones, and timed steps. Of these one is captured and one is checked, so the fastest decides."""
 MAX_TIME_RATIO = 0.9
-"""Ratio of the time of a vectorized step to that of single steps, one for each member, above which members are fitted alone."""
+"""Time of a vectorized step over that of single steps of all members, above which the members are fitted alone."""
 LOSS_TOLERANCE = 1e-3
-"""Relative and absolute difference allowed between the first losses of a member in a vectorized fit and alone. It covers
-rounding; other
-random numbers differ by more."""
+"""Relative and absolute difference allowed between the first losses of a member in a vectorized fit and alone. It covers rounding.
+Losses from other random numbers differ by more."""
 MAX_VALIDATION_ROWS = 4096
 """Rows of the validation split in one forward pass, counted once for each member."""
 LONG_FIT_MANY_SECONDS = 30.0
-"""Expected time of all fits above which only the first ``max_members`` are fitted. The search learns from them before it
-continues."""
+"""Expected time of all fits above which only the first ``max_members`` are fitted, so that the search can learn from them."""
 
 NO_SIMILAR_MEMBER = "no other has its architecture"
 
@@ -196,8 +191,7 @@ class VectorizedFit:
         self.masks: dict[str, Tensor] = {}
         self.captured_step = CapturedStep(self.gradients_and_losses)
         self.mask_layouts: tuple[torch.Size, dict[str, InputLayout]] | None = None
-        """Shape of a batch, and the input layout of each dropout layer for it, in the order of the calls. None before the first
-        step."""
+        """Shape of a batch, and the layout of each dropout layer's input for it, in the order of the calls. None until known."""
         self.best = torch.full((len(members),), math.inf, dtype=torch.float64)
         self.best_epoch = torch.zeros(len(members), dtype=torch.int64)
         self.best_weights = [array.clone() for array in self.weights]
