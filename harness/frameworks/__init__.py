@@ -1,1 +1,1 @@
-"""Thin bases that shorten a plug-in, one file per library; each is imported only by plug-ins that want it."""
+"""Base classes for submissions, one file for each library. A plug-in imports only the one it needs."""

@@ -1,4 +1,4 @@
-"""How the arrays of each kind become a plain feature matrix and target, for learners that want no more than that."""
+"""Conversions of a kind's arrays into feature matrices and targets, and default sizes of a training loop."""
 
 from __future__ import annotations
 
@@ -8,46 +8,49 @@ from harness.contract import Array
 
 
 def features(x: Array) -> Array:
-    """Rows of float32 features (n, k): images scaled to 0..1, everything flattened; integer tokens are left as numbers."""
+    """Flatten x (n, ...) to float32 features (n, k). Images (uint8) are scaled to 0..1; tokens are converted to floats."""
     flat = x.reshape(len(x), -1)
     return flat.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else flat.astype(np.float32)
 
 
 def default_epochs(rows: int) -> int:
-    """How many epochs a small network gets where nobody says: about 300,000 samples seen, between 6 and 40 epochs.
+    """Return the default number of epochs for a training split of ``rows`` rows: about 300,000 rows seen, in 6 to 40 epochs.
 
-    Very few rows are seen more often, so that there are 200 batches to learn from.
+    A very small split gets more epochs, enough for 200 batches.
     """
     return int(max(np.clip(300_000 / rows, 6, 40), 200 * default_batch(rows) / rows))
 
 
 def default_batch(rows: int) -> int:
-    """How many rows a batch has where nobody says: about 32 batches an epoch, of 32 to 128 rows."""
+    """Return the default batch size for a training split of ``rows`` rows: a power of two from 32 to 128, about 32 batches an epoch."""
     return int(np.clip(2 ** (max(rows // 32, 1).bit_length() - 1), 32, 128))
 
 
 def budgeted(epochs: int, budget: float) -> int:
-    """The epochs of a fit that is to take this share of a full one's, and of twenty at least: in one hardly a rate moves."""
+    """Return the epochs of a fit with this ``budget``, a share of a full fit.
+
+    The share counts from at least 20 epochs, because a learning rate hardly moves in one or two. The result is at most ``epochs``.
+    """
     return min(round(max(epochs, 20) * budget), epochs)
 
 
 def last_values(x: Array) -> Array:
-    """The last step of each window, (n, 1, variables): what forecasters subtract so that levels need not be learned."""
+    """Return the last step of each window (n, t, variables) as (n, 1, variables). Forecasters subtract it to learn no levels."""
     return x[:, -1:, :]
 
 
 def pooled(x: Array) -> Array:
-    """Every variable's window as a row of its own: (n, t, variables) to (n * variables, t)."""
+    """Turn windows (n, t, variables) into one row for each variable, (n * variables, t)."""
     return x.transpose(0, 2, 1).reshape(-1, x.shape[1])
 
 
 def unpooled(rows: Array, variables: int) -> Array:
-    """The reverse of `pooled`: (n * variables, t) to (n, t, variables)."""
+    """Reverse `pooled`: turn (n * variables, t) into (n, t, variables)."""
     return rows.reshape(-1, variables, rows.shape[1]).transpose(0, 2, 1)
 
 
 def smoothed_log(p: Array, floor: float = 1e-6) -> Array:
-    """Log-probabilities float32 of probabilities over the last axis, none smaller than about ``floor``."""
+    """Return float32 log-probabilities of probabilities over the last axis, each probability raised to about ``floor`` at least."""
     size = p.shape[-1]
     p = (1 - floor * size) * p / p.sum(axis=-1, keepdims=True) + floor
     return np.log(p).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Random changes of image batches (n, channels, height, width), each image by itself: what `TorchSubmission.augment` is made of."""
+"""Random changes of image batches (n, channels, height, width) float32, drawn for each image, for `TorchSubmission.augment`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812, the name that torch's own do
 
 
 def shifted(x: Tensor, reach: int, mode: str = "constant") -> Tensor:
-    """Moved by up to ``reach`` pixels both ways; what comes in at the edge is 0, or the image's mirror ("reflect")."""
+    """Shift each image by up to ``reach`` pixels on both axes. New pixels are 0, or mirrored with ``mode="reflect"``."""
     if not reach:
         return x
     height, width = x.shape[2:]
@@ -20,13 +20,13 @@ def shifted(x: Tensor, reach: int, mode: str = "constant") -> Tensor:
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """Half of them turned left to right."""
+    """Mirror each image left to right with probability 0.5."""
     chosen = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
     return torch.where(chosen, x.flip(3), x)
 
 
 def cut_out(x: Tensor, side: int) -> Tensor:
-    """A square of ``side`` pixels set to 0 (DeVries and Taylor 2017); at the edge it may hang over."""
+    """Set a random square of ``side`` pixels to 0 in each image (DeVries and Taylor 2017). It may reach over the edge."""
     height, width = x.shape[2:]
     top, left = (torch.randint(size, (len(x), 1), device=x.device) - side // 2 for size in (height, width))
     rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)

@@ -1,8 +1,7 @@
 """Protocol of submissions that fit several configurations in one vectorized fit. It imports no framework.
 
 The child server asks `can_fit_many` of every submission and calls ``fit_many`` in a fork. `harness.frameworks.torch` has both
-methods,
-so that plug-ins need no code for them.
+methods, so that plug-ins need no code for them.
 """
 
 from __future__ import annotations

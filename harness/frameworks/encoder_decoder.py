@@ -1,7 +1,7 @@
-"""Encoder-decoders for transduction in torch: taught with the true target so far, asked to go on from their own.
+"""Encoder-decoders for transduction in torch: trained with teacher forcing, decoded greedily.
 
-The module's ``forward(x)`` encodes the source. Its ``decode(source, previous, state)`` gives the logits (n, t, vocabulary) of the
-tokens that follow ``previous`` (n, t), and whatever it wants back as ``state`` when the next tokens are asked for.
+The module's ``forward(x)`` encodes the source tokens (n, length) int64. Its ``decode(source, previous, state)`` returns the logits
+(n, t, vocabulary) of the tokens that follow ``previous`` (n, t), and a state for the next call. The first call gets no state.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from harness.frameworks.torch import TorchSubmission
 
 
 class EncoderDecoder(TorchSubmission):
-    """Subclass and return a module as above from ``build``. Its letters are one more than the vocabulary, see `nothing_yet`."""
+    """Base of encoder-decoders: return such a module from ``build``.
+
+    Its embedding of ``previous`` needs one token more than the vocabulary, see `nothing_yet`.
+    """
 
     kind = "transduction"
     word_dropout: ClassVar[float] = 0.0
-    """The share of the true tokens that training hides (Bowman et al. 2016): with all shown, a source is hardly looked at."""
+    """Share of the true tokens that training hides (Bowman et al. 2016). With all of them, a decoder hardly learns to use the source."""
 
     def nothing_yet(self, rows: int) -> Tensor:
-        """What stands before the first token (n, 1): the number after the vocabulary's last."""
+        """Return the start token (n, 1) int64: the number after the last of the vocabulary."""
         return torch.full((rows, 1), self.task_kind.vocabulary, device=self.device)
 
     def loss(self, answer: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy under teacher forcing; ``answer`` is the encoded source."""
+        """Return the cross-entropy under teacher forcing. ``answer`` is the encoded source, ``y`` the tokens (n, length) int64."""
         previous = torch.cat([self.nothing_yet(len(y)), y[:, :-1]], dim=1)
         if self.module.training and self.word_dropout:
             hidden = torch.rand(previous.shape, device=self.device) < self.word_dropout
@@ -42,7 +45,7 @@ class EncoderDecoder(TorchSubmission):
         return np.concatenate([self.greedy(source).cpu().numpy() for source in self.answers(x)])
 
     def greedy(self, source: Tensor) -> Tensor:
-        """The most likely token after those so far, again and again (n, length)."""
+        """Decode the most likely token step by step; return tokens (n, length) int64."""
         token, state, said = self.nothing_yet(len(source)), None, []
         for _ in range(self.task_kind.length):
             logits, state = self.module.decode(source, token, state)  # type: ignore[operator]

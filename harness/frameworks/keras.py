@@ -1,8 +1,7 @@
-"""A ``keras.Model`` as a submission: write ``build``, and it is compiled, fitted and asked.
+"""Base of submissions that are a ``keras.Model``: return it from ``build``.
 
 The model sees float32 images (n, height, width, channels) scaled to 0..1, float32 windows (n, steps, variables) or int tokens
-(n, t), and answers with probabilities (softmax) or, for forecasting, with (n, horizon, variables), learned relative to the
-last value seen.
+(n, t). It returns probabilities (softmax), or a forecast (n, horizon, variables) relative to the last value of the window.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from harness.frameworks.arrays import budgeted, default_batch, default_epochs, l
 
 
 class KerasSubmission(Submission):
-    """Subclass, name the ``kind``, and return a ``keras.Model`` from ``build``; compiled by yourself, or left to this base.
+    """Base of Keras submissions: set ``kind``, and return a ``keras.Model`` from ``build``. The model may be compiled or not.
 
-    ``params`` may hold ``learning_rate``, ``batch_size`` and ``epochs``; the class attributes stand in for those it does not
-    hold. Adam; the weights of the epoch with the lowest validation loss are kept.
+    ``params`` may hold ``learning_rate``, ``batch_size`` and ``epochs``; the class attributes are their defaults. A model is
+    compiled with Adam unless it is already. The weights of the epoch with the lowest validation loss are kept.
     """
 
     epochs: ClassVar[int | None] = None
-    """None: as many as `default_epochs` gives for the size of the training split."""
+    """Epochs of a full fit; None for `default_epochs`."""
     batch_size: ClassVar[int | None] = None
-    """None: what `default_batch` gives for the size of the training split."""
+    """Rows in a batch; None for `default_batch`."""
     learning_rate: ClassVar[float] = 2e-3
     model: Any
 
@@ -41,10 +40,10 @@ class KerasSubmission(Submission):
 
     @abstractmethod
     def build(self, train: Split) -> Any:
-        """A ``keras.Model``. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
+        """Return a ``keras.Model``. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
 
     def setting(self, name: str) -> Any:
-        """A hyperparameter: the trial's value, or the class's own where the search leaves it alone."""
+        """Return a hyperparameter: the value in ``params``, or else the class attribute."""
         return self.params.get(name, getattr(self, name))
 
     def inputs(self, x: Array) -> Array:
@@ -56,7 +55,7 @@ class KerasSubmission(Submission):
         return split.labels - last_values(split.x) if self.task_kind.name == "forecasting" else split.labels
 
     def place(self) -> Any:
-        """A ``with`` block on the device of this trial, by Keras's name for it."""
+        """Return a context manager that puts new arrays on the device of this trial."""
         return keras.device(self.device.replace("cuda", "gpu"))
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -100,7 +99,7 @@ class KerasSubmission(Submission):
 
 
 class _Best(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports each epoch's validation loss and remembers the best weights."""
+    """Callback that reports each epoch's validation loss and keeps the best weights."""
 
     def __init__(self, report: Callable[[float], None]) -> None:
         super().__init__()

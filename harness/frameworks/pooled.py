@@ -1,7 +1,7 @@
-"""A scikit-learn regressor as a forecaster of any number of variables, on no more windows than it can bear.
+"""Forecaster of any number of variables from one scikit-learn regressor, fitted on a limited number of windows.
 
-Every variable's window is a row of its own, relative to its last value, and one regressor serves them all. It sees float32
-lags (rows, look-back) and learns float32 futures (rows, horizon).
+Each window of each variable is one row, relative to its last value, and one regressor forecasts all variables. It sees float32 lags
+(rows, lookback) and learns float32 futures (rows, horizon).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from harness.frameworks.sklearn import SklearnSubmission
 
 
 class PooledForecaster(SklearnSubmission):
-    """Subclass, name the ``kind``, and return an unfitted regressor from ``build``."""
+    """Base of pooled forecasters: set ``kind``, and return an unfitted regressor from ``build``."""
 
     rows: ClassVar[int] = 5_000
-    """How many rows are learned from, drawn at random where there are more."""
+    """Maximum number of rows in a fit, drawn at random from all rows."""
     lookback: int
-    """Steps in a window, known when ``build`` is called."""
+    """Steps in a window, set before ``build`` is called."""
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         x, y = (pooled(part - last_values(train.x)) for part in (train.x, train.labels))

@@ -1,8 +1,7 @@
-"""One recurrent network for three kinds, whatever its cell: the last state answers for a class or a future, every state for
-a next token.
+"""Recurrent network for three kinds, with any cell. Classes and forecasts come from the last state, next tokens from every state.
 
-Forecasts treat every variable as a sequence of its own, read a season at a time, by one shared network (after SegRNN, Lin et
-al. 2023): hundreds of hours become a few steps, which is faster and learns better.
+A forecast reads each variable as a separate sequence, one season a step, with shared weights (after SegRNN, Lin et al. 2023).
+Hundreds of hours become a few steps, which is faster and learns better.
 """
 
 from __future__ import annotations
@@ -17,27 +16,27 @@ from harness.contract import Split
 from harness.frameworks.torch import TorchSubmission
 
 LONG = 32
-"""Steps above which a row to be classified is long: it costs more, and gets a quarter of ``hidden`` at twice the learning rate."""
+"""Steps above which a row to classify is long. Long rows cost more: they get a quarter of ``hidden`` at twice the learning rate."""
 
 
 class RecurrentSubmission(TorchSubmission):
-    """Subclass, name the ``kind`` and the ``cell``. ``params`` hold ``hidden``, ``layers``, ``dropout`` and the base's own."""
+    """Base of recurrent networks: set ``kind`` and ``cell``. ``params`` hold ``hidden``, ``layers`` and ``dropout`` beside the base's."""
 
     cell: ClassVar[type[nn.RNNBase]]
     long_batch: ClassVar[int] = 32
-    """Rows in a batch of long ones."""
+    """Batch size for long rows."""
     long: bool
-    """Whether the rows are to be classified and long, known once it is built."""
+    """True for classification of long rows; set by ``build``."""
 
     def initialise(self, states: nn.RNNBase, steps: int) -> None:
-        """Change how the cells start that read long rows, of so many steps. Nothing, unless a submission says otherwise."""
+        """Change the initial weights of cells that read long rows of ``steps`` steps. The default changes nothing."""
 
     def build(self, train: Split) -> nn.Module:
         kind, hidden, layers = self.task_kind, self.params["hidden"], self.params["layers"]
         forecasting, tokens = kind.name == "forecasting", kind.name == "next-token"
         steps = train.x.shape[1] // kind.season if forecasting else train.x.shape[1]
-        # A long row teaches, and costs, as much as its steps: batches of few long rows, and epochs for enough batches at least.
-        most, enough = (2048, 140) if tokens else (4096, 280)  # where every step has an answer, it teaches more
+        # A row costs and teaches in proportion to its steps: long rows get small batches, and epochs for enough batches.
+        most, enough = (2048, 140) if tokens else (4096, 280)  # with a target at every step, a row teaches more
         self.batch_size = min(max(most // steps, 16), 64)  # type: ignore[misc]
         self.epochs = int(np.clip(enough * self.batch_size / len(train), 6, 40))  # type: ignore[misc]
         self.long = kind.name == "sequence-classification" and steps > LONG
@@ -63,7 +62,7 @@ class RecurrentSubmission(TorchSubmission):
 
 
 class _LastState(nn.Module):
-    """(n, t, width) to (n, outputs)."""
+    """Network from float32 rows (n, t, width) to outputs (n, outputs)."""
 
     def __init__(self, states: nn.RNNBase, head: nn.Module) -> None:
         super().__init__()
@@ -74,7 +73,7 @@ class _LastState(nn.Module):
 
 
 class _EveryState(nn.Module):
-    """Tokens (n, t) to logits (n, t, outputs)."""
+    """Network from int64 tokens (n, t) to logits (n, t, outputs)."""
 
     def __init__(self, embedding: nn.Embedding, states: nn.RNNBase, head: nn.Module) -> None:
         super().__init__()
@@ -85,7 +84,7 @@ class _EveryState(nn.Module):
 
 
 class _Seasons(nn.Module):
-    """Windows (n, t, variables) to futures (n, horizon, variables), each variable by itself, a season a step."""
+    """Network from windows (n, t, variables) to futures (n, horizon, variables): variables apart, one season a step."""
 
     def __init__(self, network: nn.Module, season: int) -> None:
         super().__init__()

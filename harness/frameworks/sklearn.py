@@ -1,7 +1,7 @@
-"""Any object with ``fit`` and ``predict`` as a submission: build it, and the kind's arrays are shaped for it.
+"""Base of submissions that are a scikit-learn estimator, or any other object with ``fit`` and ``predict``.
 
-An estimator sees rows of float32 features (n, k): images flattened and scaled to 0..1, sequences flattened. Targets are labels
-(n,) for classification; (n, horizon * variables) for forecasting, relative to the last value seen; (n, length) tokens for
+An estimator sees float32 features (n, k): images flattened and scaled to 0..1, sequences flattened. Targets are labels (n,) for
+classification; float32 (n, horizon * variables) for forecasting, relative to the last value of the window; tokens (n, length) for
 transduction. Next-token and generation tasks need a submission of their own.
 """
 
@@ -18,7 +18,7 @@ from harness.frameworks.arrays import features, last_values
 
 
 def accelerate() -> bool:
-    """Let scikit-learn-intelex stand in for the estimators it speeds up, where it is installed. Call before importing them."""
+    """Replace estimators by faster ones of scikit-learn-intelex; return False if it is not installed. Call before importing them."""
     try:
         from sklearnex import patch_sklearn
     except ImportError:
@@ -28,13 +28,13 @@ def accelerate() -> bool:
 
 
 class SklearnSubmission(Submission):
-    """Subclass, name the ``kind``, and return an unfitted estimator from ``build``."""
+    """Base of scikit-learn submissions: set ``kind``, and return an unfitted estimator from ``build``."""
 
     estimator: Any
 
     @abstractmethod
     def build(self) -> Any:
-        """An unfitted estimator, made from ``self.params`` and ``self.seed``."""
+        """Return an unfitted estimator, made from ``self.params`` and ``self.seed``."""
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         self.estimator = self.build()
@@ -50,7 +50,7 @@ class SklearnSubmission(Submission):
             return np.asarray(change + last_values(x), dtype=np.float32)
         if name == "transduction" or not hasattr(self.estimator, "predict_proba"):
             return np.asarray(self.estimator.predict(features(x))).astype(np.int64)
-        # An estimator knows only the classes that it was shown.
+        # An estimator knows only the classes in its training split.
         p = np.zeros((len(x), self.task_kind.classes), dtype=np.float32)
         p[:, self.estimator.classes_.astype(np.int64)] = self.estimator.predict_proba(features(x))
         return p

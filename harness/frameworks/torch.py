@@ -1,8 +1,8 @@
-"""A torch module as a submission: write ``build``, and one plain loop trains it on whatever the kind's arrays are.
+"""Base of submissions that are a torch module: return it from ``build``, and one training loop fits it to any kind.
 
-The module sees float32 images (n, channels, height, width) scaled to 0..1, float32 windows (n, steps, variables) or int64
-tokens (n, t). It answers with class logits (n, classes); a forecast (n, horizon, variables), learned relative to the last
-value seen; or token logits (n, t, vocabulary). Losses are cross-entropy, or squared error for forecasts.
+The module sees float32 images (n, channels, height, width) scaled to 0..1, float32 windows (n, steps, variables) or int64 tokens
+(n, t). It returns class logits (n, classes); a forecast (n, horizon, variables) relative to the last value of the window; or token
+logits (n, t, vocabulary). The loss is cross-entropy, or squared error for forecasts.
 """
 
 from __future__ import annotations
@@ -30,29 +30,30 @@ REPLACED_METHODS = ("fit", "gradients", "validation_loss", "answers")
 
 
 class TorchSubmission(Submission):
-    """Subclass, name the ``kind``, and return an ``nn.Module`` from ``build``.
+    """Base of torch submissions: set ``kind``, and return an ``nn.Module`` from ``build``.
 
-    ``params`` may hold any of the settings below; the class attributes stand in for those it does not hold. AdamW under a
-    one-cycle learning rate, gradients clipped to norm 1; the weights of the epoch with the lowest validation loss are kept.
+    ``params`` may hold any of the settings below; the class attributes are their defaults. Training takes AdamW with a one-cycle
+    learning rate and gradients clipped to norm 1. The weights of the epoch with the lowest validation loss are kept.
     """
 
     epochs: ClassVar[int | None] = None
-    """None: as many as `default_epochs` gives for the size of the training split."""
+    """Epochs of a full fit; None for `default_epochs`."""
     batch_size: ClassVar[int | None] = None
-    """None: what `default_batch` gives for the size of the training split."""
+    """Rows in a batch; None for `default_batch`."""
     learning_rate: ClassVar[float] = 2e-3
     weight_decay: ClassVar[float] = 1e-4
     schedule: ClassVar[str] = "one-cycle"
-    """How the learning rate moves over the fit: "one-cycle" (up, then down along a cosine), "cosine" (down only) or "constant"."""
+    """Course of the learning rate: "one-cycle" (up, then down along a cosine), "cosine" (down only) or "constant"."""
     clip: ClassVar[float | None] = 1.0
-    """The largest norm of a gradient; None lets it be as large as it is."""
+    """Norm to which gradients are clipped; None for no clipping."""
     smoothing: ClassVar[float] = 0.0
-    """The share of a class label that is spread over all classes in training."""
+    """Label smoothing: share of a class label that is spread over all classes in training."""
     patience: ClassVar[int | None] = None
-    """Epochs without a lower validation loss after which the fit ends; None goes on to the last one."""
+    """Epochs without a lower validation loss after which the fit ends; None for no early end."""
     mixed: ClassVar[bool] = True
-    """Whether a GPU computes the forward pass in bfloat16 where that is safe (`torch.autocast`). A CPU never does."""
+    """Mixed precision: a GPU computes the forward pass in bfloat16 where that is safe (`torch.autocast`). A CPU never does."""
     predict_batch: ClassVar[int] = 512
+    """Rows in a batch outside training."""
     module: nn.Module
 
     @classmethod
@@ -78,42 +79,43 @@ class TorchSubmission(Submission):
 
     @abstractmethod
     def build(self, train: Split) -> nn.Module:
-        """An untrained module. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
+        """Return an untrained module. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
 
     def setting(self, name: str) -> Any:
-        """A hyperparameter: the trial's value, or the class's own where the search leaves it alone."""
+        """Return a hyperparameter: the value in ``params``, or else the class attribute."""
         return self.params.get(name, getattr(self, name))
 
     def inputs(self, x: Array) -> Tensor:
-        """x as the module wants it, on the device."""
+        """Return x as the module sees it, on the device: images (n, height, width, channels) uint8 become (n, channels, height, width)."""
         if x.dtype == np.uint8:
             return torch.tensor(x, device=self.device).permute(0, 3, 1, 2).float().div_(255)
         return torch.tensor(x, device=self.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The module's answer, in the units of the targets."""
+        """Return the module's answer to a batch: logits, or a forecast in the units of the targets."""
         if self.task_kind.name == "forecasting":
             last: Tensor = x[:, -1:, :]
             return self.module(x - last) + last  # type: ignore[no-any-return]
         return self.module(x)  # type: ignore[no-any-return]
 
     def loss(self, answer: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss () of a batch. ``answer`` comes from `forward`, ``y`` are its targets."""
         if self.task_kind.name == "forecasting":
             return F.mse_loss(answer, y)
         smoothing = self.setting("smoothing") if self.module.training else 0.0
         rows, y = answer.flatten(0, -2), y.flatten()
-        # Answers lie in columns in a stack, and a softmax of a few classes is quick over columns.
+        # In a vectorized fit, answers are laid out in columns, where a softmax of few classes is fast.
         if rows.stride(0) == 1:
             return F.cross_entropy(rows.T[None], y[None], label_smoothing=smoothing)
         return F.cross_entropy(rows, y, label_smoothing=smoothing)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """What takes the steps; it is handed a closure, so that L-BFGS may stand here too."""
+        """Return an optimizer of the module. Its ``step`` gets a closure, so that L-BFGS works too."""
         rates = {"lr": self.setting("learning_rate"), "weight_decay": self.setting("weight_decay")}
         return torch.optim.AdamW(self.module.parameters(), **rates, fused=True)
 
     def scheduler(self, optimizer: torch.optim.Optimizer, epochs: int, steps: int) -> LRScheduler:
-        """What moves the learning rate, a step a batch; ``steps`` are those of an epoch."""
+        """Return the scheduler of the learning rate, called once a batch. ``steps`` is the number of batches in an epoch."""
         match self.setting("schedule"):
             case "one-cycle":
                 rates = [group["lr"] for group in optimizer.param_groups]
@@ -127,22 +129,22 @@ class TorchSubmission(Submission):
                 raise ValueError(f"the schedule should be one-cycle, cosine or constant; it is {other!r}")
 
     def augment(self, x: Tensor) -> Tensor:
-        """Change a training batch at random. Nothing, unless a submission says otherwise."""
+        """Return a training batch with random changes, of the same shape. The default changes nothing."""
         return x
 
     def batches(self, x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of shuffled batches; a last partial one is left out where there is a whole one."""
+        """Yield one epoch of shuffled batches of inputs and targets. A partial last batch is left out unless it is the only one."""
         order = torch.randperm(len(x), device=x.device)
         for start in range(0, max(len(x) - size + 1, 1), size):
             index = order[start : start + size]
             yield x.index_select(0, index), y.index_select(0, index)
 
     def precision(self) -> torch.autocast:
-        """A ``with`` block in which the forward pass may compute in bfloat16."""
+        """Return a context manager in which a GPU computes in bfloat16 if ``mixed`` is set."""
         return torch.autocast("cuda", torch.bfloat16, enabled=self.setting("mixed") and self.device.startswith("cuda"))
 
     def begin(self, train: Split) -> TrainingLoop:
-        """Build the module, and say how it is to be trained."""
+        """Build the module on the device, and return the settings of its training loop."""
         self.module = replace_dropout(self.build(train)).to(self.device)
         epochs = budgeted(int(self.setting("epochs") or default_epochs(len(train))), self.budget)
         size = min(int(self.setting("batch_size") or default_batch(len(train))), len(train))
@@ -170,7 +172,7 @@ class TorchSubmission(Submission):
             self.module.load_state_dict(kept)
 
     def gradients(self, optimizer: torch.optim.Optimizer, batch: Tensor, target: Tensor) -> Tensor:
-        """The loss of a batch, its gradients left in the parameters. An optimizer may ask more than once a step."""
+        """Compute the gradients of a batch, and return its loss (). An optimizer may call this more than once a step."""
         optimizer.zero_grad(set_to_none=True)
         with self.precision():
             loss = self.loss(self.forward(batch), target)
@@ -181,7 +183,7 @@ class TorchSubmission(Submission):
 
     @torch.no_grad()
     def answers(self, x: Array) -> Iterator[Tensor]:
-        """Answers on the device, a batch at a time."""
+        """Yield float32 answers to x on the device, one batch at a time."""
         self.module.eval()
         for start in range(0, len(x), self.predict_batch):
             with self.precision():
@@ -190,7 +192,7 @@ class TorchSubmission(Submission):
 
     @torch.no_grad()
     def validation_loss(self, valid: Split) -> float:
-        """The mean loss over the validation split, at most 16 batches of it."""
+        """Return the mean loss over the validation split, or over its first 16 batches of ``predict_batch`` rows."""
         end = min(len(valid), 16 * self.predict_batch)
         total = 0.0
         for start, answer in zip(range(0, end, self.predict_batch), self.answers(valid.x[:end]), strict=True):

@@ -1,5 +1,4 @@
-"""Torch's optimizers for many models at once: parameters are arrays (members, n), and each member has its own learning rate and
-decay.
+"""Torch's optimizers for many models at once: parameters are arrays (members, n), and each member has its own learning rate.
 
 An optimizer of torch has one learning rate for all its parameters. These read the settings of each member's optimizer and follow
 the same formulas (`torch.optim`, the single-tensor implementations) row by row.

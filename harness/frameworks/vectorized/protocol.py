@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, Protocol
-
-import torch  # noqa: TC002
-from torch import Tensor, nn  # noqa: TC002
-from torch.optim.lr_scheduler import LRScheduler  # noqa: TC002
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from harness.contract import Array, Split
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.optim.lr_scheduler import LRScheduler
 
 
 class TrainingLoop(NamedTuple):

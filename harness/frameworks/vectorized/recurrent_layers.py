@@ -36,8 +36,7 @@ class UnrolledRNN(nn.Module):
         return steps.transpose(0, 1) if self.batch_first else steps, last if self.mode == "LSTM" else last[0]
 
     def layer(self, steps: Tensor, number: int, start: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return outputs (t, n, hidden) and last state of one layer, from inputs ``steps`` (t, n, width). No ``start`` means
-        zeros."""
+        """Return outputs (t, n, hidden) and last state of one layer. ``steps`` are (t, n, width); no ``start`` means zeros."""
         from_input, from_state = getattr(self, f"weight_ih_l{number}"), getattr(self, f"weight_hh_l{number}").t()
         inputs = steps @ from_input.t()
         recurrent_bias = None

@@ -2,10 +2,8 @@
 
 Members of a fit run the same operations on the same batches. They share architecture, seed and training loop. They may differ in
 hyperparameters of their optimizer, in dropout rates and in initial weights. Nothing is declared: members whose modules or
-attributes
-differ elsewhere are put into separate groups, and so are members with different values of a hyperparameter that the loss, the
-forward
-pass or the augmentation reads. The losses of each member equal those of a single fit up to rounding.
+attributes differ elsewhere are put into separate groups, and so are members with different values of a hyperparameter that the
+loss, the forward pass or the augmentation reads. The losses of each member equal those of a single fit up to rounding.
 """
 
 from __future__ import annotations
