@@ -71,9 +71,8 @@ __version__ = "0.2.0"
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
-        if name == "Form":  # the old name of OutputSpec, for one release
-            return getattr(importlib.import_module("harness.contract"), name)
-        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+        spec = importlib.import_module("harness.contract").OutputSpec if name == "Form" else None
+        return importlib.import_module("harness.deprecated").module_attribute(__name__, name, spec)
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value

@@ -85,7 +85,7 @@ def renamed_field(old: str, new: str) -> Callable[[Class], Class]:
     return decorate
 
 
-def module_attribute(module: str, name: str, output_spec: type) -> Any:
+def module_attribute(module: str, name: str, output_spec: type | None) -> Any:
     """`OutputSpec` under its old name, `Form`. Raises AttributeError for any other name."""
     if name != "Form":
         raise AttributeError(f"module {module!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ def default_epochs(rows: int) -> int:
 
 
 def default_batch(rows: int) -> int:
-    """Return the default batch size for a training split of ``rows`` rows: a power of two from 32 to 128, about 32 batches an epoch."""
+    """Return the default batch size for a training split of ``rows`` rows: a power of two from 32 to 128, for about 32 batches."""
     return int(np.clip(2 ** (max(rows // 32, 1).bit_length() - 1), 32, 128))
 
 

@@ -25,7 +25,7 @@ class EncoderDecoder(TorchSubmission):
 
     kind = "transduction"
     word_dropout: ClassVar[float] = 0.0
-    """Share of the true tokens that training hides (Bowman et al. 2016). With all of them, a decoder hardly learns to use the source."""
+    """Share of the true tokens that training hides (Bowman et al. 2016). With all shown, a decoder hardly uses the source."""
 
     def nothing_yet(self, rows: int) -> Tensor:
         """Return the start token (n, 1) int64: the number after the last of the vocabulary."""

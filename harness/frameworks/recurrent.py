@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from harness.contract import Split
 from harness.frameworks.torch import TorchSubmission
 
-LONG = 32
-"""Steps above which a row to classify is long. Long rows cost more: they get a quarter of ``hidden`` at twice the learning rate."""
+LONG_ROW_STEPS = 32
+"""Steps above which a row to classify is long. Long rows cost more, so they get ``hidden / 4`` and twice the learning rate."""
 
 
 class RecurrentSubmission(TorchSubmission):
-    """Base of recurrent networks: set ``kind`` and ``cell``. ``params`` hold ``hidden``, ``layers`` and ``dropout`` beside the base's."""
+    """Base of recurrent networks: set ``kind`` and ``cell``. ``params`` hold ``hidden``, ``layers`` and ``dropout`` beside the
+    base's."""
 
     cell: ClassVar[type[nn.RNNBase]]
     long_batch: ClassVar[int] = 32
@@ -39,7 +40,7 @@ class RecurrentSubmission(TorchSubmission):
         most, enough = (2048, 140) if tokens else (4096, 280)  # with a target at every step, a row teaches more
         self.batch_size = min(max(most // steps, 16), 64)  # type: ignore[misc]
         self.epochs = int(np.clip(enough * self.batch_size / len(train), 6, 40))  # type: ignore[misc]
-        self.long = kind.name == "sequence-classification" and steps > LONG
+        self.long = kind.name == "sequence-classification" and steps > LONG_ROW_STEPS
         if self.long:
             hidden //= 4
             self.batch_size, self.epochs = self.long_batch, int(np.clip(24_000 / len(train), 4, 40))  # type: ignore[misc]

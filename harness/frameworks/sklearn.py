@@ -18,7 +18,7 @@ from harness.frameworks.arrays import features, last_values
 
 
 def accelerate() -> bool:
-    """Replace estimators by faster ones of scikit-learn-intelex; return False if it is not installed. Call before importing them."""
+    """Let scikit-learn-intelex replace estimators; return False if it is not installed. Call before importing estimators."""
     try:
         from sklearnex import patch_sklearn
     except ImportError:

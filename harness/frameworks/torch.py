@@ -86,7 +86,7 @@ class TorchSubmission(Submission):
         return self.params.get(name, getattr(self, name))
 
     def inputs(self, x: Array) -> Tensor:
-        """Return x as the module sees it, on the device: images (n, height, width, channels) uint8 become (n, channels, height, width)."""
+        """Return x on the device as the module sees it. Images (n, height, width, channels) become (n, channels, height, width)."""
         if x.dtype == np.uint8:
             return torch.tensor(x, device=self.device).permute(0, 3, 1, 2).float().div_(255)
         return torch.tensor(x, device=self.device)

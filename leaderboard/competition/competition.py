@@ -1,7 +1,8 @@
-"""A task with rules and a deadline: who may enter what and when, what the public board tells, and what is revealed in the end.
+"""Competitions: entry checks, a public board, and private scores that are revealed after the close.
 
-Everything that happens is an event, also what is refused. Scores on the private part of the hidden samples are sealed when an entry
-comes in, under a hash that is public from then on, and opened after the close: nobody, the host included, can have chosen them.
+Everything that happens is an event, refusals too. Scores on the private hidden samples are sealed when an entry is made. The hash
+of the sealed line is public at once; the line itself is revealed after the close. So nobody, not even the host, can change a score
+in between.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from leaderboard.store.store import Store
 
 TEAM = re.compile(r"[^\W_][\w .+&'-]{0,39}")
 RANK_DRAWS = 1000
-"""Bootstrap draws of private samples behind the ranks of the final board."""
+"""Number of bootstrap draws of private samples for the ranks of the final board."""
 
 
 def utc_now() -> datetime:
+    """Current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A team on the public board: its score, None for none, since when, and how many entries it has made."""
+    """Row of a team on the public board: its score (None for none), the time of the last change, and its number of entries."""
 
     team: str
     score: float | None
@@ -46,13 +48,13 @@ class Standing:
 
 
 class Refused(StoreError):
-    """What was asked for is against the rules. It has been recorded, and the message says why."""
+    """Action against the rules. The refusal is recorded, and the message gives the reason."""
 
 
 class Competition:
-    """Rules, and what has happened under them in a store.
+    """Competition in a store, under given rules.
 
-    ``block`` hidden samples at a time depend on each other, as windows that overlap do; ``clock`` tells the time, with its zone.
+    ``block`` neighbouring hidden samples depend on each other, as overlapping windows do; ``clock`` returns the time with its zone.
     """
 
     def __init__(
@@ -68,16 +70,17 @@ class Competition:
         self.event_log = EventLog(store, rules.name)
 
     def append(self, decide: Callable[[list[Event]], Event]) -> Event:
-        """Record an event. Raises Refused where it is a refusal."""
+        """Record an event. Raises Refused if it is a refusal."""
         event = self.event_log.append(decide, lambda: self.clock().astimezone(UTC).isoformat(timespec="microseconds"))
         if event.kind == "refused":
             raise Refused(event.content["reason"])
         return event
 
-    # What the host does ---------------------------------------------------------------------------------------------------------
+    # Actions of the host
+    # ---------------------------------------------------------------------------------------------------------------
 
     def start(self) -> Event:
-        """Make the rules known. To do it again changes nothing. Raises StoreError where they are others than those made known."""
+        """Publish the rules; a second call changes nothing. Raises StoreError if other rules have been published."""
         secret = secrets.token_hex(32).encode()
         opening = Event("opened", "", {"rules": self.rules.record()}, secret)
         event = self.append(lambda events: events[0] if events else opening)
@@ -85,30 +88,32 @@ class Competition:
         return event
 
     def amend(self, reason: str) -> Event:
-        """Go on under other rules, from now on and for all to see. The name and the split of the samples stay."""
+        """Publish changed rules, which apply from now on. The name and the split of the samples stay."""
         self.opening_event()
         return self.append(lambda events: Event("amended", "", {"rules": self.rules.record(), "reason": reason}))
 
     def opening_event(self) -> Event:
+        """First event of the competition. Raises StoreError if it has not been started."""
         events = self.event_log.events()
         if not events:
             raise StoreError(f"{self.rules.name} has not been started; bakeoff competition start RULES.toml")
         return events[0]
 
     def check_rules(self, events: Sequence[Event]) -> None:
+        """Raise StoreError if the published rules differ from these."""
         published = [event.content["rules"] for event in events if event.kind in ("opened", "amended")][-1]
         ours = self.rules.record()
-        other = [name for name in ours if ours[name] != published.get(name)]
-        if other:
+        changed = [name for name in ours if ours[name] != published.get(name)]
+        if changed:
             raise StoreError(
-                f"the rules of {self.rules.name} that were made known have another {', '.join(other)}; "
+                f"the rules of {self.rules.name} that were made known have another {', '.join(changed)}; "
                 "put the file back, or make the change known with bakeoff competition amend RULES.toml --reason TEXT"
             )
 
     def split(self, n: int) -> tuple[Array, Array]:
-        """The public and the private ones of n hidden samples, int64 indices; where neighbours overlap the public ones come first.
+        """Split n hidden samples into public and private ones; return sorted int64 indices of both.
 
-        Drawn from a secret that is sealed when the competition starts.
+        The split is drawn from a secret that is sealed at the start. If neighbours overlap, the first samples are public instead.
         """
         rng = np.random.default_rng(int(self.opening_event().sealed, 16))
         order = np.arange(n) if self.block > 1 else rng.permutation(n)
@@ -116,39 +121,42 @@ class Competition:
         return np.sort(order[:count]), np.sort(order[count:])
 
     def rescore(self, number: int, graded: ScoredEntry, reason: str) -> Event:
-        """Give an entry other scores, because labels or the metric were wrong. The old ones stay on record."""
+        """Correct the scores of an entry, because labels or the metric were wrong. The old scores stay on record."""
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
             state = replay(events)
-            made = Event(
+            event = Event(
                 "rescored", self.find_entry(state, number).team, {"entry": number, "reason": reason}, seal(graded)
             )
-            # What comes after the reveal is open from the start.
-            return replace(made, content={**made.content, "line": made.line.decode()}) if state.revealed else made
+            # After the reveal nothing is sealed.
+            return replace(event, content={**event.content, "line": event.line.decode()}) if state.revealed else event
 
         return self.append(decide)
 
     def reveal(self) -> Event:
-        """Open what is sealed, for all to see. Raises Refused before the close; to do it again changes nothing."""
+        """Publish all sealed lines. Raises Refused before the close; a second call changes nothing."""
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
-            done = [event for event in events if event.kind == "revealed"]
-            if done:
-                return done[0]
+            reveals = [event for event in events if event.kind == "revealed"]
+            if reveals:
+                return reveals[0]
             if self.clock() < self.rules.closes:
                 return refusal(
                     "", f"{self.rules.name} closes at {format_utc(self.rules.closes)}; nothing is revealed before"
                 )
-            return Event("revealed", "", {"lines": {str(e.number): e.line.decode() for e in events if e.sealed}})
+            return Event(
+                "revealed", "", {"lines": {str(event.number): event.line.decode() for event in events if event.sealed}}
+            )
 
         return self.append(decide)
 
-    # What teams do --------------------------------------------------------------------------------------------------------------
+    # Actions of teams
+    # ------------------------------------------------------------------------------------------------------------------
 
     def refusal_reason(self, events: Sequence[Event], team: str, sha256: str | None) -> str | None:
-        """Why a team may not enter now, None where it may."""
+        """Reason to refuse an entry of a team now, or None."""
         rules, now, state = self.rules, self.clock(), replay(events)
         if now < rules.opens:
             return f"{rules.name} opens at {format_utc(rules.opens)}; it is {format_utc(now)}"
@@ -173,19 +181,19 @@ class Competition:
         return None
 
     def check(self, team: str, sha256: str | None = None) -> None:
-        """Before anything is scored. Raises Refused, which is then on record."""
+        """Check the rules before the entry is scored. Raises Refused, after the refusal is recorded."""
         self.check_rules([self.opening_event(), *self.event_log.events()])
         reason = self.refusal_reason(self.event_log.events(), team, sha256)
         if reason:
             self.refuse(team, reason)
 
     def refuse(self, team: str, reason: str) -> None:
-        """Record that something was refused, and raise Refused."""
+        """Record a refusal and raise Refused."""
         self.opening_event()
         self.append(lambda events: refusal(team, reason))
 
     def enter(self, team: str, graded: ScoredEntry) -> Event:
-        """Record an entry; its number is the event's. Raises Refused."""
+        """Record an entry; its number is that of the event. Raises Refused."""
         self.check_rules([self.opening_event(), *self.event_log.events()])
 
         def decide(events: list[Event]) -> Event:
@@ -195,7 +203,7 @@ class Competition:
         return self.append(decide)
 
     def pick(self, team: str, numbers: Sequence[int]) -> Event:
-        """Choose the entries that count in the end. Raises Refused."""
+        """Choose the entries that count on the final board. Raises Refused."""
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
@@ -209,16 +217,16 @@ class Competition:
                     team,
                     f"{self.rules.picks} entries may be picked at most, one at least; these are {len(set(numbers))}",
                 )
-            other = [number for number in numbers if number not in mine]
-            if other:
+            unknown = [number for number in numbers if number not in mine]
+            if unknown:
                 have = ", ".join(map(str, mine)) or "none"
-                return refusal(team, f"{team} has no entry {other[0]}; it has {have}")
+                return refusal(team, f"{team} has no entry {unknown[0]}; it has {have}")
             return Event("picked", team, {"entries": sorted(set(numbers))})
 
         return self.append(decide)
 
     def withdraw(self, team: str, number: int, reason: str) -> Event:
-        """Take an entry back: it stands on no board from then on, and still counts as one that was made. Raises Refused."""
+        """Remove an entry from all boards; it still counts towards the limits on entries. Raises Refused."""
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
@@ -233,49 +241,54 @@ class Competition:
 
     @staticmethod
     def find_entry(state: CompetitionState, number: int) -> CompetitionEntry:
+        """Entry of this number. Raises StoreError if there is none."""
         if number not in state.entries:
             raise StoreError(f"there is no entry {number}; there are {', '.join(map(str, state.entries)) or 'none'}")
         return state.entries[number]
 
-    # What everybody sees --------------------------------------------------------------------------------------------------------
+    # Boards
+    # ----------------------------------------------------------------------------------------------------------------------------
 
     def released_scores(self, entries: Sequence[CompetitionEntry]) -> list[tuple[float, bool]]:
-        """A team's public score after each of its entries, and whether that moved it."""
+        """Public score of a team after each of its entries, and whether that entry changed it."""
         if self.rules.release == "ladder":
-            taken = [LadderEntry(entry.public, self.public_losses(entry), entry.error) for entry in entries]
-            return ladder.release_scores(taken, higher_is_better=self.higher_is_better)
-        found: list[tuple[float, bool]] = []
+            ladder_entries = [LadderEntry(entry.public, self.public_losses(entry), entry.error) for entry in entries]
+            return ladder.release_scores(ladder_entries, higher_is_better=self.higher_is_better)
+        scores: list[tuple[float, bool]] = []
         for entry in entries:
-            better = not found or self.sort_key(entry.public) < self.sort_key(found[-1][0])
-            found.append((entry.public if better else found[-1][0], better))
-        return found
+            better = not scores or self.sort_key(entry.public) < self.sort_key(scores[-1][0])
+            scores.append((entry.public if better else scores[-1][0], better))
+        return scores
 
     def public_losses(self, entry: CompetitionEntry) -> Array | None:
+        """Losses of an entry on the public samples; None for a metric that is not a mean."""
         return None if entry.losses is None else entry.losses[self.split(len(entry.losses))[0]]
 
     def sort_key(self, score: float) -> float:
-        """Sorts the best first."""
+        """Sort key that puts the best score first."""
         return -score if self.higher_is_better else score
 
     def public_board(self) -> list[dict[str, Any]]:
-        """One row a team, the best first; what the rules do not release is None. Teams of equal scores share a rank."""
+        """Public board, one row per team, best first. Values that the rules do not release are None. Equal scores share a rank."""
         standings = self.standings(replay(self.event_log.events()))
         scores = [standing.score for standing in standings]
         release = self.rules.release
         rows = [
             {
-                "rank": scores.index(one.score) + 1 if one.score is not None and release != "nothing" else None,
-                "team": one.team,
-                "score": one.score if release in ("ladder", "scores") else None,
-                "since": one.since if release != "nothing" else None,
-                "entries": one.entries,
+                "rank": scores.index(standing.score) + 1
+                if standing.score is not None and release != "nothing"
+                else None,
+                "team": standing.team,
+                "score": standing.score if release in ("ladder", "scores") else None,
+                "since": standing.since if release != "nothing" else None,
+                "entries": standing.entries,
             }
-            for one in standings
+            for standing in standings
         ]
         return sorted(rows, key=lambda row: str(row["team"]).casefold()) if release == "nothing" else rows
 
     def standings(self, state: CompetitionState) -> list[Standing]:
-        """All teams by their public scores, the best first, of equals the one that has had it longer."""
+        """Teams sorted by public score, best first; of equal scores the older one first."""
         standings = []
         for team in state.teams:
             entries = state.active_entries(team)
@@ -285,12 +298,13 @@ class Competition:
             standings.append(
                 Standing(team, released[-1][0] if released else None, moved[-1] if moved else "", entry_count)
             )
-        return sorted(standings, key=lambda one: (one.score is None, self.sort_key(one.score or 0.0), one.since))
+        return sorted(standings, key=lambda row: (row.score is None, self.sort_key(row.score or 0.0), row.since))
 
     def final_board(self) -> list[dict[str, Any]]:
-        """One row a team by its best picked entry on the private part; ``shake_up`` is by how many ranks it rose since the public.
+        """Final board, one row per team, sorted by the private score of its best picked entry.
 
-        Who picked nothing has picked the last entries that moved its public score. Raises StoreError before the reveal.
+        ``shake_up`` is the number of ranks gained since the public board. Without picks, the last entries that changed the public
+        score count. Raises StoreError before the reveal.
         """
         events = self.event_log.events()
         state = replay(events)
@@ -310,38 +324,40 @@ class Competition:
         before = sorted(chosen, key=lambda entry: list(public_standings).index(entry.team))
         return [
             {
-                "rank": place,
+                "rank": rank,
                 "rank_low": low,
                 "rank_high": high,
                 "team": entry.team,
                 "score": entry.private,
                 "public_score": entry.public,
-                "shake_up": before.index(entry) + 1 - place,
+                "shake_up": before.index(entry) + 1 - rank,
                 "entry": entry.number,
                 "picked": entry.number in state.picks.get(entry.team, []),
                 "entries": public_standings[entry.team].entries,
             }
-            for place, (entry, (low, high)) in enumerate(zip(chosen, rank_sets), start=1)
+            for rank, (entry, (low, high)) in enumerate(zip(chosen, rank_sets), start=1)
         ]
 
     def rank_sets(self, chosen: Sequence[CompetitionEntry]) -> list[tuple[int, int]]:
-        """The ranks that each may really have, from the private samples; see `ranking.rank`."""
+        """Confidence sets of ranks from the private samples, as in `ranking.rank`."""
         count = len(chosen)
         losses = [entry.losses for entry in chosen]
-        if count < 2 or any(one is None for one in losses):
-            return [(place, place) for place in range(1, count + 1)]
+        if count < 2 or any(entry.losses is None for entry in chosen):
+            return [(rank, rank) for rank in range(1, count + 1)]
         values = np.array(losses)
         private = values[:, self.split(values.shape[1])[1]].astype(np.float64)
         n = private.shape[1]
         weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RANK_DRAWS) / n
         replicates = private @ weights.T
-        spreads = [ScoreVariance(float(own.var(ddof=1)), n) for own in replicates]
-        return rank_sets(Pairs(private.mean(axis=1), replicates, spreads).significant_pairs())
+        variances = [ScoreVariance(float(entry_replicates.var(ddof=1)), n) for entry_replicates in replicates]
+        return rank_sets(Pairs(private.mean(axis=1), replicates, variances).significant_pairs())
 
 
 def format_utc(when: datetime) -> str:
+    """Format a time as ``2026-12-01 09:00:00 UTC``."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def refusal(team: str, reason: str) -> Event:
+    """Event of a refused action."""
     return Event("refused", team, {"reason": reason})

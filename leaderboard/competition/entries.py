@@ -1,4 +1,4 @@
-"""What a competition's events come to: entries with their sealed scores, picks, and whether all has been revealed."""
+"""State of a competition, computed from its events: entries with sealed scores, picks, and whether they are revealed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from leaderboard.statistics.inference import Array
 
 @dataclass(frozen=True)
 class ScoredEntry:
-    """An entry that has been scored.
+    """Scores of a submitted file.
 
-    ``losses`` is what each hidden sample contributes to the metric (samples,), None where it is no mean; ``error`` is the standard
-    error of the public score. ``sha256`` is that of the file that came.
+    ``losses`` are the contributions of hidden samples to the metric (samples,), None if the metric is not a mean. ``error`` is the
+    standard error of the public score, ``sha256`` the hash of the file.
     """
 
     public: float
@@ -33,7 +33,7 @@ class ScoredEntry:
 
 @dataclass
 class CompetitionEntry:
-    """An entry as the events have it. What is ``sealed`` is known here, and told by no board before the close."""
+    """Entry of a team, with its sealed scores. No board shows the private score before the reveal."""
 
     number: int
     team: str
@@ -48,25 +48,26 @@ class CompetitionEntry:
 
 @dataclass
 class CompetitionState:
-    """What the events come to."""
+    """Entries by number, picks by team, and whether the scores are revealed."""
 
     entries: dict[int, CompetitionEntry] = field(default_factory=dict)
     picks: dict[str, list[int]] = field(default_factory=dict)
     revealed: bool = False
 
     def active_entries(self, team: str) -> list[CompetitionEntry]:
-        """A team's entries that have not been withdrawn, in order."""
+        """Entries of a team that are not withdrawn, in order."""
         return [entry for entry in self.entries.values() if entry.team == team and not entry.withdrawn]
 
     @property
     def teams(self) -> list[str]:
+        """Teams in the order of their first entries."""
         return list(dict.fromkeys(entry.team for entry in self.entries.values()))
 
 
 def seal(graded: ScoredEntry) -> bytes:
-    """What is sealed of an entry: a line of JSON, and the losses that it has the hash of.
+    """Sealed bytes of an entry: a line of JSON, then the losses as float32; the line holds the hash of the losses.
 
-    The nonce keeps a score from being guessed from the line's hash.
+    The nonce prevents guesses of the score from the public hash of the line.
     """
     losses = b"" if graded.losses is None else np.asarray(graded.losses, dtype="<f4").tobytes()
     line = {
@@ -80,7 +81,7 @@ def seal(graded: ScoredEntry) -> bytes:
 
 
 def replay(events: Sequence[Event]) -> CompetitionState:
-    """What has come of it all."""
+    """Compute the state of a competition from its events."""
     state = CompetitionState()
     for event in events:
         content = event.content
@@ -103,7 +104,7 @@ def replay(events: Sequence[Event]) -> CompetitionState:
 
 
 def unseal(event: Event) -> dict[str, Any]:
-    """The scores that an event holds under seal. Raises StoreError where the losses are not those that were sealed."""
+    """Read the sealed scores of an event. Raises StoreError if the losses do not match their sealed hash."""
     line, _, losses = event.sealed.partition(b"\n")
     scores = json.loads(line)
     if losses and hashlib.sha256(losses).hexdigest() != scores["losses"]:

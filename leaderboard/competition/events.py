@@ -1,4 +1,4 @@
-"""What happens in a competition, in order and for good: nothing is overwritten, and each event's hash covers all before it."""
+"""Append-only event log of a competition. The hash of each event covers all events before it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leaderboard.store.store import Store
 
 @dataclass(frozen=True)
 class Event:
-    """``content`` is for everybody. ``sealed`` is for nobody before its time: a line that is committed to, and what is with it."""
+    """Event of a competition. ``content`` is public; ``sealed``, a line and the bytes behind it, is secret until the reveal."""
 
     kind: str
     team: str
@@ -26,24 +26,25 @@ class Event:
 
     @property
     def seal(self) -> str:
-        """The SHA-256 of the sealed line, for everybody and part of the event's hash: what the host has committed to."""
+        """SHA-256 of the sealed line. It is public and part of the event's hash: the commitment of the host."""
         return hashlib.sha256(self.line).hexdigest() if self.sealed else ""
 
     @property
     def line(self) -> bytes:
+        """Sealed line, without the bytes after it."""
         return self.sealed.partition(b"\n")[0]
 
 
 @dataclass
 class EventLog:
-    """The events of one competition in a store. Several processes may append to it at once."""
+    """Events of one competition in a store. Several processes may append at the same time."""
 
     store: Store
     competition: str
     verified: list[Event] = field(default_factory=list)
 
     def events(self) -> list[Event]:
-        """All of them. Raises StoreError where one is not what it was when it was written."""
+        """Read all events and verify the hashes of new ones. Raises StoreError if one has been changed."""
         rows = self.store.database.read(
             "SELECT number, at, kind, team, content, sealed, hash FROM events "
             "WHERE competition = ? AND number >= ? ORDER BY number",
@@ -52,7 +53,7 @@ class EventLog:
         for number, at, kind, team, content, sealed, stored_hash in rows:
             sealed_bytes = (
                 sealed.encode() if isinstance(sealed, str) else bytes(sealed)
-            )  # text, if somebody has been at it
+            )  # text only if the store was changed by hand
             event = Event(kind, team, json.loads(content), sealed_bytes, number, at, stored_hash)
             if number != len(self.verified) or stored_hash != self.digest(event):
                 raise StoreError(
@@ -63,15 +64,15 @@ class EventLog:
         return list(self.verified)
 
     def digest(self, event: Event) -> str:
-        """The hash of an event that follows those that are known."""
+        """Hash of the event that follows the verified ones."""
         before = self.verified[-1].hash if self.verified else ""
         hashed = [before, self.competition, event.number, event.at, event.kind, event.team, event.content, event.seal]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def append(self, decide: Callable[[list[Event]], Event], at: Callable[[], str]) -> Event:
-        """Record what ``decide`` makes of the events so far, asked again where another came in between.
+        """Append the event that ``decide`` makes from the events so far; call it again if another process appends first.
 
-        What it chose from among them is on record already, and is returned.
+        An event that ``decide`` takes from the log is returned as it is.
         """
         while True:
             events = self.events()
@@ -90,7 +91,7 @@ class EventLog:
                 return self.events()[event.number]
 
     def is_ours(self, event: Event) -> bool:
-        """Whether an insertion that said nothing was ours after all: a lost connection may have hidden its answer."""
+        """Check if an insertion without a returned row was ours: a lost connection may have hidden its result."""
         stored = self.store.database.read(
             "SELECT hash FROM events WHERE competition = ? AND number = ?", (self.competition, event.number)
         )

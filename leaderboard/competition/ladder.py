@@ -1,7 +1,7 @@
-"""The Ladder: a public score that moves only when an entry is better by more than noise (Blum and Hardt 2015).
+"""The Ladder: a public score that changes only when an entry is better by more than noise (Blum and Hardt 2015).
 
-A board that tells every score precisely can be climbed without a model: from the scores of a thousand random answers the labels
-can be voted together. A board that stays silent about what is within noise tells nearly nothing to such an entry.
+A board that releases exact scores can be overfitted without a model: the scores of a thousand random predictions reveal the labels
+by majority vote. A board that hides differences within noise reveals almost nothing to such entries.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from leaderboard.statistics.inference import Array
 
 @dataclass(frozen=True)
 class LadderEntry:
-    """One entry as the Ladder takes it: its exact score on the public part, and what each public sample contributes to that.
+    """Exact public score of an entry and the contributions of the public samples to it.
 
-    ``losses`` is None for a metric that is no mean, and ``error``, the standard error of the score, stands in.
+    For a metric that is not a mean, ``losses`` is None and ``error``, the standard error of the score, is used instead.
     """
 
     score: float
@@ -28,7 +28,7 @@ class LadderEntry:
 
 
 def release_scores(entries: Iterable[LadderEntry], *, higher_is_better: bool) -> list[tuple[float, bool]]:
-    """After each entry of one team: its public score, and whether this entry moved it."""
+    """Compute the public score after each entry of one team, and whether that entry changed it."""
     best: LadderEntry | None = None
     released = 0.0
     history = []
@@ -41,13 +41,13 @@ def release_scores(entries: Iterable[LadderEntry], *, higher_is_better: bool) ->
 
 
 def is_better(entry: LadderEntry, best: LadderEntry, released: float, *, higher_is_better: bool) -> bool:
-    """Whether an entry is better than the score that is shown by more than the standard error of its difference from the best."""
+    """Test if an entry beats the released score by more than the standard error of its difference from the best entry."""
     gain = entry.score - released if higher_is_better else released - entry.score
     return gain > standard_error(entry, best)
 
 
 def standard_error(entry: LadderEntry, best: LadderEntry | None) -> float:
-    """The standard error of the difference of two entries on the public part; of the entry's own score where it is the first."""
+    """Standard error of the difference of two entries on the public samples; of the score itself without ``best``."""
     if entry.losses is None:
         return entry.error
     n = len(entry.losses)
@@ -56,7 +56,7 @@ def standard_error(entry: LadderEntry, best: LadderEntry | None) -> float:
 
 
 def round_to_noise(score: float, noise: float) -> float:
-    """A score without the digits that are all noise."""
+    """Round a score to two significant digits of its noise."""
     if not 0 < noise < math.inf:
         return score
     digits = 1 - math.floor(math.log10(noise))

@@ -1,4 +1,4 @@
-"""The rules of a competition, as its file says them."""
+"""Rules of a competition, read from its TOML file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RELEASES = ("ladder", "scores", "ranks", "nothing")
 
 @dataclass(frozen=True)
 class Rules:
-    """What a competition's file says; all but the first four have defaults.
+    """Rules of a competition; all but the first four have defaults.
 
-    ``public`` is the share of the hidden samples whose scores the public board goes by; ``picks`` how many entries of a team count
-    in the end; ``release`` what the public board tells: scores by the Ladder, scores as they are, ranks alone, or nothing;
-    ``teams`` who may enter, anybody where it is empty.
+    ``public`` is the share of hidden samples for the public board, ``in_all`` the number of entries allowed per team, ``picks`` the
+    number of entries of a team that count on the final board. ``release`` is the content of the public board: scores by the Ladder,
+    exact scores, ranks only, or nothing. ``teams`` are the teams that may enter, all if it is empty.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Rules:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The rules in a TOML file. Raises StoreError with what was expected and what came."""
+        """Read rules from a TOML file. Raises StoreError with the expected and the actual value."""
         try:
             values = tomllib.loads(path.read_text())
         except OSError as error:
@@ -55,35 +55,38 @@ class Rules:
         return rules
 
     def check(self, source: str) -> None:
-        def ask(holds: bool, what: str, value: Any) -> None:
+        """Raise StoreError if a value is not valid; ``source`` names the file in the message."""
+
+        def require(holds: bool, expected: str, value: Any) -> None:
             if not holds:
-                raise StoreError(f"{source}: {what}; it is {value!r}")
+                raise StoreError(f"{source}: {expected}; it is {value!r}")
 
         for name in ("name", "task"):
             value = getattr(self, name)
-            ask(isinstance(value, str) and bool(value.strip()), f"{name} should be a text", value)
+            require(isinstance(value, str) and bool(value.strip()), f"{name} should be a text", value)
         for name in ("opens", "closes"):
             value = getattr(self, name)
             aware = isinstance(value, datetime) and value.tzinfo is not None
-            ask(aware, f"{name} should be a time with its offset, such as 2026-12-01T09:00:00Z", str(value))
-        ask(self.closes > self.opens, f"closes should be after opens, {self.opens}", str(self.closes))
-        ask(is_number(self.public) and 0 < self.public < 1, "public should be between 0 and 1", self.public)
+            require(aware, f"{name} should be a time with its offset, such as 2026-12-01T09:00:00Z", str(value))
+        require(self.closes > self.opens, f"closes should be after opens, {self.opens}", str(self.closes))
+        require(is_number(self.public) and 0 < self.public < 1, "public should be between 0 and 1", self.public)
         for name in ("per_day", "in_all", "picks"):
             value = getattr(self, name)
-            ask(
+            require(
                 isinstance(value, int) and not isinstance(value, bool) and value > 0,
                 f"{name} should be 1 or more",
                 value,
             )
-        ask(self.release in RELEASES, f"release should be one of {', '.join(RELEASES)}", self.release)
+        require(self.release in RELEASES, f"release should be one of {', '.join(RELEASES)}", self.release)
         listed = isinstance(self.teams, (list, tuple)) and all(isinstance(team, str) for team in self.teams)
-        ask(listed, "teams should be a list of names", self.teams)
+        require(listed, "teams should be a list of names", self.teams)
 
     def record(self) -> dict[str, Any]:
-        """For events and JSON."""
+        """Rules as a dict for events and JSON."""
         times = {"opens": self.opens.isoformat(), "closes": self.closes.isoformat(), "teams": list(self.teams)}
         return asdict(self) | times
 
 
 def is_number(value: Any) -> bool:
+    """True for int and float, not for bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Boards to look at: a folder of pages that any web server, or none, can show, and a page that is one file."""
+"""Boards as HTML: a folder of static pages, or one self-contained page."""
 
 from leaderboard.site.single_page import html
 from leaderboard.site.site_builder import Site

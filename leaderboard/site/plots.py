@@ -1,4 +1,4 @@
-"""What the pages' plots are drawn from: plain numbers, as few as a picture can show. assets/plots.js draws them."""
+"""Data of the plots on the pages, limited to the number of points that a plot can show. assets/plots.js draws them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leaderboard.store.store import Fit, Store
 from leaderboard.tables.render import Row
 
 MAX_ENTRIES, MAX_POINTS = 60, 500
-"""Entries, and points of a line, that a plot shows at most."""
+"""Largest number of entries in a plot, and of points in a line."""
 COSTS = {
     "fit_seconds": "seconds of a fit",
     "predict_seconds": "seconds of its predictions",
@@ -23,11 +23,11 @@ COSTS = {
     "energy_joules": "joules of a fit and its predictions",
 }
 PROFILE_GAPS = np.round(np.arange(0, 3.01, 0.05), 2)
-"""How far behind the best a performance profile looks, in units of how far the middle entry is."""
+"""Gaps to the best entry on the x axis of performance profiles, in units of the median gap."""
 
 
 def board(rows: Sequence[Row]) -> dict[str, Any]:
-    """Scores with intervals, scores against costs, and the best validation scores after so many trials."""
+    """Data of a board: scores with intervals, costs, and best validation scores by number of trials."""
     ranked = [row for row in rows if row["rank"] is not None][:MAX_ENTRIES]
     costs = {key: label for key, label in COSTS.items() if any(row[key] for row in ranked)}
     return {
@@ -54,14 +54,14 @@ def board(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def last_step(row: Row) -> list[list[float]]:
-    """Where the line of a search ends: at its last trial, as good as before."""
+    """Last point of the line of a search, at its last trial; empty if the line ends there already."""
     steps = row["history"]
     return [[row["n_trials"], steps[-1][1]]] if steps and steps[-1][0] < row["n_trials"] else []
 
 
 def entry(store: Store, row: Row) -> dict[str, Any]:
-    """The losses that each seed reported, and the trials of the search."""
-    if not row["study"]:  # predictions that came as a file, and rows of older versions
+    """Data of an entry: reported losses of each seed, trials of the search and importance of hyperparameters."""
+    if not row["study"]:  # submitted predictions, and rows of older versions
         return {"metric": row["metric"], "curve": [], "trials": [], "best": [], "importance": []}
     curve = [
         {"seed": f"seed {fit.number}", "step": step, "loss": loss}
@@ -73,14 +73,14 @@ def entry(store: Store, row: Row) -> dict[str, Any]:
     picked = (
         fits
         if len(fits) <= MAX_POINTS
-        else [fits[place] for place in np.linspace(0, len(fits) - 1, MAX_POINTS).astype(int)]
+        else [fits[index] for index in np.linspace(0, len(fits) - 1, MAX_POINTS).astype(int)]
     )
     trials = [
         {
             "number": fit.number + 1,
             "value": fit.value,
             "status": fit.status,
-            "params": ", ".join(f"{name} {format_param(given)}" for name, given in fit.params.items()),
+            "params": ", ".join(f"{name} {format_param(value)}" for name, value in fit.params.items()),
         }
         for fit in picked
     ]
@@ -90,23 +90,24 @@ def entry(store: Store, row: Row) -> dict[str, Any]:
 
 
 def final_fits(store: Store, row: Row) -> list[Fit]:
-    """The fits that a row's score is the mean of: its study may hold more seeds by now, and other parameters."""
+    """Final fits behind the score of a row. The study may hold further seeds and parameters from later runs."""
     fits = store.fits(row["study"], "final", range(len(row["seeds"]))) if row["study"] else []
     return [fit for fit in fits if fit.params == row["params"]]
 
 
 def subsample_losses(losses: Sequence[float | None]) -> list[tuple[int, float | None]]:
-    """Losses with their steps, counted from 1, as many as a plot can show."""
+    """Pairs (step, loss), steps counted from 1, at most about `MAX_POINTS` of them."""
     every = max(-(-len(losses) // MAX_POINTS), 1)
     return [(step, loss) for step, loss in enumerate(losses, start=1) if step % every == 0 or step == len(losses)]
 
 
 def format_param(value: Any) -> str:
+    """Format the value of a hyperparameter with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def pair(store: Store, comparison: Comparison) -> dict[str, Any]:
-    """The difference with its interval, and on how many hidden samples which of the two is better."""
+    """Data of a comparison: the difference with its interval, and the numbers of samples on which each entry is better."""
     samples = count_better_samples(store, comparison)
     return {
         "metric": comparison.a.metric,
@@ -121,7 +122,7 @@ def pair(store: Store, comparison: Comparison) -> dict[str, Any]:
 
 
 def count_better_samples(store: Store, comparison: Comparison) -> dict[str, int]:
-    """How many hidden samples each of the two is better on, by its mean over seeds; empty where that is not known."""
+    """Number of hidden samples on which each entry is better, by its mean over seeds; empty without stored losses."""
     losses = []
     for result in (comparison.a, comparison.b):
         seed_losses = [fit.losses for fit in final_fits(store, result.row()) if len(fit.losses)]
@@ -139,7 +140,7 @@ def count_better_samples(store: Store, comparison: Comparison) -> dict[str, int]
 
 
 def overall(ranking: Overall, record: Mapping[str, Any]) -> dict[str, Any]:
-    """A critical-difference diagram and performance profiles."""
+    """Data of the critical-difference diagram and of the performance profiles."""
     rows = record["rows"][:MAX_ENTRIES]
     half = record["critical_difference"] / 2
     names = [row["submission"] for row in rows]

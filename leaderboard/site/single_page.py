@@ -1,4 +1,4 @@
-"""One page that needs nothing but itself, to send by mail: boards with their intervals, and what is inside each entry."""
+"""Self-contained page to send by mail: boards with intervals, and the details of each entry."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from leaderboard.tables.render import Boards
 
 
 def html(boards: Boards, artefacts: Path) -> str:
+    """Render boards as one HTML page, with pictures from the folder ``artefacts``."""
     contexts = [
         {
             "task": task,
@@ -25,7 +26,7 @@ def html(boards: Boards, artefacts: Path) -> str:
 
 
 def pictures(folder: Path) -> list[tuple[str, str]]:
-    """(caption, data address) of an entry's pictures: its predictions, then what it drew while it trained."""
+    """Captions and data URLs of an entry's pictures: its predictions, then samples from its training."""
     captioned = []
     for path in sorted(folder.glob("*.png")):
         address = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,8 +1,8 @@
-"""The boards as a folder of pages: home, a page a task, a page an entry, a page for two that are compared.
+"""Boards as a folder of static pages: home, one page per task, per entry and per comparison of two entries.
 
-Addresses stay: an entry's page is named after its result, a task's and a comparison's after what they show. Pages that would come
-out the same are not written again, and those of entries, which never change, not even made: a build after one more entry costs
-what that entry and its task cost.
+Addresses are permanent: the page of an entry is named after its result id, those of tasks and comparisons after their names. An
+unchanged page is not written again, and the page of an entry, which never changes, is not rendered again. So a build after one new
+entry costs only that entry and its task.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from leaderboard.store.store import Store
 from leaderboard.tables import render
 
 PAIRED_ENTRIES, LEADER_OPPONENTS = 6, 40
-"""So many entries at a board's head are compared pairwise, and so many with the first one; `bakeoff compare` takes any two."""
+"""Number of top entries compared pairwise, and number compared with the first; `bakeoff compare` compares any two."""
 HOME_ENTRIES = 5
-"""Entries that the home page shows of each task."""
+"""Number of entries of each task on the home page."""
 
 
 class Site:
-    """Pages of what a store holds, in the folder ``out``; without ``sources`` they show nobody's code, nor what it printed."""
+    """Pages of the results in a store, in the folder ``out``; without ``sources`` they show no code and no output of code."""
 
     def __init__(self, store: Store, out: Path, *, sources: bool = True) -> None:
         self.store, self.out, self.sources = store, out, sources
@@ -44,9 +44,9 @@ class Site:
     def build(
         self, changed: Collection[str] | None = None, asked: Collection[str] = (), status: str | None = None
     ) -> None:
-        """Write what is not there yet, of the tasks that have ``changed`` or of all. ``asked`` is as in `ranking.standing`.
+        """Write missing and changed pages, of the tasks in ``changed`` or of all. ``asked`` is as in `ranking.current_results`.
 
-        Raises OSError where it cannot be written.
+        ``status`` is as in `write_status`. Raises OSError if a page cannot be written.
         """
         tasks = self.store.tasks()
         for task in tasks:
@@ -67,13 +67,14 @@ class Site:
         self.write_status(status)
 
     def write_status(self, status: str | None) -> None:
-        """What open pages say of a run, None for none. They look every few seconds, and load themselves anew after a build."""
+        """Write the status of a run for open pages, None for no run. Pages poll it every few seconds and reload after a build."""
         content = {"build": self.build_number, "says": status, "at": round(time.time()) if status else None}
         self.write("assets/now.js", f"bakeoffNow({json.dumps(content)});\n".encode())
 
     # Pages ----------------------------------------------------------------------------------------------------------------------
 
     def write_home(self, tasks: Sequence[str]) -> None:
+        """Write the home page."""
         boards = []
         for task in tasks:
             rows = self.ranked[task]
@@ -88,14 +89,15 @@ class Site:
                 }
             )
         overall = by_kind({task: self.boards[task] for task in tasks})
-        records = {kind: found.record() for kind, found in overall.items()}
-        plot_data = {kind: plots.overall(found, records[kind]) for kind, found in overall.items()}
+        records = {kind: ranking.record() for kind, ranking in overall.items()}
+        plot_data = {kind: plots.overall(ranking, records[kind]) for kind, ranking in overall.items()}
         self.write_page("index.html", "home.html.j2", boards=boards, overall=records, plots=plot_data)
 
     def write_task(self, task: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the page of a task, of its entries and of its comparisons."""
         for row in rows:
             self.write_entry(row)
-        pairs = [self.write_comparison(found) for found in self.comparisons(task)]
+        pairs = [self.write_comparison(comparison) for comparison in self.comparisons(task)]
         picture, about = self.copy_data_preview(task, str(rows[0]["data_sha256"]))
         self.write_page(
             task_page(task),
@@ -111,7 +113,7 @@ class Site:
         )
 
     def copy_data_preview(self, task: str, data_sha256: str) -> tuple[str | None, str]:
-        """The picture of a task's data and a sentence about them, where a run has left them."""
+        """Copy the picture of a task's data; return its address and a sentence about the data, if a run has stored them."""
         folder = self.store.artefacts(f"data-{data_sha256[:12]}")
         picture, about = folder / "picture.png", folder / "about.txt"
         address = f"tasks/{slug(task)}.png"
@@ -120,7 +122,7 @@ class Site:
         return address if picture.exists() else None, about.read_text() if about.exists() else ""
 
     def write_entry(self, row: Mapping[str, Any]) -> None:
-        """An entry's page, with nothing on it that another entry could change."""
+        """Write the page of an entry; nothing on it depends on other entries."""
         name = str(row["result_id"])
         address = f"entries/{name}.html"
         if not self.is_new and (self.out / address).exists():
@@ -144,15 +146,19 @@ class Site:
         )
 
     def comparisons(self, task: str) -> Iterator[Comparison]:
+        """Comparisons of a task that get a page."""
         board = Board(task, self.boards[task])
         names = board.names[: LEADER_OPPONENTS + 1]
-        for place, first in enumerate(names[:PAIRED_ENTRIES]):
-            for other in names[place + 1 : PAIRED_ENTRIES if place else len(names)]:
+        for index, first in enumerate(names[:PAIRED_ENTRIES]):
+            for other in names[index + 1 : PAIRED_ENTRIES if index else len(names)]:
                 yield board.compare(first, other)
 
     def write_comparison(self, comparison: Comparison) -> dict[str, str]:
+        """Write the page of a comparison; return the values of the link to it."""
         first, second = comparison.a, comparison.b
-        names = sorted((slug(first.submission), slug(second.submission)))  # whoever is ahead, the address stays
+        names = sorted(
+            (slug(first.submission), slug(second.submission))
+        )  # sorted: the address does not depend on the order of scores
         address = f"compare/{slug(first.task)}/{'--'.join(names)}.html"
         self.write_page(
             address,
@@ -166,23 +172,26 @@ class Site:
     # Files ----------------------------------------------------------------------------------------------------------------------
 
     def write_page(self, address: str, template: str, **context: Any) -> None:
+        """Render a template to a page."""
         root = "../" * address.count("/")
         self.write(address, self.environment.get_template(template).render(root=root, **context).encode())
 
     def write(self, address: str, content: bytes) -> None:
-        """A file as a whole, so that nobody who looks meanwhile sees half of it; not at all where it is there already."""
+        """Write a file atomically, so that no reader sees half of it; skip it if the content is unchanged."""
         path = self.out / address
         if path.exists() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # another command may be at it too
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # unique: another command may write the same page
         unfinished.write_bytes(content)
         unfinished.replace(path)
 
 
 def heading(task: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Heading of a board without the name of the task."""
     return render.heading(task, rows).removeprefix(f"{task}: ")
 
 
 def task_page(task: str) -> str:
+    """Address of the page of a task."""
     return f"tasks/{slug(task)}.html"

@@ -1,4 +1,4 @@
-"""What all pages share: their templates, how values are written, and where a score lies between a board's extremes."""
+"""Templates, value formats and score plots shared by all pages."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ASSETS = ("site.css", "site.js", "plots.js", "d3.min.js", "plot.umd.min.js")
 
 
 def make_environment() -> jinja2.Environment:
+    """Make the Jinja environment with the templates and filters of the pages."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader([SITE_FOLDER / "templates", SITE_FOLDER / "assets"]),
         autoescape=True,
@@ -39,7 +40,7 @@ def make_environment() -> jinja2.Environment:
 
 
 def assets_digest() -> str:
-    """What tells one version of the pages' looks from another."""
+    """Hash of all templates and assets; it changes with the look of the pages."""
     digest = hashlib.sha256()
     for path in sorted([*(SITE_FOLDER / "templates").iterdir(), *(SITE_FOLDER / "assets").iterdir()]):
         digest.update(path.name.encode() + path.read_bytes())
@@ -47,32 +48,32 @@ def assets_digest() -> str:
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element."""
+    """JSON that is safe inside a script element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704, neither ends the element
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704, the escaped text cannot end the element
 
 
 def format_value(value: Any) -> str:
-    """A hyperparameter."""
+    """Format the value of a hyperparameter."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def slug(name: str) -> str:
-    """A name as part of an address: itself, where that can be one."""
+    """Make a name safe for a URL; a name that is safe already stays as it is."""
     plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:60]
     return plain if plain and plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def rows_with_whiskers(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] | None]]:
-    """Rows with what their rank column says and their `whiskers`."""
+    """Rows with their rank labels and their `whiskers`."""
     return list(zip(rows, render.rank_labels(rows), whiskers(rows), strict=True))
 
 
 def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
-    """Where each row's score and interval lie between the board's extremes, in per cent of the plot's width.
+    """Positions of each row's score and interval in per cent of the plot's width; None for rows without a rank.
 
-    The scale ends at the worst of the entries within three times the spread of the better ones, so that one hopeless entry
-    does not press all the others together; what lies ``beyond`` gets an arrow at the edge.
+    The scale ends at the worst entry within three times the range of the better ones, so that one very bad entry does not compress
+    all others. Entries ``beyond`` the scale get an arrow at the edge.
     """
     ranked = [row for row in rows if row["rank"] is not None]
     if not ranked:

@@ -44,7 +44,7 @@ def best_first(results: Iterable[ReplicatedResult]) -> list[ReplicatedResult]:
 
 
 def score_variance(result: Result, replicate_variance: float, draws: int) -> ScoreVariance:
-    """What a result's score owes to chance. ``drawn`` is the variance of its bootstrap replicates, of which there are ``draws``."""
+    """Components of the variance of a result's score, from the variance of its ``draws`` bootstrap replicates."""
     sampling_variance, seeds = replicate_variance * bias_correction(result.units), result.seeds
     if not result.units or len(seeds) < 2:  # replicates of older versions include the draw of seeds
         return ScoreVariance(sampling_variance, result.units or draws)

@@ -22,7 +22,7 @@ def tail(t: float, freedom: float) -> float:
 
 
 def incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
-    """Regularised incomplete beta function at x; ``rest`` is 1 - x, which may be too close to 1 or 0 to be told from x."""
+    """Regularised incomplete beta function at x; ``rest`` is 1 - x, passed in because the subtraction loses digits."""
     if x <= 0 or complement <= 0:
         return 0.0 if x <= 0 else 1.0
     front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(complement)

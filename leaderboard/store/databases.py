@@ -1,7 +1,7 @@
-"""Where the tables are kept: what a store asks of a database, and SQLite, the one that needs no server.
+"""Interface of databases, and its implementation for SQLite.
 
-The standard library's driver is used, not SQLAlchemy: importing that costs more than a whole ``bakeoff leaderboard`` may take.
-Only a migration imports it.
+It uses the standard library's driver, because the import of SQLAlchemy takes longer than ``bakeoff leaderboard`` may run. Only a
+migration imports SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ from leaderboard.errors import StoreError, newer, no_results, not_written
 from leaderboard.store import schema
 
 BUSY_SECONDS = 60.0
-"""How long a writer waits for others."""
+"""Time that a writer waits for other writers."""
 
 
 class Database(Protocol):
-    """One open database. Safe to use from several threads. Values stand in the SQL as ``?``; every error is a StoreError."""
+    """Open database, safe to use from several threads. Placeholders in SQL are ``?``; every error is a StoreError."""
 
     name: str
-    """What messages call it; never with a password."""
+    """Name in messages, without a password."""
     order_column: str
-    """The column that sorts rows as they were inserted."""
+    """Column that sorts rows by insertion."""
     clock_sql: str
-    """An expression for the seconds of an era that all who use the database agree on."""
+    """SQL expression for the database's clock in seconds since the epoch."""
     lock_clause: str
-    """What ends a SELECT whose rows nobody may change before the statement is done."""
+    """End of a SELECT that locks its rows until the statement is done."""
 
-    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a query and return its rows."""
 
     def write(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """One statement, one transaction: on return it is on disk. It may run twice, so twice has to be the same as once.
+        """Run one statement in one transaction and return its rows; on return it is on disk.
 
-        Gives the rows that it returns.
+        It may run twice, so the statement must be idempotent.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class Sqlite:
-    """One file, write-ahead logged and synced at each commit."""
+    """SQLite file with a write-ahead log, synced at each commit."""
 
     order_column = "rowid"
     clock_sql = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -75,13 +77,13 @@ class Sqlite:
         return sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
 
     def _prepare(self) -> None:
-        """Write ahead, and the tables of this version: made, migrated or found."""
+        """Set the journal mode, then create or migrate the tables."""
         self._write_ahead()
         self.connection.execute("PRAGMA synchronous = FULL")
         if self._version() == 0:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
-                if self._version() == 0:  # still: another process may have been first
+                if self._version() == 0:  # checked again under the lock: another process may have been first
                     for statement in schema.SQLITE_4:
                         self.connection.execute(statement)
                     self.connection.execute(f"PRAGMA user_version = {schema.VERSION}")
@@ -102,7 +104,7 @@ class Sqlite:
         return int(version)
 
     def _write_ahead(self) -> None:
-        """Switch to WAL. Of several processes that open a new file at once, SQLite refuses some at once, whatever the timeout."""
+        """Switch to WAL. If several processes open a new file, SQLite refuses some at once and ignores the timeout, so retry."""
         for attempts_left in reversed(range(100)):
             try:
                 self.connection.execute("PRAGMA journal_mode = WAL")
@@ -131,8 +133,10 @@ class Sqlite:
 
 
 def stored_version(path: Path) -> int:
-    """The schema version of a SQLite file, 0 for none, read so that no byte of it changes: SQLite itself, opening a file to
-    write, would move its log into it."""
+    """Read the schema version of a SQLite file without a change to the file; 0 for none.
+
+    SQLite itself would move the log into a file that it opens for writing.
+    """
     try:
         with path.open("rb") as file:
             header = file.read(64)

@@ -1,4 +1,4 @@
-"""Work on objects by the ten thousand."""
+"""Pause of the garbage collector while many objects are made."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Keeps the collector of cycles from looking, again and again, through objects that are being made and have none."""
-    was = gc.isenabled()
+    """Disable the cyclic garbage collector, which would scan the new objects again and again; they contain no cycles."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()

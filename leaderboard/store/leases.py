@@ -1,8 +1,8 @@
-"""Who is at work on which trial, where several commands share a store: leases that run out, and are fenced.
+"""Leases on trials, for several commands that share a store. They expire, and have fencing tokens (Kleppmann 2016).
 
-A command claims a number before it runs it, and renews what it holds as long as it lives. A lease that has run out, or whose
-holder on this machine is known to be dead, is anybody's; taking it over raises its token, and a fit is recorded under the token
-that it was run under or not at all (Kleppmann 2016). Time is the database's, so that clocks need not agree.
+A command claims the number of a trial before it runs it, and renews its leases while it lives. A lease may be taken over when it
+has expired, or when its holder on this machine is dead. A takeover raises the token. A fit is recorded only under the current
+token. Times come from the database, so the clocks of machines need not agree.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from leaderboard.errors import StoreError
 from leaderboard.store.databases import Database
 
 TERM_SECONDS = 60.0
-"""Seconds for which a lease holds where it is not renewed."""
+"""Time until a lease expires if it is not renewed."""
 RENEWALS_PER_TERM = 4
-"""How often a lease is renewed in its term."""
+"""Number of renewals in one term."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """One number of a study, held by one command. ``token`` is higher for each next holder."""
+    """Lease of one command on one number of a study. ``token`` increases with each new holder."""
 
     study: str
     phase: str
@@ -36,7 +36,7 @@ class Lease:
 
 
 class Leases:
-    """What this command holds of one phase of a study. Thread-safe; close it, so that others need not wait."""
+    """Leases of this command in one phase of a study. Thread-safe; close it to release them at once."""
 
     def __init__(self, database: Database, study: str, phase: str) -> None:
         self.database, self.study, self.phase = database, study, phase
@@ -47,7 +47,7 @@ class Leases:
         self.lock = threading.Lock()
 
     def claim(self, numbers: Iterable[int]) -> set[int]:
-        """Those of these numbers that are ours from now on. One may have been finished by its last holder: look after claiming."""
+        """Claim numbers and return the claimed ones. Read the store again after a claim: the last holder may have finished one."""
         wanted = sorted(set(numbers))
         claimed = self._claim(wanted, ())
         remaining = [number for number in wanted if number not in claimed]
@@ -66,12 +66,12 @@ class Leases:
             return self.held[number]
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Release all leases."""
         self.closed.set()
         with self.lock:
             held, self.held = self.held, {}
         if held:
-            with suppress(StoreError):  # then it runs out by itself
+            with suppress(StoreError):  # then they expire by themselves
                 self.database.write("UPDATE leases SET expires = 0 WHERE holder = ?", (self.holder,))
 
     def _claim(self, numbers: list[int], dead: Iterable[str]) -> dict[int, int]:
@@ -101,7 +101,7 @@ class Leases:
 
     def _renew(self) -> None:
         while not self.closed.wait(TERM_SECONDS / RENEWALS_PER_TERM):
-            with suppress(StoreError):  # if it stays away, others take over, and what is recorded here is refused
+            with suppress(StoreError):  # without renewal others take over, and fits of this command are refused
                 self.database.write(
                     f"UPDATE leases SET expires = {self.database.clock_sql} + {TERM_SECONDS} WHERE holder = ? AND expires > 0",  # noqa: S608
                     (self.holder,),
@@ -109,12 +109,12 @@ class Leases:
 
 
 def new_holder() -> str:
-    """A name that no other holder has, and that tells on its own machine whether its process lives."""
+    """Make a unique name of a holder that contains its machine, process number and start time."""
     return f"{machine_id()}:{os.getpid()}:{start_ticks(os.getpid())}:{uuid.uuid4().hex}"
 
 
 def machine_id() -> str:
-    """This machine since it was started, and the space that its process numbers count in; empty where that cannot be told."""
+    """Boot id of this machine and its namespace of process numbers; empty if unknown."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -122,13 +122,13 @@ def machine_id() -> str:
 
 
 def start_ticks(process: int) -> str:
-    """When a process was started, in ticks of its machine; empty for none."""
+    """Start time of a process in clock ticks since boot; empty if there is no such process."""
     with suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     return ""
 
 
 def is_dead(holder: str) -> bool:
-    """Whether a holder's process is known to have ended: it was of this machine, and is there no more."""
+    """True if the holder's process ran on this machine and has ended."""
     holder_machine, process, ticks, _ = holder.split(":")
     return bool(holder_machine) and holder_machine == machine_id() and start_ticks(int(process)) != ticks

@@ -1,6 +1,6 @@
-"""A store on a PostgreSQL server, for several machines: the tables of the schema ``bakeoff`` in the database that a URL names.
+"""Store on a PostgreSQL server, for several machines: tables in the schema ``bakeoff`` of the database that a URL names.
 
-Needs psycopg 3 (``pip install 'bakeoff[postgres]'``), which is imported here alone. A server that goes away is waited for.
+It needs psycopg 3 (``pip install 'bakeoff[postgres]'``), imported only here. After a lost connection it reconnects.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 RECONNECT_SECONDS = 60.0
-"""Seconds that a lost server is waited for."""
+"""Time to wait for a lost server."""
 RETRY_SECONDS = 0.2
 SCHEMA = "bakeoff"
 ADVISORY_LOCK = int.from_bytes(b"bakeoff", "big")
-"""The advisory lock under which tables are made and migrated."""
-# A connection that hangs is found out, unless the URL says otherwise. Seconds, and milliseconds for the last.
+"""Advisory lock for the creation and migration of tables."""
+# Options that detect a hung connection, in seconds; tcp_user_timeout is in milliseconds. Options in the URL take precedence.
 CONNECTION_DEFAULTS = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
@@ -32,14 +32,14 @@ CONNECTION_DEFAULTS = {
     "application_name": "bakeoff",
 }
 LOST_STATES = ("57P01", "57P02", "57P03", "57P05")
-"""SQLSTATEs of a server that shuts down, crashes, starts, or ends an idle session; class 08 are lost connections."""
+"""SQLSTATEs of a server that shuts down, crashes, starts or ends an idle session; class 08 is lost connections."""
 NOT_READY_MESSAGES = ("starting up", "shutting down", "recovery mode", "not yet accepting")
-"""What a server says to a connection that came too early: such an answer has no SQLSTATE in psycopg."""
+"""Messages of a server that is not ready for connections; psycopg gives no SQLSTATE for them."""
 T = TypeVar("T")
 
 
 class Postgres:
-    """One connection, made again whenever the server went away. Every statement is idempotent, so it may be sent twice."""
+    """Connection that reconnects after a lost server. Every statement is idempotent, so it may be sent twice."""
 
     order_column = "inserted"
     clock_sql = "extract(epoch FROM clock_timestamp())::double precision"
@@ -67,7 +67,7 @@ class Postgres:
         if version == 0:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
-                if self._version(connection) == 0:  # still: another process may have been first
+                if self._version(connection) == 0:  # checked again under the lock: another process may have been first
                     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                     for statement in schema.POSTGRES_4:
                         connection.execute(statement)
@@ -82,25 +82,25 @@ class Postgres:
             raise newer(self.name, version, schema.VERSION)
 
     def _version(self, connection: Connection[tuple[Any, ...]]) -> int:
-        """0 where there are no tables yet."""
-        # Not `to_regclass`: it answers from a cache that inside one transaction may miss what another has just committed.
-        found = connection.execute(
+        """Schema version of the server's tables; 0 if there are none."""
+        # Not `to_regclass`: its cache may miss tables that another transaction has just committed.
+        table = connection.execute(
             "SELECT 1 FROM pg_tables WHERE (schemaname, tablename) = (%s, %s)", (SCHEMA, "schema_version")
         )
-        if found.fetchone() is None:
+        if table.fetchone() is None:
             return 0
         row = connection.execute("SELECT version FROM schema_version").fetchone()
         return int(row[0]) if row else 0
 
     def _connect(self) -> Connection[tuple[Any, ...]]:
-        # No prepared statements, which poolers between here and the server do not keep.
+        # No prepared statements: connection poolers do not keep them.
         connection: Connection[tuple[Any, ...]] = self.driver.connect(
             autocommit=True, prepare_threshold=None, **self.settings
         )
         try:
             connection.isolation_level = self.driver.IsolationLevel.READ_COMMITTED
             connection.execute(f"SET search_path TO {SCHEMA}")
-            # What is acknowledged is on disk; a server that promises more than that is left to it.
+            # A commit must be on disk when it is acknowledged; stricter settings of the server stay.
             connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
             )
@@ -117,8 +117,8 @@ class Postgres:
         text = sql.replace("?", "%s")
 
         def work(connection: Connection[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-            done = connection.execute(text, values)
-            return done.fetchall() if done.description else []
+            cursor = connection.execute(text, values)
+            return cursor.fetchall() if cursor.description else []
 
         return self._retry(work, "written")
 
@@ -128,7 +128,7 @@ class Postgres:
             self.connection = None
 
     def _retry(self, work: Callable[[Connection[tuple[Any, ...]]], T], operation: str) -> T:
-        """Do work, on a new connection where the old one is lost, for up to `PATIENCE` seconds after it was lost."""
+        """Run ``work``; reconnect and repeat it for up to `RECONNECT_SECONDS` after the connection was lost."""
         with self.lock:
             while True:
                 try:
@@ -147,11 +147,15 @@ class Postgres:
                 time.sleep(RETRY_SECONDS)
 
     def _is_lost(self, error: Any) -> bool:
-        """Whether the server may come back. At the first connection a server that says nothing is an error at once."""
+        """True if the error is a lost connection. A server that does not answer the first connection is an error at once."""
         if not isinstance(error, (self.driver.OperationalError, self.driver.InterfaceError)):
             return False
         state = error.sqlstate or ""
-        if state in LOST_STATES or state.startswith("08") or any(said in str(error) for said in NOT_READY_MESSAGES):
+        if (
+            state in LOST_STATES
+            or state.startswith("08")
+            or any(message in str(error) for message in NOT_READY_MESSAGES)
+        ):
             return True
         return self.opened and (self.connection is None or self.connection.closed)
 
@@ -168,6 +172,7 @@ class Postgres:
 
 
 def load_driver() -> Any:
+    """Import psycopg. Raises StoreError if it is not installed."""
     try:
         import psycopg
     except ImportError as error:
@@ -178,7 +183,7 @@ def load_driver() -> Any:
 
 
 def parse_url(url: str) -> dict[str, Any]:
-    """The settings of a connection. What cannot be read is not repeated: pieces of a password may stand anywhere in it."""
+    """Parse the URL of a store. Error messages do not repeat it: parts of a password may be anywhere in it."""
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
@@ -199,7 +204,7 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def redacted_url(settings: dict[str, Any]) -> str:
-    """A URL for messages: no password."""
+    """URL for messages, without user and password."""
     host = settings.get("host") or settings.get("hostaddr") or ""
     host = "" if host.startswith("/") else host
     port = f":{settings['port']}" if settings.get("port") else ""

@@ -1,6 +1,6 @@
-"""The tables, by version, one statement an item. A version's text is never changed: a new version is a new text and a migration.
+"""SQL of the tables by version, one statement per item. A released version is never changed; a new one needs a migration.
 
-Version 1 had the tables without triggers, and scores were finite only where a row was complete. PostgreSQL starts at version 2.
+Version 1 had no triggers, and its scores had to be finite only in complete rows. PostgreSQL starts at version 2.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ VERSION = 4
 
 
 def _append_only(table: str, *key: str) -> tuple[str, ...]:
-    """Rows come in and stay. `INSERT OR REPLACE` deletes without asking a trigger for deletes, therefore the third one: a key that
-    is there already is left as it is, whatever the statement wanted."""
+    """SQL of triggers that forbid updates and deletes of rows.
+
+    `INSERT OR REPLACE` deletes rows without a delete trigger. So the third trigger ignores every insertion of an existing key.
+    """
     same = " AND ".join(f"{column} = NEW.{column}" for column in key)
     refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
     there = f"SELECT 1 FROM {table} WHERE ({same}) OR rowid = NEW.rowid"  # noqa: S608
@@ -55,9 +57,9 @@ SQLITE_2 = (
     *_append_only("fits", "study", "phase", "number", "params", "attempt"),
 )
 
-# NaN is greater than every number in PostgreSQL, so BETWEEN refuses it. Times sort by bytes, whatever the server's language.
-# An index entry holds at most 2.7 kB, which parameters may exceed: their hash stands for them in the key, of
-# their bytes, which is what decoding doubled backslashes gives.
+# NaN is greater than every number in PostgreSQL, so BETWEEN refuses it. Times sort by bytes, whatever the server's locale.
+# An index entry holds at most 2.7 kB, and parameters may be longer: the key has the hash of their bytes instead. To decode text
+# with doubled backslashes gives its bytes.
 POSTGRES_2 = (
     """CREATE TABLE results (
     result_id TEXT PRIMARY KEY,
@@ -110,7 +112,7 @@ LEASES_TABLE = """CREATE TABLE leases (
 SQLITE_3 = (*SQLITE_2, LEASES_TABLE)
 POSTGRES_3 = (*POSTGRES_2, LEASES_TABLE)
 
-# A board is read from the first index alone, but for the rows that stand on it; the second finds what an entry has come to.
+# The first index finds the rows of a board without a scan of the table; the second finds the result of an entry.
 INDEXES = (
     "CREATE INDEX results_standing ON results (task, task_version, submission, (status = 'complete'), created_at)",
     "CREATE INDEX results_by_entry ON results (entry)",

@@ -1,6 +1,6 @@
-"""Results in a database. Rows are only ever added; a row is one transaction; ranks are computed, never stored.
+"""Results in a database. It is append-only, each row is one transaction, and ranks are computed, never stored.
 
-The database is one SQLite file, or a PostgreSQL server; both hold the same rows and answer the same questions.
+The database is one SQLite file or a PostgreSQL server; both have the same tables and run the same queries.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["Fit", "Store", "StoreError", "utc_timestamp"]
 
 @dataclass(frozen=True)
 class Fit:
-    """One finished trial of a search, or one seed of a final evaluation.
+    """Finished trial of a search, or finished seed of a final evaluation.
 
-    ``replicates`` are bootstrap scores and ``losses`` what each hidden sample contributes to the ranking metric, both float32
-    lists, empty where they do not apply.
+    ``replicates`` are bootstrap scores, ``losses`` the contributions of hidden samples to the ranking metric. Both are float32
+    lists, empty if they do not apply.
     """
 
     study: str
@@ -43,7 +43,7 @@ class Fit:
 
 
 def utc_timestamp() -> str:
-    """UTC, ISO 8601, microseconds: sorts as text."""
+    """Current time as ISO 8601 text, UTC with microseconds; sorts as text."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -64,16 +64,16 @@ WHERE results.task = ? AND results.task_version = (SELECT number FROM version) A
         AND (one.status = 'complete') = ends.complete)
 ORDER BY results.created_at, results.{order}
 """
-"""Of each submission the newest result that is complete, and the newest that is not, from one index: it goes from submission to
-submission and to the end of each, so that it matters how many stand on a board and not how many were ever made."""
+"""Query for the newest complete and the newest incomplete result of each submission. It jumps in one index from submission to
+submission, so that its time depends on the size of the board, not on the number of stored results."""
 
 
 class Store:
-    """The results of one home folder, or of a PostgreSQL server. Safe to use from several threads and several processes.
+    """Results in a home folder or on a PostgreSQL server. Safe to use from several threads and processes.
 
-    ``home`` is the folder of artefacts, and of the results where ``url`` is None: ``bakeoff.sqlite``. ``url`` is
-    ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``. Raises StoreError where there is nothing and ``create`` is False, where it
-    cannot be reached, and where a newer Bakeoff wrote it; an older one's is brought up to date.
+    ``home`` is the folder of artefacts, and of ``bakeoff.sqlite`` if ``url`` is None. ``url`` is
+    ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``. A store of an older version is migrated. Raises StoreError if the store
+    cannot be reached, if a newer Bakeoff wrote it, or if it does not exist and ``create`` is False.
     """
 
     def __init__(self, home: Path, *, url: str | None = None, create: bool = True) -> None:
@@ -82,14 +82,14 @@ class Store:
 
     @property
     def name(self) -> str:
-        """What messages call it: the home folder, or the server's URL without a password."""
+        """Name in messages: the home folder, or the server's URL without a password."""
         return str(self.home) if isinstance(self.database, Sqlite) else self.database.name
 
     def close(self) -> None:
         self.database.close()
 
     def add(self, result: Result, replicates: Sequence[float] = ()) -> None:
-        """Record a result; it is on disk when this returns. The same ``result_id`` again changes nothing."""
+        """Record a result; on return it is on disk. A second call with the same ``result_id`` changes nothing."""
         self._insert(
             "results",
             {
@@ -107,9 +107,9 @@ class Store:
         )
 
     def add_fit(self, fit: Fit, lease: Lease | None = None) -> bool:
-        """Record a trial or a seed; it is on disk when this returns. The same key again changes nothing.
+        """Record a trial or a seed; on return it is on disk. A second call with the same key changes nothing.
 
-        False where a ``lease`` is given that somebody else has taken over: then it is not on record.
+        Return False, without a record, if another command has taken over the ``lease``.
         """
         values = {
             "study": fit.study,
@@ -129,7 +129,7 @@ class Store:
             return True
         placeholders = [
             "CAST(? AS DOUBLE PRECISION)" if name == "value" else "?" for name in values
-        ]  # it may be NULL, of no type
+        ]  # NULL has no type
         added = self.database.write(
             f"INSERT INTO fits ({', '.join(values)}) SELECT {', '.join(placeholders)} FROM leases "  # noqa: S608
             "WHERE study = ? AND phase = ? AND number = ? AND holder = ? AND token = ? "
@@ -141,11 +141,11 @@ class Store:
         return bool(added or self.database.read(is_recorded, key))
 
     def leases(self, study: str, phase: str) -> Leases:
-        """What this command is going to hold of a study; close it."""
+        """Make the leases of this command in one phase of a study; the caller closes them."""
         return Leases(self.database, study, phase)
 
     def count_fits(self, study: str, phase: str) -> int:
-        """How many fits are on record, all attempts counted."""
+        """Number of recorded fits, all attempts counted."""
         ((count,),) = self.database.read("SELECT count(*) FROM fits WHERE study = ? AND phase = ?", (study, phase))
         return int(count)
 
@@ -156,22 +156,22 @@ class Store:
         )
 
     def artefacts(self, result_id: str) -> Path:
-        """The folder of what is kept beside a result: pictures, source, log."""
+        """Folder of the files of a result: pictures, source, log."""
         return self.home / "artefacts" / result_id
 
     def keep(self, result_id: str, name: str, content: bytes) -> None:
-        """Keep a file beside a result: whole or not at all, whenever the process ends. Raises StoreError."""
-        place = self.artefacts(result_id) / name
-        unfinished = place.with_name(f".{place.name}.new")
+        """Store a file of a result atomically. Raises StoreError."""
+        path = self.artefacts(result_id) / name
+        unfinished = path.with_name(f".{path.name}.new")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             unfinished.write_bytes(content)
-            unfinished.replace(place)
+            unfinished.replace(path)
         except OSError as error:
-            raise not_written(str(place), error.strerror) from error
+            raise not_written(str(path), error.strerror) from error
 
     def fits(self, study: str, phase: str, numbers: Sequence[int] | None = None) -> list[Fit]:
-        """Every recorded fit of a study in order of number, the last attempt of each alone; of these ``numbers``, or all."""
+        """Recorded fits of a study by number, only the last attempt of each; of these ``numbers`` or all."""
         condition = "" if numbers is None else f"AND number IN ({', '.join('?' * len(numbers)) or 'NULL'}) "
         rows = self.database.read(
             "SELECT number, params, attempt, status, value, facts, replicates, losses FROM fits "  # noqa: S608
@@ -196,7 +196,7 @@ class Store:
         ]
 
     def results(self, task: str | None = None) -> list[tuple[Result, array[float]]]:
-        """Results with their bootstrap replicates, oldest first; of one task, or all."""
+        """Results with their bootstrap replicates, oldest first, of one task or all."""
         where, values = ("WHERE task = ? ", (task,)) if task is not None else ("", ())
         rows = self.database.read(
             f'SELECT "row", replicates FROM results {where}ORDER BY created_at, {self.database.order_column}',  # noqa: S608
@@ -205,8 +205,8 @@ class Store:
         return _parse_results(rows)
 
     def standing(self, task: str, asked: Collection[str] = ()) -> list[tuple[Result, array[float]]]:
-        """Of a task's results those that may stand on its board, `ranking.standing` decides which: of the newest version the newest
-        of each submission, complete or not, and those whose ids are ``asked`` for."""
+        """Candidates for the board of a task, for `ranking.current_results` to select from: the newest complete and incomplete
+        results of each submission in the newest version, and results with ids in ``asked``."""
         marks = ", ".join("?" * len(asked))
         rows = self.database.read(STANDING.format(order=self.database.order_column), (task,) * 5)
         if asked:
@@ -217,11 +217,13 @@ class Store:
         by_id = {result.result_id: (result, replicates) for result, replicates in _parse_results(rows)}
         results = sorted(by_id.values(), key=lambda pair: pair[0].created_at)
         if len({(result.data_sha256, result.metric) for result, _ in results}) > 1:
-            return self.results(task)  # what is newest of a submission may be of other data, and hide what stands
+            return self.results(
+                task
+            )  # the newest result of a submission may be of other data, and hide the one on the board
         return results
 
     def of_entry(self, entry: str) -> Result | None:
-        """The complete result of what was asked for, None where there is none."""
+        """Complete result of a requested entry, or None."""
         rows = self.database.read(
             f'SELECT "row" FROM results WHERE entry = ? AND status = ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
             (entry, Status.COMPLETE.value),
@@ -229,7 +231,7 @@ class Store:
         return Result.from_row(json.loads(rows[0][0])) if rows else None
 
     def failures(self, task: str) -> list[Result]:
-        """The results of a task that are not complete, oldest first."""
+        """Incomplete results of a task, oldest first."""
         rows = self.database.read(
             f'SELECT "row" FROM results WHERE task = ? AND status <> ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
             (task, Status.COMPLETE.value),
@@ -237,14 +239,14 @@ class Store:
         return [Result.from_row(json.loads(row)) for (row,) in rows]
 
     def tasks(self) -> list[str]:
-        """The names of the tasks that have results, in the order in which they first got one."""
+        """Names of the tasks with results, in the order of their first results."""
         rows = self.database.read(
             f"SELECT task FROM results GROUP BY task ORDER BY min(created_at), min({self.database.order_column})"  # noqa: S608
         )
         return [task for (task,) in rows]
 
     def find(self, reference: str) -> Result:
-        """The result whose id starts with ``reference``. Raises StoreError unless there is exactly one."""
+        """Find the result with an id that starts with ``reference``. Raises StoreError unless there is exactly one."""
         rows = self.database.read(
             'SELECT "row" FROM results WHERE substr(result_id, 1, ?) = ?', (len(reference), reference)
         )
@@ -257,6 +259,7 @@ class Store:
 
 
 def connect(url: str, *, create: bool) -> Database:
+    """Open a PostgreSQL database. Raises StoreError for another kind of URL."""
     if not url.startswith(("postgresql://", "postgres://")):
         raise StoreError(
             "a store is given as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; "

@@ -1,7 +1,7 @@
-"""An older store made into one of this version: Alembic runs the steps in ``versions/``, in one transaction.
+"""Migration of an older store to this version: Alembic runs the steps in ``versions/`` in one transaction.
 
-The version that counts is SQLite's ``user_version`` or PostgreSQL's table ``schema_version``; Alembic's own table is there only
-while it works. Whoever opens the store meanwhile waits, and then finds the work done. Imported only when there is work.
+The version is stored in SQLite's ``user_version`` or PostgreSQL's table ``schema_version``. Alembic's own table exists only during
+the migration. Other processes that open the store wait until it is done. This package is imported only for a migration.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ VERSION_TABLE = "alembic_version"
 
 
 def upgrade_sqlite(connect: Callable[[], Any], name: str) -> None:
-    """``connect`` opens connections without transactions of their own, ``name`` is what messages call the store.
+    """Migrate a SQLite store. ``connect`` opens connections in autocommit mode, ``name`` is the store's name in messages.
 
-    Raises StoreError with the reason; the file is then as it was.
+    Raises StoreError with the reason; the file is then unchanged.
     """
     engine = sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    # The driver would begin a transaction only at the first change; the version has to be read under the lock.
+    # The driver begins a transaction only at the first change, but the version must be read under the lock.
     sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     _upgrade(engine, "PRAGMA user_version", "PRAGMA user_version = {}", name)
 
 
 def upgrade_postgres(connect: Callable[[], Any], name: str, *, lock: int) -> None:
-    """As `upgrade_sqlite`; ``lock`` is the advisory lock under which versions change."""
+    """Migrate a PostgreSQL store as `upgrade_sqlite` does; ``lock`` is the number of the advisory lock for migrations."""
 
     def transactional() -> Any:
         connection = connect()

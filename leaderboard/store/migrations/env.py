@@ -1,4 +1,4 @@
-"""Steps that Alembic runs for each command, on the connection and in the transaction that the package opened."""
+"""Alembic environment: runs migrations on the connection and in the transaction that the package opened."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Version 1: what a store of Bakeoff 0.1 is. Nothing is made from nothing here; it is where the other steps start."""
+"""Version 1: store of Bakeoff 0.1. It has no step; the other steps start from it."""
 
 revision = "0001"
 down_revision = None

@@ -1,6 +1,6 @@
-"""Version 2: rows can be added and nothing else, and every score is finite or missing. Only SQLite had a version 1.
+"""Version 2: tables are append-only, and every score is finite or missing. Only SQLite had a version 1.
 
-SQLite cannot add a constraint to a table, so the tables are made anew and the rows copied, in the order in which they came.
+SQLite cannot add a constraint to a table, so new tables are made and the rows copied in the order of insertion.
 """
 
 from alembic import op

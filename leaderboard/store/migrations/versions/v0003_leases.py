@@ -1,4 +1,4 @@
-"""Version 3: a table of who is at work on what."""
+"""Version 3: table of leases on trials and seeds."""
 
 from alembic import op
 

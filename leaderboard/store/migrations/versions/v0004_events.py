@@ -1,4 +1,4 @@
-"""Version 4: what happens in competitions, and indexes that large boards are read from."""
+"""Version 4: table of competition events, and indexes for large boards."""
 
 from alembic import op
 
