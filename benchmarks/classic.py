@@ -19,7 +19,7 @@ import versus
 
 from harness import Data, Split, Task
 from harness.execution.parent import slots
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.loader import load_submission
 
 MODELS = ("svm", "random-forest")
@@ -28,7 +28,7 @@ SIDES = ("optuna", "optuna, accelerated", "bakeoff")
 
 def ten_thousand() -> Task:
     """Task of 10,000 training, 2,000 validation and 2,000 test rows of Fashion-MNIST."""
-    full = plugins.find_task("fashion-mnist").task
+    full = registry.find_task("fashion-mnist").task
 
     def load() -> Data:
         data = full.load()
@@ -65,7 +65,7 @@ def flat(split: Split) -> np.ndarray:
 
 def test_accuracy(model: str, params: Mapping[str, Any]) -> float:
     """Accuracy of the chosen configuration on all 10,000 test images: the best validation score of many trials is optimistic."""
-    data, test = ten_thousand().load(), plugins.find_task("fashion-mnist").task.load().test
+    data, test = ten_thousand().load(), registry.find_task("fashion-mnist").task.load().test
     x = flat(data.train)
     fitted = made(estimators()[model], params, x).fit(x, data.train.labels)
     return float((fitted.predict(flat(test)) == test.labels).mean())
@@ -82,7 +82,7 @@ def optuna_side(model: str, trials: int, *, accelerated: bool) -> dict[str, Any]
     estimator = estimators()[model]
     assert estimator.__module__.startswith("sklearnex" if accelerated else "sklearn."), estimator
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = load_submission(plugins.find_submission(model).path).space
+    space = load_submission(registry.find_submission(model).path).space
     data = ten_thousand().load()
     x, valid = flat(data.train), flat(data.valid)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import versus
 
 from harness.commands.tune import tune
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.scoring import Scorer
 from leaderboard import Store
 
@@ -44,8 +44,8 @@ def search(task: str, submission: str, trials: int, seed: int, *, halving: bool)
             facts = [json.loads(row[0]) for row in store.database.read("SELECT facts FROM fits")]
     seconds = time.perf_counter() - started
     assert found.valid is not None and found.params is not None, "a search that ends has found something"
-    known = plugins.find_task(task).task
-    _, data, make = versus.prepared(str(plugins.find_submission(submission).path), known)
+    known = registry.find_task(task).task
+    _, data, make = versus.prepared(str(registry.find_submission(submission).path), known)
     scorer, tests = Scorer(known, data, "benchmark"), []
     for final in range(FINALS):
         model = make(found.params, final)
@@ -82,7 +82,7 @@ def main() -> None:
                 [versus.one(__file__, side, *arguments, label=f"case {number}, seed {seed}, ") for side in SIDES]
             )
         whole, halving = zip(*pairs)
-        higher = plugins.find_task(task).task.ranking.higher_is_better
+        higher = registry.find_task(task).task.ranking.higher_is_better
         cells = (
             f"{task} ({'more' if higher else 'less'} is better)",
             Path(submission).stem,

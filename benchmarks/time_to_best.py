@@ -23,7 +23,7 @@ import versus
 
 from harness.contract import Task
 from harness.dispatch import Progress
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.scoring import Scorer
 
 STARTED = time.perf_counter()
@@ -31,7 +31,7 @@ MODELS = Path(__file__).parent / "models"
 CASES = {
     "digits": MODELS / "mlp.py",
     "fashion-10k": MODELS / "mlp.py",
-    "etth1-96": plugins.find_submission("dlinear").path,
+    "etth1-96": registry.find_submission("dlinear").path,
 }
 
 
@@ -41,7 +41,7 @@ def task_of(name: str) -> tuple[Task, str]:
         from classic import ten_thousand
 
         return ten_thousand(), str(Path(__file__).with_name("fashion_10k.py"))
-    return plugins.find_task(name).task, name
+    return registry.find_task(name).task, name
 
 
 def optuna_side(name: str, trials: int, seed: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import Any
 import versus
 
 from harness.execution.parent import slots
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.loader import load_submission
 from harness.scoring import Scorer
 
@@ -35,7 +35,7 @@ def objective(
     model: str, device: str = "cpu", *, compiled: bool = False
 ) -> tuple[Any, Callable[[Mapping[str, Any]], float]]:
     """Search space, and a function that trains a configuration in this process and returns its validation score."""
-    task = plugins.find_task(TASKS[model]).task
+    task = registry.find_task(TASKS[model]).task
     submission, data, make = versus.prepared(str(MODELS / f"{model}.py"), task, device)
     scorer = Scorer(task, data, "benchmark")
 

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import Submission
-from harness import seeding as seeds
+from harness import Submission, seeding
 from harness.contract import Data, Task
 from harness.execution.parent import slots
 from harness.plugins.loader import load_submission
@@ -85,7 +84,7 @@ def prepared(path: str, task: Task, device: str = "cpu") -> tuple[type[Submissio
     submission, data = load_submission(Path(path)), task.load()
 
     def make(params: Mapping[str, Any], seed: int = 0) -> Submission:
-        seeds.seed_everything(seed)
+        seeding.seed_everything(seed)
         model = submission(params, seed=seed, device=device)
         model.task_kind = SimpleNamespace(name=task.kind.name, **task.kind.settings())
         return model

@@ -221,9 +221,9 @@ def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: 
 def task_name(reference: str) -> str:
     """A task's name, also where the task is given by its path."""
     if reference.endswith(".py") or ".py:" in reference:
-        from harness.plugins import registry as plugins
+        from harness.plugins import registry
 
-        return plugins.find_task(reference).name
+        return registry.find_task(reference).name
     return reference
 
 
@@ -329,9 +329,9 @@ def overall_command(options: argparse.Namespace) -> int:
 
 
 def competition_command(options: argparse.Namespace) -> int:
-    from harness.commands import competition as competing
+    from harness.commands import competition
 
-    act: Callable[[argparse.Namespace], int] = getattr(competing, options.action)
+    act: Callable[[argparse.Namespace], int] = getattr(competition, options.action)
     return act(options)
 
 
@@ -345,7 +345,7 @@ def replay_command(options: argparse.Namespace) -> int:
 
 
 def list_command(options: argparse.Namespace) -> int:
-    from harness.plugins import registry as plugins
+    from harness.plugins import registry
 
     listed: dict[str, list[dict[str, Any]]] = {}
     if options.what in (None, "tasks"):
@@ -357,12 +357,12 @@ def list_command(options: argparse.Namespace) -> int:
                 "help": source.task.description,
                 "path": str(source.path),
             }
-            for name, source in sorted(plugins.tasks().items())
+            for name, source in sorted(registry.tasks().items())
         ]
     if options.what in (None, "submissions"):
         listed["submissions"] = [
             {"name": name, "kinds": list(source.kinds), "help": source.help, "path": str(source.path)}
-            for name, source in sorted(plugins.submissions().items())
+            for name, source in sorted(registry.submissions().items())
         ]
     if options.json:
         print_json(listed if options.what is None else listed[options.what])

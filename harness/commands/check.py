@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.commands import leakage as audit
+from harness.commands import leakage
 from harness.contract import Array, Data, Kind, Split, Task
 from harness.dispatch import Progress
 from harness.errors import BakeoffError, CheckFailed, Leak, PluginError, Skip, TrialFailed, UnknownKind
@@ -17,7 +17,7 @@ from harness.execution.parent import isolation, slots
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.workers import Worker, WorkerConfig
 from harness.kinds.sequence_prediction import NextToken
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.bundle import bundle
 from harness.plugins.source import Source
 from harness.scoring import Scorer
@@ -53,17 +53,17 @@ class Finding:
 
 def check(reference: str) -> list[Finding]:
     """Try a plug-in. A file may hold a task or a submission; a name is looked up among both."""
-    path, _ = plugins.as_path(reference)
+    path, _ = registry.as_path(reference)
     if path is not None and not path.is_file():
         raise PluginError(f"there is no file {path}")
-    is_task = reference in plugins.tasks(lambda message: None) if path is None else not has_submission(reference)
-    return check_task(reference) if is_task else check_submission(plugins.find_submission(reference))
+    is_task = reference in registry.tasks(lambda message: None) if path is None else not has_submission(reference)
+    return check_task(reference) if is_task else check_submission(registry.find_submission(reference))
 
 
 def has_submission(reference: str) -> bool:
     """Whether a file looks like one with a submission in it rather than a task: it defines a class with a ``kind``."""
     try:
-        return bool(plugins.find_submission(reference).kinds)
+        return bool(registry.find_submission(reference).kinds)
     except PluginError as error:
         if "not valid Python" in str(error):
             raise
@@ -97,7 +97,7 @@ def require(holds: bool, message: str) -> None:
 
 def check_task(reference: str) -> list[Finding]:
     findings = Findings()
-    task = plugins.find_task(reference).task
+    task = registry.find_task(reference).task
     data: Data | None = None
     with findings.trying(f"{task.name} loads, and its arrays are those of {task.kind.name}") as note:
         data = load_data(task)
@@ -123,7 +123,7 @@ def check_task(reference: str) -> list[Finding]:
 
 def audited(task: Task, data: Data) -> list[Finding]:
     """Every look at a task for leaks; in brackets the name by which `Task.accepted_findings` excuses it."""
-    looks = {**audit.looks(data), **LOOKS}
+    looks = {**leakage.looks(data), **LOOKS}
     findings = [look_for(name, claim, look, task, data) for (name, claim), look in looks.items()]
     names = [name for name, _ in looks]
     for name in sorted(set(task.accepted_findings) - set(names)):
@@ -132,8 +132,8 @@ def audited(task: Task, data: Data) -> list[Finding]:
     return findings
 
 
-def look_for(name: str, claim: str, look: audit.Look, task: Task, data: Data) -> Finding:
-    """One look of the audit. What a task declares as known and unavoidable (`Task.accepted_findings`) is told and does not fail
+def look_for(name: str, claim: str, look: leakage.Look, task: Task, data: Data) -> Finding:
+    """One look of the leakage. What a task declares as known and unavoidable (`Task.accepted_findings`) is told and does not fail
     it."""
     what = f"{claim} [{name}]"
     try:
@@ -162,20 +162,20 @@ def as_answer(kind: Kind, split: Split, fill: float | None) -> Array | None:
 
 def agreeing_targets(task: Task, data: Data) -> str:
     """Targets that contradict each other: no answer is right for all of a repeated input."""
-    if data.train.labels.dtype.kind not in "iu" or audit.is_text(data) or data.train.x[:1].size < 2:
+    if data.train.labels.dtype.kind not in "iu" or leakage.is_text(data) or data.train.x[:1].size < 2:
         raise Skip("targets are no classes of inputs")
     first: dict[int, tuple[int, str]] = {}
     torn = []
-    for name, split in audit.splits(data):
+    for name, split in leakage.splits(data):
         for row, (key, target) in enumerate(
-            zip(*(audit.keys(part).tolist() for part in (split.x, split.labels)), strict=True)
+            zip(*(leakage.keys(part).tolist() for part in (split.x, split.labels)), strict=True)
         ):
             before, where = first.setdefault(key, (target, f"{name} row {row}"))
             if before != target:
                 torn.append(f"{where} and {name} row {row}")
-    n = sum(len(split) for _, split in audit.splits(data))
+    n = sum(len(split) for _, split in leakage.splits(data))
     says = f"{len(torn)} of {n} inputs have another target than before, such as {torn[0]}" if torn else ""
-    return audit.verdict([says] if len(torn) > audit.MOST_COPIES * n else [], "drop them in load()", says)
+    return leakage.verdict([says] if len(torn) > leakage.MOST_COPIES * n else [], "drop them in load()", says)
 
 
 def copied_target(task: Task, data: Data) -> str:
@@ -194,7 +194,7 @@ def copied_target(task: Task, data: Data) -> str:
     shapes = data.train.labels.shape[1:] or (1,), data.train.x.shape[1:]
     places = [[[*map(int, np.unravel_index(*at))] for at in zip(pair, shapes, strict=True)] for pair in same[:1]]
     says = [f"the value at {column} is the target at {goal}" for goal, column in places]
-    return audit.verdict(says, "drop that input, or move it to its own time")
+    return leakage.verdict(says, "drop that input, or move it to its own time")
 
 
 def scaled_columns(table: Array) -> list[bytes]:
@@ -229,9 +229,9 @@ def shuffled_control(task: Task, data: Data) -> str:
     from scipy.stats import binom
     from sklearn.tree import ExtraTreeClassifier
 
-    control, codes, rng = Control(task, data), audit.class_codes(data), np.random.default_rng(0)
+    control, codes, rng = Control(task, data), leakage.class_codes(data), np.random.default_rng(0)
     advice = "the metric rewards answers that know nothing; look at Kind.measure"
-    if codes is None or audit.is_text(data) or data.train.x.ndim < 2:
+    if codes is None or leakage.is_text(data) or data.train.x.ndim < 2:
         if control.numbers:  # a test split that lies elsewhere than train is no excuse
             control.guess = control.best(control.answers(data.test.labels.mean(axis=0)))
         moved = control.answers(rng.permutation(data.test.labels))
@@ -242,7 +242,7 @@ def shuffled_control(task: Task, data: Data) -> str:
     n, right = len(answer), int((answer == codes["test"]).sum())
     said, true = (np.bincount(some, minlength=int(codes["test"].max()) + 1) / n for some in (answer, codes["test"]))
     chance = float(said[: len(true)] @ true[: len(said)])
-    if binom.sf(right - 1, n, chance) < audit.LEVEL:
+    if binom.sf(right - 1, n, chance) < leakage.LEVEL:
         raise Leak(f"a tree fitted to shuffled targets has {right} of {n} right, {chance * n:.0f} by chance: {advice}")
     first = {code: row for row, code in reversed(list(enumerate(codes["train"])))}
     return control.verdict(
@@ -299,10 +299,10 @@ class Control:
         score = self.best(answers)
         way = (score - self.guess) / (self.truth - self.guess) if self.truth != self.guess else np.inf
         says = f"{what} has {self.task.metric} {score:.4g}, guesses {self.guess:.4g}, the truth {self.truth:.4g}"
-        return audit.verdict([says] if way > most else [], advice, says)
+        return leakage.verdict([says] if way > most else [], advice, says)
 
 
-LOOKS: dict[tuple[str, str], audit.Look] = {
+LOOKS: dict[tuple[str, str], leakage.Look] = {
     ("conflicting labels", "the same input has the same target"): agreeing_targets,
     ("copied target", "no input value is a target but for its scale"): copied_target,
     ("constant control", "a constant answer is far from right"): constant_control,
@@ -312,7 +312,7 @@ LOOKS: dict[tuple[str, str], audit.Look] = {
 
 def check_submission(source: Source) -> list[Finding]:
     findings = Findings()
-    setting = WorkerConfig(isolation.choose("auto", plugins.warn_on_stderr), threads=slots.cores())
+    setting = WorkerConfig(isolation.choose("auto", registry.warn_on_stderr), threads=slots.cores())
     with Worker(bundle(source), setting) as worker:
         kinds: tuple[str, ...] = ()
         with findings.trying(f"{source.path.name} can be imported and describes itself") as note:
@@ -338,7 +338,7 @@ def standard_task(kind: str) -> Task:
         raise UnknownKind(
             f"{kind!r} is no kind of Bakeoff's own; `bakeoff run YOUR_TASK.py -s YOUR_SUBMISSION.py` tries it"
         )
-    return plugins.find_task(STANDARD_TASKS[kind], Progress().note).task
+    return registry.find_task(STANDARD_TASKS[kind], Progress().note).task
 
 
 def proverb() -> Data:

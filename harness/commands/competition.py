@@ -19,7 +19,7 @@ from harness.commands.submit import read, regular_file
 from harness.contract import Array, Kind, Task
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
 from harness.evaluation.task_data import TaskData
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from leaderboard import Store
 from leaderboard.competition.competition import Competition, format_utc
 from leaderboard.competition.entries import ScoredEntry
@@ -76,7 +76,7 @@ def graded(ground: TaskData, answer: Array, public: Array, private: Array, diges
 def host(options: argparse.Namespace) -> Iterator[Host]:
     rules = Rules.read(options.rules)
     beside = options.rules.parent / rules.task.partition(":")[0]
-    task = plugins.find_task(str(options.rules.parent / rules.task) if beside.is_file() else rules.task).task
+    task = registry.find_task(str(options.rules.parent / rules.task) if beside.is_file() else rules.task).task
     if type(task.kind).queries is not Kind.queries:
         raise UsageError(
             f"{task.name} verifies answers by asking again, which a file cannot answer: it cannot be competed on by files"

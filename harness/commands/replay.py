@@ -12,7 +12,7 @@ from harness.evaluation.entry import Entry, EntrySettings
 from harness.evaluation.provenance import versions
 from harness.evaluation.task_data import TaskData
 from harness.execution.parent import isolation, slots
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.source import read_submission
 from leaderboard import Result, Store
 
@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 def find_task(result: Result, reference: str | None, progress: Progress) -> Task:
     """The task of a result. Raises UsageError where it is another, or is not found."""
     try:
-        found = plugins.find_task(reference or result.task, progress.note).task
+        found = registry.find_task(reference or result.task, progress.note).task
     except UsageError as error:
         raise UsageError(f"{error}; --task PATH names the file of a task that was given by its path") from error
     if (found.name, found.version) != (result.task, result.task_version):

@@ -19,7 +19,7 @@ from harness.execution.cluster.proxies import RemoteWorkerPool
 from harness.execution.cluster.ray_cluster import Cluster
 from harness.execution.parent import cgroups, isolation, slots
 from harness.execution.parent.workers import WorkerPool
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.source import Source
 from leaderboard import Result, Rows, Store, rank
 from leaderboard.statistics.ranking import unranked_row
@@ -57,7 +57,7 @@ def run(
         raise UsageError(f"trials should be at least 0 and seeds at least 1; they are {trials} and {seeds}")
     check_limit(time_limit)
     asked = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
-    found = [task if isinstance(task, Task) else plugins.find_task(task, progress.note).task for task in asked]
+    found = [task if isinstance(task, Task) else registry.find_task(task, progress.note).task for task in asked]
     entries = plan(found, submissions, progress)
     with ExitStack() as held:
         work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
@@ -135,7 +135,7 @@ def not_evaluated(task: Task, source: Source, error: str) -> Result:
 def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -> list[tuple[Task, list[Source]]]:
     """Which submissions meet which tasks. Raises UsageError for one that fits none of them."""
     if references:
-        chosen = [plugins.find_submission(reference, progress.note) for reference in references]
+        chosen = [registry.find_submission(reference, progress.note) for reference in references]
         for source in chosen:
             twins = {str(other.path) for other in chosen if other.name == source.name}
             if len(twins) > 1:
@@ -145,7 +145,7 @@ def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -
                     f"{source.name} answers {' and '.join(source.kinds)} tasks; {tasks[0].name} is {tasks[0].kind.name}"
                 )
     else:
-        chosen = list(plugins.submissions(progress.note).values())
+        chosen = list(registry.submissions(progress.note).values())
     entries = []
     for task in tasks:
         group = [source for source in chosen if task.kind.name in source.kinds or (references and not source.kinds)]

@@ -18,7 +18,7 @@ from harness.dispatch import Progress
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
 from harness.evaluation.provenance import versions
 from harness.evaluation.task_data import TaskData
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.source import title
 from harness.scoring import Scored
 from leaderboard import Result, Store, rank
@@ -50,9 +50,9 @@ def submit(
     wanted = re.sub(r"[^\w-]+", "-", title(name)).strip("-")
     if not name or name != wanted:
         raise UsageError(f"a name should be lower case with hyphens; did you mean {wanted or 'my-model'!r}?")
-    if name in plugins.submissions(progress.note):
+    if name in registry.submissions(progress.note):
         raise UsageError(f"{name} is the name of a submission that ships or is installed; choose another")
-    found = plugins.find_task(task, progress.note).task
+    found = registry.find_task(task, progress.note).task
     if type(found.kind).queries is not Kind.queries:
         raise UsageError(
             f"{found.name} verifies predictions by asking again with changed inputs, which a file cannot answer; submit a plug-in"
@@ -223,7 +223,7 @@ def _no_ids(path: Path, what: str, ids: Array) -> None:
 
 def export(task: str, out: str | Path, *, progress: Progress | None = None) -> list[Path]:
     """Write what a competitor may see, as .npy: train and valid with targets, test inputs, and a sample of what to send back."""
-    found = plugins.find_task(task, (progress or Progress()).note).task
+    found = registry.find_task(task, (progress or Progress()).note).task
     ground = TaskData(found)
     try:
         data, folder = ground.data, Path(out)

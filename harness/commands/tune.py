@@ -18,7 +18,7 @@ from harness.dispatch import Progress
 from harness.errors import PluginError, UsageError
 from harness.evaluation.entry import Entry, EntrySettings, workers_for
 from harness.evaluation.task_data import TaskData
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.bundle import bundle
 from harness.plugins.description import Description
 from harness.plugins.source import Source
@@ -77,7 +77,7 @@ def tune(
         raise UsageError(f"seed should be 0 to 999; it is {seed}")
     check_limit(time_limit)
     check_limit(timeout)
-    found, source = plugins.find_task(task, progress.note).task, plugins.find_submission(submission, progress.note)
+    found, source = registry.find_task(task, progress.note).task, registry.find_submission(submission, progress.note)
     plan([found], [submission], progress)
     with ExitStack() as held:
         work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
@@ -114,7 +114,7 @@ def best_elsewhere(
     reference: str, source: Source, settings: EntrySettings, store: Store, progress: Progress
 ) -> list[Mapping[str, Any]]:
     """The best configurations of the same submission's search on another task, the best one first. Raises UsageError for none."""
-    task = plugins.find_task(reference, progress.note).task
+    task = registry.find_task(reference, progress.note).task
     with closing(TaskData(task)) as ground:
         study = Entry(ground, source, settings, store).study
     fits = [fit for fit in store.fits(study, "search") if fit.status == "complete" and fit.value is not None]

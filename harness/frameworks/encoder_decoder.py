@@ -46,9 +46,9 @@ class EncoderDecoder(TorchSubmission):
 
     def greedy(self, source: Tensor) -> Tensor:
         """Decode the most likely token step by step; return tokens (n, length) int64."""
-        token, state, said = self.nothing_yet(len(source)), None, []
+        token, state, tokens = self.nothing_yet(len(source)), None, []
         for _ in range(self.task_kind.length):
             logits, state = self.module.decode(source, token, state)  # type: ignore[operator]
             token = logits.argmax(dim=-1)
-            said.append(token)
-        return torch.cat(said, dim=1)
+            tokens.append(token)
+        return torch.cat(tokens, dim=1)

@@ -47,11 +47,13 @@ class KerasSubmission(Submission):
         return self.params.get(name, getattr(self, name))
 
     def inputs(self, x: Array) -> Array:
+        """Return x as the model sees it, float32 or int: images scaled to 0..1, windows relative to their last value."""
         if x.dtype == np.uint8:
             return x.astype(np.float32) / np.float32(255)
         return x - last_values(x) if self.task_kind.name == "forecasting" else x
 
     def targets(self, split: Split) -> Array:
+        """Return the targets as the model learns them: futures relative to the last value of the window, others unchanged."""
         return split.labels - last_values(split.x) if self.task_kind.name == "forecasting" else split.labels
 
     def place(self) -> Any:

@@ -20,8 +20,7 @@ LONG_ROW_STEPS = 32
 
 
 class RecurrentSubmission(TorchSubmission):
-    """Base of recurrent networks: set ``kind`` and ``cell``. ``params`` hold ``hidden``, ``layers`` and ``dropout`` beside the
-    base's."""
+    """Base of recurrent networks: set ``kind`` and ``cell``. ``params`` need ``hidden``, ``layers`` and ``dropout``."""
 
     cell: ClassVar[type[nn.RNNBase]]
     long_batch: ClassVar[int] = 32
@@ -33,6 +32,7 @@ class RecurrentSubmission(TorchSubmission):
         """Change the initial weights of cells that read long rows of ``steps`` steps. The default changes nothing."""
 
     def build(self, train: Split) -> nn.Module:
+        """Return the network, and set ``batch_size``, ``epochs`` and ``long`` for the rows of this task."""
         kind, hidden, layers = self.task_kind, self.params["hidden"], self.params["layers"]
         forecasting, tokens = kind.name == "forecasting", kind.name == "next-token"
         steps = train.x.shape[1] // kind.season if forecasting else train.x.shape[1]

@@ -151,6 +151,7 @@ class TorchSubmission(Submission):
         return TrainingLoop(epochs, size, self.setting("clip"), self.setting("patience"))
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
+        """Train the module of `begin`, and report the validation loss after each epoch."""
         epochs, size, _, patience = self.begin(train)
         x, y = self.inputs(train.x), torch.tensor(train.labels, device=self.device)
         optimizer = self.optimizer()

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from harness.commands import check
-from harness.commands import leakage as audit
+from harness.commands import check, leakage
 from harness.contract import Array, Data, Kind, Measure, Metric, OutputSpec, Split, Task
 from harness.datasets import stratified, windows
 from harness.kinds.image_classification import ImageClassification
@@ -189,7 +188,7 @@ def test_the_false_alarm_rate_is_below_the_level() -> None:
     for seed in range(300):
         rng = np.random.default_rng(seed)
         y = rng.permutation(np.arange(120) % (2 + seed % 5))
-        right, n, chance = audit.predicted(rng.integers(0, 1000, 120) if seed % 2 else np.arange(120), y)
+        right, n, chance = leakage.predicted(rng.integers(0, 1000, 120) if seed % 2 else np.arange(120), y)
         low += binom.sf(right - 1, n, chance) < 0.05
     assert low <= binom.ppf(0.999, 300, 0.05)
 

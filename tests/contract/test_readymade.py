@@ -17,7 +17,7 @@ import harness
 from harness.contract import Array, Data
 from harness.datasets import read_cifar
 from harness.errors import DataError
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 
 COLOURS = {"blue": (40, 60, 220), "red": (220, 50, 40), "green": (30, 200, 60)}
 
@@ -45,7 +45,7 @@ def folder(root: Path, each: int = 20, side: int = 12) -> Path:
 def loaded(place: Path, line: str) -> tuple[harness.Task, Data]:
     """Write a task file of one line; load its task and its checked data."""
     file = f"own{len(list(place.glob('own*.py')))}.py"  # a new name, because a file is imported once
-    task = plugins.find_task(str(write(place, file, f"import harness\nTASK = {line}\n"))).task
+    task = registry.find_task(str(write(place, file, f"import harness\nTASK = {line}\n"))).task
     data = task.load()
     task.kind.check(data)
     return task, data

@@ -23,7 +23,7 @@ from harness.execution.parent.energy import EnergyMeter
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.slots import GPU_CONTEXT_BYTES, Slots
 from harness.execution.parent.workers import Worker, WorkerConfig
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 from harness.plugins.bundle import bundle
 from harness.plugins.registry import read_tasks
 
@@ -142,7 +142,7 @@ def test_a_trial_finds_nothing_of_the_one_before(tiny: Path) -> None:
 
 def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
     """Writes to train change a private copy; the shared array cannot be written or resized."""
-    source = plugins.find_submission(
+    source = registry.find_submission(
         str(hostile(tiny, "scribbler", "assert train.x.max() > 0\ntrain.x[:] = 0\nvalid.y[:] = 0"))
     )
     task = read_tasks(tiny / "tiny.py")[0].task
@@ -160,7 +160,7 @@ def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
 
 
 def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
-    source = plugins.find_submission(str(tiny / "nearest.py"))
+    source = registry.find_submission(str(tiny / "nearest.py"))
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
     data = SharedInputs.of(loaded, task.kind)
@@ -186,7 +186,7 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Path) -> None:
-    source = plugins.find_submission(str(hostile(tiny, "bad", top=top)))
+    source = registry.find_submission(str(hostile(tiny, "bad", top=top)))
     with (
         Worker(bundle(source), WorkerConfig(isolation.choose("auto"))) as worker,
         pytest.raises(PluginError, match=words),
@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Pat
 
 
 def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
-    source = plugins.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
+    source = registry.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
     task = read_tasks(tiny / "tiny.py")[0].task
     data = SharedInputs.of(task.load(), task.kind)
     worker = Worker(bundle(source), WorkerConfig(isolation.choose("auto")))

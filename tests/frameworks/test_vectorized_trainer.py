@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
-from harness import Split
-from harness import seeding as seeds
+from harness import Split, seeding
 from harness.frameworks.batch import FitManyResult, can_fit_many
 from harness.frameworks.recurrent import RecurrentSubmission
 from harness.frameworks.torch import TorchSubmission
@@ -135,7 +134,7 @@ MOMENTA = [{**rates, "momentum": share} for rates, share in zip(RATES, (0.1, 0.5
 
 def makers(submission: type[TorchSubmission], members: Sequence[Mapping[str, Any]], kind: SimpleNamespace) -> list[Any]:
     def make(params: Mapping[str, Any]) -> TorchSubmission:
-        seeds.seed_everything(0)
+        seeding.seed_everything(0)
         model = submission(params, seed=0, device="cpu")
         model.task_kind = kind
         return model

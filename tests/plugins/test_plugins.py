@@ -14,7 +14,7 @@ from conftest import REPOSITORY, Command, write
 
 import harness
 from harness.errors import PluginError, UsageError
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 
 SKLEARN = """
 from sklearn.ensemble import ExtraTreesClassifier
@@ -256,7 +256,7 @@ def test_list_shows_everything_and_runs_no_submission(bakeoff: Command) -> None:
 
 def test_every_kind_has_a_reference_an_svm_or_forest_and_networks() -> None:
     by_kind: dict[str, set[str]] = {}
-    for source in plugins.submissions().values():
+    for source in registry.submissions().values():
         for kind in source.kinds:
             by_kind.setdefault(kind, set()).add(source.name)
     assert set(by_kind) == {
@@ -268,7 +268,7 @@ def test_every_kind_has_a_reference_an_svm_or_forest_and_networks() -> None:
         "image-generation",
     }
     for kind, names in by_kind.items():
-        text = {name: plugins.submissions()[name].path.read_text() for name in names}
+        text = {name: registry.submissions()[name].path.read_text() for name in names}
         assert any("frameworks.keras" in code or "import keras" in code for code in text.values()), kind
         assert any("torch" in code and "keras" not in code for code in text.values()), kind
         if kind != "image-generation":
@@ -280,9 +280,9 @@ def test_every_kind_has_a_reference_an_svm_or_forest_and_networks() -> None:
 def test_broken_plugins_are_skipped_with_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "good.py", SKLEARN)
     write(tmp_path, "bad.py", "class:\n")
-    monkeypatch.setattr(plugins, "shipped", lambda room: tmp_path)
+    monkeypatch.setattr(registry, "shipped", lambda room: tmp_path)
     warnings: list[str] = []
-    assert list(plugins.submissions(warnings.append)) == ["good"]
+    assert list(registry.submissions(warnings.append)) == ["good"]
     assert len(warnings) == 1 and "bad.py is not valid Python (line 1)" in warnings[0]
 
 
@@ -290,9 +290,9 @@ def test_two_of_one_name_are_an_error_that_names_both(tmp_path: Path, monkeypatc
     for room in ("one", "two"):
         (tmp_path / room).mkdir()
         write(tmp_path / room, "trees.py", SKLEARN)
-    monkeypatch.setattr(plugins, "shipped", lambda room: tmp_path)
+    monkeypatch.setattr(registry, "shipped", lambda room: tmp_path)
     with pytest.raises(PluginError, match=r"one/trees.py and .*two/trees.py"):
-        plugins.submissions()
+        registry.submissions()
     with pytest.raises(UsageError, match="two submissions are called trees"):
         harness.run(
             str(write(tmp_path, "task.py", TASK)),

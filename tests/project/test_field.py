@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 
 FIELD = json.loads((REPOSITORY / "docs" / "field.json").read_text())
 ROWS: Mapping[tuple[str, str], Mapping[str, Any]] = {(row["submission"], row["task"]): row for row in FIELD["rows"]}
@@ -24,7 +24,7 @@ WIDTH = 2 * 1.96
 
 def promises(name: str) -> dict[str, str]:
     """Scores in a baseline's header by task, as text; the first score of a task counts."""
-    text = ast.get_docstring(ast.parse(plugins.submissions()[name].path.read_text())) or ""
+    text = ast.get_docstring(ast.parse(registry.submissions()[name].path.read_text())) or ""
     found: dict[str, str] = {}
     for score, task in PROMISE.findall(" ".join(text.split())):
         found.setdefault(task, score)
@@ -33,10 +33,10 @@ def promises(name: str) -> dict[str, str]:
 
 def test_the_field_is_complete() -> None:
     """Every baseline has a score on every embedded task of its kinds."""
-    kinds = {name: plugins.find_task(name).task.kind.name for name in TASKS}
+    kinds = {name: registry.find_task(name).task.kind.name for name in TASKS}
     wanted = {
         (name, task)
-        for name, source in plugins.submissions().items()
+        for name, source in registry.submissions().items()
         for task, kind in kinds.items()
         if kind in source.kinds
     }
@@ -44,7 +44,7 @@ def test_the_field_is_complete() -> None:
     assert {key: row["error"] for key, row in ROWS.items() if row["status"] != "complete"} == {}
 
 
-@pytest.mark.parametrize("name", sorted(plugins.submissions()))
+@pytest.mark.parametrize("name", sorted(registry.submissions()))
 def test_a_header_promises_what_the_field_shows(name: str) -> None:
     """A header names every embedded task, with a score within three standard errors (samples and seeds) of the run's."""
     said = promises(name)

@@ -8,7 +8,7 @@ from conftest import Command
 
 import harness
 from harness.evaluation.task_data import load_data
-from harness.plugins import registry as plugins
+from harness.plugins import registry
 
 needs_data = pytest.mark.skipif(
     not os.environ.get("BAKEOFF_DATA"), reason="BAKEOFF_DATA is not set: the larger data are not here"
@@ -25,7 +25,7 @@ SHAPES = {
 @needs_data
 @pytest.mark.parametrize("name", SHAPES)
 def test_splits_are_the_published_ones(name: str) -> None:
-    data = load_data(plugins.find_task(name).task)
+    data = load_data(registry.find_task(name).task)
     assert (data.train.x.shape, data.valid.labels.shape, data.test.x.shape) == SHAPES[name]
 
 

@@ -47,6 +47,7 @@ class Operation(NamedTuple):
 
     @property
     def used(self) -> set[int]:
+        """Numbers of the tensors among the arguments."""
         return {arg.number for arg in self.args if isinstance(arg, TensorNumber)}
 
     @property
@@ -178,6 +179,7 @@ def storage(tensor: Tensor) -> int:
 
 
 def layout(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...]]:
+    """Return shape and strides of a tensor."""
     return tensor.shape, tensor.stride()
 
 

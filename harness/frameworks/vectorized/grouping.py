@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness import seeding as seeds
+from harness import seeding
 from harness.errors import HyperparameterVaries
 from harness.frameworks.vectorized.layers import Dropout
 from harness.frameworks.vectorized.protocol import Trainable, TrainingLoop
@@ -23,7 +23,7 @@ class VectorizedMember:
     """Place of the configuration in the call of ``fit_many``."""
     model: Trainable
     optimizer: torch.optim.Optimizer
-    random: seeds.State
+    random: seeding.State
     """State of all random generators after the model was built."""
     loop: TrainingLoop
 

@@ -168,6 +168,7 @@ class ParameterPack(NamedTuple):
 
     @property
     def sizes(self) -> list[int]:
+        """Numbers of each parameter."""
         return [shape.numel() for shape in self.shapes]
 
 

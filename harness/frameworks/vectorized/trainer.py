@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from harness import seeding as seeds
+from harness import seeding
 from harness.contract import Split
 from harness.errors import HyperparameterVaries, NotVectorizable, StepChanged
 from harness.frameworks.batch import FitManyResult, Report
@@ -135,9 +135,10 @@ def fit_many(
 
 
 def build_member(number: int, make: Callable[[], Trainable], train: Split) -> VectorizedMember:
+    """Make an unfitted model, and build its module and optimizer."""
     model = make()
     loop = model.begin(train)
-    return VectorizedMember(number, model, model.optimizer(), seeds.state(model.device), loop)
+    return VectorizedMember(number, model, model.optimizer(), seeding.state(model.device), loop)
 
 
 class LossModule(nn.Module):
@@ -174,13 +175,13 @@ class VectorizedFit:
         )
         self.weights = self.optimizer.stack([dict(module.named_parameters()) for module in modules])
         self.buffers = stack_buffers(modules, set(self.optimizer.names))
-        seeds.restore(first.random, self.device)
+        seeding.restore(first.random, self.device)
         self.x, self.y = self.model.inputs(train.x), torch.tensor(train.labels, device=self.device)
         self.steps = max(len(self.x) // self.batch_size, 1)
-        random = seeds.state(self.device)
+        random = seeding.state(self.device)
         self.optimizer.set_schedule([self.schedule_of(member) for member in (first, members[-1])])
         self.reference = SingleFit(members[-1].model, self.epochs, self.steps)
-        seeds.restore(random, self.device)
+        seeding.restore(random, self.device)
         self.unmasked: list[tuple[str, InputLayout]] = []
         """Name and input of each dropout layer that was called without a mask, since the last step."""
         for name, layer in self.model.module.named_modules():
@@ -196,6 +197,7 @@ class VectorizedFit:
         self.best_buffers = {name: value.clone() for name, value in self.buffers.items()}
 
     def schedule_of(self, member: VectorizedMember) -> Schedule:
+        """Return the schedule of a member alone."""
         model, optimizer = member.model, member.model.optimizer()  # a new one, because a scheduler changes it
         return record_schedule(
             optimizer, lambda: model.scheduler(optimizer, self.epochs, self.steps), self.epochs * self.steps
@@ -252,9 +254,9 @@ class VectorizedFit:
             if not compare or step >= WARM_STEPS + TIMED_STEPS:
                 self.step(batch, target)
                 continue
-            before = seeds.state(self.device)
+            before = seeding.state(self.device)
             alone, seconds_alone = self.timed(partial(self.reference.step, batch, target))
-            seeds.restore(before, self.device)
+            seeding.restore(before, self.device)
             together, seconds = self.timed(partial(self.step, batch, target))
             self.compare(alone, float(together[-1]), step, len(self.members) * seconds_alone, seconds)
 
