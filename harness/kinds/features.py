@@ -19,7 +19,7 @@ from harness.errors import DataError
 
 WEIGHTS = Path(__file__).parent / "weights"
 PIXELS = "pixels"
-BATCH = 500
+IMAGES_PER_BATCH = 500
 """Images a pass: keeps the unfolded patches of 28 x 28 images near 15 MB."""
 
 
@@ -56,8 +56,8 @@ def extract(images: Array, name: str) -> Array:
     if name == PIXELS:
         return pixels(images)
     out = np.empty((len(images), 64), dtype=np.float32)
-    for start in range(0, len(images), BATCH):
-        out[start : start + BATCH] = _forward(images[start : start + BATCH], name)
+    for start in range(0, len(images), IMAGES_PER_BATCH):
+        out[start : start + IMAGES_PER_BATCH] = _forward(images[start : start + IMAGES_PER_BATCH], name)
     return out
 
 

@@ -26,7 +26,7 @@ from harness.kinds.features import NETWORKS, WEIGHTS
 TASKS = {"digits-v1": ("digits", 60), "fashion-v1": ("fashion_mnist", 10), "cifar10-v1": ("cifar10", 12)}
 """The task's file and the number of epochs."""
 SEED = 0
-FILTERS, FEATURES, BATCH = (16, 32), 64, 128
+FILTERS, FEATURES, TRAINING_BATCH_SIZE = (16, 32), 64, 128
 
 
 def network(name: str) -> nn.Sequential:
@@ -67,10 +67,10 @@ def train(name: str, other: str = "") -> None:
     )
     classifier = nn.Sequential(body, head)
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs=epochs, steps_per_epoch=len(x) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs=epochs, steps_per_epoch=len(x) // TRAINING_BATCH_SIZE)
     for _ in range(epochs):
         order = torch.randperm(len(x))
-        for index in order[: len(x) // BATCH * BATCH].view(-1, BATCH):
+        for index in order[: len(x) // TRAINING_BATCH_SIZE * TRAINING_BATCH_SIZE].view(-1, TRAINING_BATCH_SIZE):
             optimizer.zero_grad()
             F.cross_entropy(classifier(x[index]), y[index]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
