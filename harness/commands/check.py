@@ -1,4 +1,4 @@
-"""The contract suite: what a task or submission must do to be run, tried on it, each finding with its reason."""
+"""Contract suite: checks whether a task or submission can be run. Each finding comes with its reason."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from harness.search.sampler import default_params
 from leaderboard import StoreError
 
 ROWS = 200
+"""Rows of each split that a submission is tried on, at most."""
 SHUFFLED = 5_000
-"""Train rows whose targets are shuffled to learn from them."""
+"""Train rows that the shuffled control learns from, at most."""
 TIME_LIMIT = 120.0
 PROVERB = "the quick brown fox jumps over the lazy dog. "
 STANDARD_TASKS = {
@@ -36,12 +37,12 @@ STANDARD_TASKS = {
     "transduction": "digit-spelling",
     "image-generation": "digit-images",
 }
-"""The embedded task that each kind is tried on; next-token models read a proverb."""
+"""Embedded task that each kind is tried on. Next-token models read a proverb."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing tried. ``says`` is the reason where it failed."""
+    """Result of one check. ``says`` is a note, or the reason of a failure."""
 
     what: str
     passed: bool
@@ -52,7 +53,7 @@ class Finding:
 
 
 def check(reference: str) -> list[Finding]:
-    """Try a plug-in. A file may hold a task or a submission; a name is looked up among both."""
+    """Check a plug-in. A file may hold a task or a submission; a name is looked up among both."""
     path, _ = registry.as_path(reference)
     if path is not None and not path.is_file():
         raise PluginError(f"there is no file {path}")
@@ -61,7 +62,7 @@ def check(reference: str) -> list[Finding]:
 
 
 def has_submission(reference: str) -> bool:
-    """Whether a file looks like one with a submission in it rather than a task: it defines a class with a ``kind``."""
+    """Tell whether a file defines a class with a ``kind``, as a submission does and a task does not."""
     try:
         return bool(registry.find_submission(reference).kinds)
     except PluginError as error:
@@ -71,7 +72,7 @@ def has_submission(reference: str) -> bool:
 
 
 class Findings(list[Finding]):
-    """Findings so far; `trying` adds one, whatever happens inside."""
+    """Findings so far. `trying` adds one, whatever is raised in its block."""
 
     @contextmanager
     def trying(self, what: str) -> Iterator[Callable[[str], None]]:
@@ -111,75 +112,75 @@ def check_task(reference: str) -> list[Finding]:
         )
     with findings.trying("the truth scores better than zeros") as note:
         scorer = Scorer(task, data, "")
-        truth, zeros = (as_answer(task.kind, data.test, fill) for fill in (None, 0))
+        truth, zeros = (answer_of_truth(task.kind, data.test, fill) for fill in (None, 0))
         if truth is None or zeros is None:
             note("does not apply: answers are of another form than targets")
         else:
             best, worst = scorer.test(truth).score, scorer.test(zeros).score
             sign = task.ranking.loss_sign
             require(sign * best < sign * worst, f"{task.metric} is {best:.4g} for the truth and {worst:.4g} for zeros")
-    return [*findings, *audited(task, data)]
+    return [*findings, *leak_findings(task, data)]
 
 
-def audited(task: Task, data: Data) -> list[Finding]:
-    """Every look at a task for leaks; in brackets the name by which `Task.accepted_findings` excuses it."""
-    looks = {**leakage.looks(data), **LOOKS}
-    findings = [look_for(name, claim, look, task, data) for (name, claim), look in looks.items()]
-    names = [name for name, _ in looks]
+def leak_findings(task: Task, data: Data) -> list[Finding]:
+    """Run every leak check on a task. In brackets stands the name by which `Task.accepted_findings` excuses a finding."""
+    checks = {**leakage.checks(data), **CONTROL_CHECKS}
+    findings = [run_leak_check(name, claim, leak_check, task, data) for (name, claim), leak_check in checks.items()]
+    names = [name for name, _ in checks]
     for name in sorted(set(task.accepted_findings) - set(names)):
         says = f"accepted_findings has {name!r}, which is none of {', '.join(names)}"
         findings.append(Finding("what is known is looked for", False, says))
     return findings
 
 
-def look_for(name: str, claim: str, look: leakage.Look, task: Task, data: Data) -> Finding:
+def run_leak_check(name: str, claim: str, leak_check: leakage.LeakCheck, task: Task, data: Data) -> Finding:
     """One look of the leakage. What a task declares as known and unavoidable (`Task.accepted_findings`) is told and does not fail
     it."""
     what = f"{claim} [{name}]"
     try:
-        return Finding(what, True, look(task, data))
+        return Finding(what, True, leak_check(task, data))
     except Leak as leak:
         known = task.accepted_findings.get(name)
         return Finding(what, known is not None, f"known: {known} ({leak})" if known else str(leak))
     except Skip as reason:
         return Finding(what, True, f"does not apply: {reason}")
-    except Exception as error:  # a stranger's kind may have arrays that no look was made for
+    except Exception as error:  # a stranger's kind may have arrays that no check was made for
         return Finding(what, True, f"skipped: {type(error).__name__}: {error}")
 
 
-def as_answer(kind: Kind, split: Split, fill: float | None) -> Array | None:
-    """The truth, or a constant, in the last form that the kind takes (labels rather than probabilities)."""
-    form = kind.output_specs(split.x)[-1]
-    if form.shape == split.labels.shape:
-        return split.labels.astype(form.dtype) if fill is None else np.full(form.shape, fill, form.dtype)
-    if form.shape[:-1] != split.labels.shape or split.labels.dtype.kind not in "iu":
+def answer_of_truth(kind: Kind, split: Split, fill: float | None) -> Array | None:
+    """Return the truth, or a constant, by the last output spec of the kind (labels rather than probabilities)."""
+    spec = kind.output_specs(split.x)[-1]
+    if spec.shape == split.labels.shape:
+        return split.labels.astype(spec.dtype) if fill is None else np.full(spec.shape, fill, spec.dtype)
+    if spec.shape[:-1] != split.labels.shape or split.labels.dtype.kind not in "iu":
         return None
-    uniform = np.full(form.shape, -np.log(form.shape[-1]), form.dtype)  # log-probabilities of tokens
+    uniform = np.full(spec.shape, -np.log(spec.shape[-1]), spec.dtype)  # log-probabilities of tokens
     if fill is None:
         np.put_along_axis(uniform, split.labels[..., None], 0.0, axis=-1)
     return uniform
 
 
 def agreeing_targets(task: Task, data: Data) -> str:
-    """Targets that contradict each other: no answer is right for all of a repeated input."""
+    """Find targets that contradict each other: no answer is right for all rows of a repeated input."""
     if data.train.labels.dtype.kind not in "iu" or leakage.is_text(data) or data.train.x[:1].size < 2:
         raise Skip("targets are no classes of inputs")
     first: dict[int, tuple[int, str]] = {}
     torn = []
-    for name, split in leakage.splits(data):
+    for name, split in leakage.named_splits(data):
         for row, (key, target) in enumerate(
-            zip(*(leakage.keys(part).tolist() for part in (split.x, split.labels)), strict=True)
+            zip(*(leakage.row_hashes(part).tolist() for part in (split.x, split.labels)), strict=True)
         ):
             before, where = first.setdefault(key, (target, f"{name} row {row}"))
             if before != target:
                 torn.append(f"{where} and {name} row {row}")
-    n = sum(len(split) for _, split in leakage.splits(data))
+    n = sum(len(split) for _, split in leakage.named_splits(data))
     says = f"{len(torn)} of {n} inputs have another target than before, such as {torn[0]}" if torn else ""
-    return leakage.verdict([says] if len(torn) > leakage.MOST_COPIES * n else [], "drop them in load()", says)
+    return leakage.report_leaks([says] if len(torn) > leakage.MAX_COPY_SHARE * n else [], "drop them in load()", says)
 
 
 def copied_target(task: Task, data: Data) -> str:
-    """Whether an input value is a target that is a number, but for its scale, in rows of train and of test."""
+    """Find an input value that is a numeric target up to its scale, in rows of train and of test."""
     if data.train.labels.dtype.kind != "f":
         raise Skip("targets are no numbers")
     found: list[dict[int, int]] = []
@@ -194,11 +195,11 @@ def copied_target(task: Task, data: Data) -> str:
     shapes = data.train.labels.shape[1:] or (1,), data.train.x.shape[1:]
     places = [[[*map(int, np.unravel_index(*at))] for at in zip(pair, shapes, strict=True)] for pair in same[:1]]
     says = [f"the value at {column} is the target at {goal}" for goal, column in places]
-    return leakage.verdict(says, "drop that input, or move it to its own time")
+    return leakage.report_leaks(says, "drop that input, or move it to its own time")
 
 
 def scaled_columns(table: Array) -> list[bytes]:
-    """One key a column, the same for columns that differ in scale alone; none for constant ones."""
+    """Return a key for each column. Columns that differ in scale alone share it; a constant column has an empty one."""
     z = table.astype(np.float64) - table.mean(axis=0)
     spread = z.std(axis=0)
     z = np.round(z / np.maximum(spread, 1e-12) * np.where(z[0] < 0, -1, 1), 2) + 0.0
@@ -206,7 +207,7 @@ def scaled_columns(table: Array) -> list[bytes]:
 
 
 def constant_control(task: Task, data: Data) -> str:
-    """How far constant answers come on the way from guesses to the truth; far is misleading, for nothing was learned."""
+    """Measure how far constant answers come from guesses to the truth. Far is misleading: nothing was learned."""
     control = Control(task, data)
     y = control.y.reshape(len(control.y), -1)
     if control.numbers:
@@ -216,7 +217,7 @@ def constant_control(task: Task, data: Data) -> str:
         constants = [rows[counts.argmax()], np.array([np.bincount(column).argmax() for column in y.T])]
     shares = None if control.numbers else np.bincount(y.ravel()) / y.size
     answers = [answer for one in constants for answer in control.answers(one.reshape(control.y.shape[1:]), shares)]
-    return control.verdict(
+    return control.report(
         answers,
         "a constant",
         0.9 if control.numbers else 0.5,
@@ -225,7 +226,7 @@ def constant_control(task: Task, data: Data) -> str:
 
 
 def shuffled_control(task: Task, data: Data) -> str:
-    """How far a tree comes that was fitted to shuffled targets, or, where targets are no classes, the truth in another order."""
+    """Measure how far a tree fitted to shuffled targets comes, or the truth in another order where targets are no classes."""
     from scipy.stats import binom
     from sklearn.tree import ExtraTreeClassifier
 
@@ -235,17 +236,17 @@ def shuffled_control(task: Task, data: Data) -> str:
         if control.numbers:  # a test split that lies elsewhere than train is no excuse
             control.guess = control.best(control.answers(data.test.labels.mean(axis=0)))
         moved = control.answers(rng.permutation(data.test.labels))
-        return control.verdict(moved, "the truth in another order", 0.5, advice)
+        return control.report(moved, "the truth in another order", 0.5, advice)
     rows = rng.permutation(len(data.train))[:SHUFFLED]
     x, z = (split.x.reshape(len(split), -1) for split in (data.train, data.test))
     answer = ExtraTreeClassifier(random_state=0).fit(x[rows], rng.permutation(codes["train"][rows])).predict(z)
     n, right = len(answer), int((answer == codes["test"]).sum())
     said, true = (np.bincount(some, minlength=int(codes["test"].max()) + 1) / n for some in (answer, codes["test"]))
     chance = float(said[: len(true)] @ true[: len(said)])
-    if binom.sf(right - 1, n, chance) < leakage.LEVEL:
+    if binom.sf(right - 1, n, chance) < leakage.FALSE_ALARM_RATE:
         raise Leak(f"a tree fitted to shuffled targets has {right} of {n} right, {chance * n:.0f} by chance: {advice}")
     first = {code: row for row, code in reversed(list(enumerate(codes["train"])))}
-    return control.verdict(
+    return control.report(
         control.answers(data.train.labels[[first[code] for code in answer]]),
         "what learned from shuffled targets",
         0.5,
@@ -254,7 +255,7 @@ def shuffled_control(task: Task, data: Data) -> str:
 
 
 class Control:
-    """Answers that know nothing, on a scale from guesses at random (0) to the truth (1), by the task's own metric."""
+    """Scale of the task's own metric from random guesses (0) to the truth (1), for answers that know nothing."""
 
     def __init__(self, task: Task, data: Data) -> None:
         self.task, self.data, self.y = task, data, data.train.labels
@@ -270,19 +271,19 @@ class Control:
         self.truth = self.best(self.answers(data.test.labels))
 
     def answers(self, targets: Array, shares: Array | None = None) -> list[Array]:
-        """Targets, for every test row or all of them, in the forms that the kind takes; as probabilities, ``shares`` or certain."""
+        """Return targets, one for each test row or one for all, by each output spec; probabilities are ``shares`` or certain."""
         found, shape, rng = [], self.data.test.labels.shape, np.random.default_rng(0)
-        for form in self.task.kind.output_specs(self.data.test.x):
-            if form.shape == shape:
-                found.append(np.broadcast_to(targets, shape).astype(form.dtype))
-            elif form.shape[:-1] == shape and not self.numbers:
-                answer = np.zeros(form.shape, form.dtype)
+        for spec in self.task.kind.output_specs(self.data.test.x):
+            if spec.shape == shape:
+                found.append(np.broadcast_to(targets, shape).astype(spec.dtype))
+            elif spec.shape[:-1] == shape and not self.numbers:
+                answer = np.zeros(spec.shape, spec.dtype)
                 if shares is None:
                     np.put_along_axis(answer, np.broadcast_to(targets, shape)[..., None], 1, axis=-1)
                 else:
                     # Equal shares are no guess: the first class would always win them.
                     answer[..., : len(shares)] = shares * (1 + 1e-5 * rng.random((*shape, len(shares))))
-                found.append(np.log(np.maximum(answer, 1e-15)) if "log" in form.name else answer)
+                found.append(np.log(np.maximum(answer, 1e-15)) if "log" in spec.name else answer)
         if not found:
             raise Skip("answers are of another form than targets")
         return found
@@ -295,14 +296,14 @@ class Control:
             scores.append(float(measures[self.task.metric].of(np.arange(len(answer)))))
         return min(scores, key=lambda score: self.task.ranking.loss_sign * score)
 
-    def verdict(self, answers: list[Array], what: str, most: float, advice: str) -> str:
+    def report(self, answers: list[Array], what: str, most: float, advice: str) -> str:
         score = self.best(answers)
         way = (score - self.guess) / (self.truth - self.guess) if self.truth != self.guess else np.inf
         says = f"{what} has {self.task.metric} {score:.4g}, guesses {self.guess:.4g}, the truth {self.truth:.4g}"
-        return leakage.verdict([says] if way > most else [], advice, says)
+        return leakage.report_leaks([says] if way > most else [], advice, says)
 
 
-LOOKS: dict[tuple[str, str], leakage.Look] = {
+CONTROL_CHECKS: dict[tuple[str, str], leakage.LeakCheck] = {
     ("conflicting labels", "the same input has the same target"): agreeing_targets,
     ("copied target", "no input value is a target but for its scale"): copied_target,
     ("constant control", "a constant answer is far from right"): constant_control,
@@ -325,7 +326,7 @@ def check_submission(source: Source) -> list[Finding]:
             except UnknownKind as error:
                 findings.append(Finding(f"there is a task to try {kind} on", False, str(error)))
                 continue
-            check_kind(findings, worker, task, cut(load_data(task)), default_params(description))
+            check_kind(findings, worker, task, first_rows(load_data(task)), default_params(description))
     return findings
 
 
@@ -342,7 +343,7 @@ def standard_task(kind: str) -> Task:
 
 
 def proverb() -> Data:
-    """A sentence over and over, in chunks of 32 tokens."""
+    """Return a sentence over and over, in chunks of 32 tokens."""
     letters = sorted(set(PROVERB))
     tokens = np.array([letters.index(letter) for letter in PROVERB * 100])
     count = (len(tokens) - 1) // 32
@@ -350,8 +351,8 @@ def proverb() -> Data:
     return Data(Split(x[:100], y[:100]), Split(x[100:120], y[100:120]), Split(x[120:140], y[120:140]))
 
 
-def cut(data: Data) -> Data:
-    """At most `ROWS` of each part."""
+def first_rows(data: Data) -> Data:
+    """Return at most `ROWS` rows of each split."""
     return Data(*(Split(part.x[:ROWS], part.labels[:ROWS]) for part in (data.train, data.valid, data.test)))
 
 

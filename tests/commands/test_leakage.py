@@ -27,7 +27,7 @@ CLASSES = 4
 def leaks(kind: Kind, data: Data, metric: str | None = None, known: dict[str, str] | None = None) -> dict[str, str]:
     """Findings of the leakage audit: name to message."""
     task = Task("planted", kind, lambda: data, metric or kind.metrics[0].name, accepted_findings=known or {})
-    findings = check.audited(task, data)
+    findings = check.leak_findings(task, data)
     assert not [finding for finding in findings if finding.says.startswith("skipped")], findings
     return {finding.what.split("[")[-1].rstrip("]"): finding.says for finding in findings if not finding.passed}
 
@@ -188,7 +188,7 @@ def test_the_false_alarm_rate_is_below_the_level() -> None:
     for seed in range(300):
         rng = np.random.default_rng(seed)
         y = rng.permutation(np.arange(120) % (2 + seed % 5))
-        right, n, chance = leakage.predicted(rng.integers(0, 1000, 120) if seed % 2 else np.arange(120), y)
+        right, n, chance = leakage.held_out_hits(rng.integers(0, 1000, 120) if seed % 2 else np.arange(120), y)
         low += binom.sf(right - 1, n, chance) < 0.05
     assert low <= binom.ppf(0.999, 300, 0.05)
 
@@ -369,9 +369,9 @@ def test_accepted_findings_are_reported_and_pass() -> None:
     task = Task(
         "known", IMAGES, lambda: data, "accuracy", accepted_findings={"exact duplicates": "the archive has them"}
     )
-    (said,) = [finding for finding in check.audited(task, data) if "[exact duplicates]" in finding.what]
+    (said,) = [finding for finding in check.leak_findings(task, data) if "[exact duplicates]" in finding.what]
     assert said.passed and said.says.startswith("known: the archive has them (9 of 180 test inputs stand in train")
-    wrong = check.audited(replace(task, accepted_findings={"copies": ""}), data)[-1]
+    wrong = check.leak_findings(replace(task, accepted_findings={"copies": ""}), data)[-1]
     assert not wrong.passed and "'copies'" in wrong.says and "exact duplicates, near duplicates" in wrong.says
 
 
