@@ -76,8 +76,7 @@ class Competition:
             raise Refused(event.content["reason"])
         return event
 
-    # Actions of the host
-    # ---------------------------------------------------------------------------------------------------------------
+    # Actions of the host ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> Event:
         """Publish the rules; a second call changes nothing. Raises StoreError if other rules have been published."""
@@ -152,8 +151,7 @@ class Competition:
 
         return self.append(decide)
 
-    # Actions of teams
-    # ------------------------------------------------------------------------------------------------------------------
+    # Actions of teams ------------------------------------------------------------------------------------------------------------
 
     def refusal_reason(self, events: Sequence[Event], team: str, sha256: str | None) -> str | None:
         """Reason to refuse an entry of a team now, or None."""
@@ -246,8 +244,7 @@ class Competition:
             raise StoreError(f"there is no entry {number}; there are {', '.join(map(str, state.entries)) or 'none'}")
         return state.entries[number]
 
-    # Boards
-    # ----------------------------------------------------------------------------------------------------------------------------
+    # Boards ----------------------------------------------------------------------------------------------------------------------
 
     def released_scores(self, entries: Sequence[CompetitionEntry]) -> list[tuple[float, bool]]:
         """Public score of a team after each of its entries, and whether that entry changed it."""
