@@ -99,7 +99,9 @@ def test_the_numpy_network_computes_what_torch_does(name):
     from harness.kinds.weights import train
 
     side, channels = features.NETWORKS[name].side, features.NETWORKS[name].channels
-    some = np.random.default_rng(0).integers(0, 256, (features.BATCH + 3, side, side, channels), dtype=np.uint8)
+    some = np.random.default_rng(0).integers(
+        0, 256, (features.IMAGES_PER_BATCH + 3, side, side, channels), dtype=np.uint8
+    )
     with torch.no_grad():
         expected = train.frozen(name)(train.tensor(some)).numpy()
     found = features.extract(some, name)

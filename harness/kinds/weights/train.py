@@ -67,7 +67,9 @@ def train(name: str, other: str = "") -> None:
     )
     classifier = nn.Sequential(body, head)
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs=epochs, steps_per_epoch=len(x) // TRAINING_BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 4e-3, epochs=epochs, steps_per_epoch=len(x) // TRAINING_BATCH_SIZE
+    )
     for _ in range(epochs):
         order = torch.randperm(len(x))
         for index in order[: len(x) // TRAINING_BATCH_SIZE * TRAINING_BATCH_SIZE].view(-1, TRAINING_BATCH_SIZE):
