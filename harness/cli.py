@@ -1,4 +1,4 @@
-"""The command ``bakeoff``. Each command imports what it needs when it runs, so that help and boards come at once.
+"""Entry point of ``bakeoff``. Each command imports its modules when it runs, so that help and boards come at once.
 
 Exit codes: 0 all entries complete; 1 at least one entry failed; 2 the command was wrong; 130 interrupted.
 """
@@ -19,7 +19,6 @@ from harness.commands.parser import build_parser
 if TYPE_CHECKING:
     import argparse
 
-    from harness.contract import Limits
     from leaderboard import Store
     from leaderboard.tables.render import Boards
 
@@ -30,7 +29,7 @@ DEMO = {
     "digit-spelling": ("most-frequent-sequence", "svm-speller", "forest-speller", "seq2seq"),
     "digit-images": ("noise", "pca-gaussian", "mixture", "gan", "vae-keras"),
 }
-"""Tasks whose data come with the libraries, so that no network is needed, and some baselines of every sort for each."""
+"""Tasks whose data come with the libraries, so that no network is needed, and some baselines for each."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        if not is_ours(error):
+        if not is_user_error(error):
             print(
                 f"bakeoff: this is a bug of Bakeoff's: {type(error).__name__}: {error}; --debug shows where",
                 file=sys.stderr,
@@ -68,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def is_ours(error: Exception) -> bool:
-    """Whether an error is a user's mistake, said in one sentence. Looked up without importing what was never loaded."""
+def is_user_error(error: Exception) -> bool:
+    """Tell whether an error is a user's mistake, said in one sentence. Modules that were never loaded stay so."""
     known = [
         getattr(sys.modules.get(module), name, ())
         for module, name in (("harness.errors", "BakeoffError"), ("leaderboard.store.store", "StoreError"))
@@ -81,23 +80,17 @@ def is_ours(error: Exception) -> bool:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    from harness.commands.run import run
+    from harness.commands.options import RunOptions
+    from harness.commands.run import run_with
     from harness.commands.terminal import Terminal
 
     site = None if options.no_site else options.site or options.home / "site"
-    rows = run(
+    rows = run_with(
         options.tasks,
         options.submission,
+        RunOptions.from_arguments(options),
         trials=options.trials,
         seeds=options.seeds,
-        time_limit=options.time_limit,
-        workers=options.workers,
-        devices=options.devices,
-        isolation_tier=options.isolation,
-        limits=limits(options),
-        cluster=options.cluster,
-        home=options.home,
-        store=options.store,
         site=site,
         progress=Terminal(),
     )
@@ -107,16 +100,8 @@ def run_command(options: argparse.Namespace) -> int:
     return code
 
 
-def limits(options: argparse.Namespace) -> Limits:
-    from harness.contract import Limits
-
-    return Limits(
-        options.cpu_limit, options.memory_limit, options.process_limit, options.output_limit, options.disk_limit
-    )
-
-
 def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
-    """The rows of a run as JSON, or for people the whole boards that they now stand on."""
+    """Print the rows of a run as JSON, or the whole boards on which they stand. Return the exit code."""
     if options.json:
         print_json({"rows": rows})
     else:
@@ -131,28 +116,22 @@ def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
 def tune_command(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from harness.commands.options import RunOptions
     from harness.commands.terminal import Terminal
-    from harness.commands.tune import tune
+    from harness.commands.tune import tune_with
     from harness.errors import BakeoffError, TrialFailed
 
     try:
-        found = tune(
+        found = tune_with(
             options.task,
             options.submission,
+            RunOptions.from_arguments(options),
             trials=options.trials,
             timeout=options.timeout,
-            time_limit=options.time_limit,
-            workers=options.workers,
-            devices=options.devices,
-            isolation_tier=options.isolation,
-            limits=limits(options),
-            cluster=options.cluster,
             warm_start=options.warm_start,
             seed=options.seed,
             halving=not options.no_halving,
             export=options.export,
-            home=options.home,
-            store=options.store,
             progress=Terminal(),
         )
     except TrialFailed as error:
@@ -194,14 +173,14 @@ def data_command(options: argparse.Namespace) -> int:
 
 
 def open_store(options: argparse.Namespace) -> Store:
-    """The store that a command reads. Raises StoreError where there is none."""
+    """Open the store that a command reads. Raises StoreError if there is none."""
     from leaderboard import Store
 
     return Store(options.home, url=options.store, create=False)
 
 
 def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: Sequence[str] = ()) -> Boards:
-    """The boards of these tasks, or of all that have results; the results ``asked`` for stand on them."""
+    """Return the boards of these tasks, or of all that have results. Results ``asked`` for always stand on them."""
     from leaderboard import StoreError, rank
 
     store = open_store(options)
@@ -219,7 +198,7 @@ def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: 
 
 
 def task_name(reference: str) -> str:
-    """A task's name, also where the task is given by its path."""
+    """Return a task's name. The reference is a name or a path."""
     if reference.endswith(".py") or ".py:" in reference:
         from harness.plugins import registry
 

@@ -1,4 +1,4 @@
-"""The command ``bakeoff competition``: a host's side of `leaderboard.competition.competition`, where files are read and graded."""
+"""`bakeoff competition`: the host's side of `leaderboard.competition.competition`. It reads files and scores them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.commands.submit import read, regular_file
+from harness.commands.submit import check_file, read
 from harness.contract import Array, Kind, Task
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
 from harness.evaluation.task_data import TaskData
@@ -27,45 +27,45 @@ from leaderboard.competition.events import Event
 from leaderboard.competition.rules import Rules
 from leaderboard.tables.render import align_columns, format_number
 
-DRAWS = 200
+BOOTSTRAP_DRAWS = 200
 """Bootstrap draws for the standard error of a metric that is no mean over samples."""
 
 
 @dataclass(frozen=True)
-class Host:
-    """A competition's rules, its task and its store."""
+class OpenCompetition:
+    """Open competition: its rules, its task and its events."""
 
     rules: Rules
     task: Task
     competition: Competition
 
-    def grade(self, path: Path, team: str) -> ScoredEntry:
-        """A file's scores on both parts. A file that is not what it should be is refused, on record."""
+    def score_entry(self, path: Path, team: str) -> ScoredEntry:
+        """Return a file's scores on the public and the private samples. A wrong file is refused, and the refusal recorded."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.competition.check(team, digest)
         try:
-            return self.graded(path, digest)
+            return self.score_file(path, digest)
         except (InvalidPrediction, TrialFailed, UsageError) as error:
             said = f"{path.name}: {error}".replace(f"{path}: ", "").replace(str(path), path.name)
             self.competition.refuse(team, said)
             raise
 
-    def graded(self, path: Path, digest: str) -> ScoredEntry:
-        """The same, whoever asks. Raises UsageError, InvalidPrediction and TrialFailed."""
-        with closing(TaskData(self.task)) as ground:
-            test = ground.data.test
+    def score_file(self, path: Path, digest: str) -> ScoredEntry:
+        """Return a file's scores and record nothing. Raises UsageError, InvalidPrediction and TrialFailed."""
+        with closing(TaskData(self.task)) as task_data:
+            test = task_data.data.test
             answer = read(path, self.task.kind.output_specs(test.x))
             self.task.kind.verify(answer, test.x)
-            return graded(ground, answer, *self.competition.split(len(test)), digest)
+            return score_answer(task_data, answer, *self.competition.split(len(test)), digest)
 
 
-def graded(ground: TaskData, answer: Array, public: Array, private: Array, digest: str) -> ScoredEntry:
-    """Scores of a verified answer, and what the Ladder needs of them. Raises TrialFailed for one that is not finite."""
-    measure = ground.scorer.measured(answer)
+def score_answer(task_data: TaskData, answer: Array, public: Array, private: Array, digest: str) -> ScoredEntry:
+    """Return scores of a verified answer with the losses and error that the Ladder needs. Raises TrialFailed if not finite."""
+    measure = task_data.scorer.measured(answer)
     scores = [float(measure.of(part)) for part in (public, private)]
     if measure.values is None:
         rng = np.random.default_rng(0)
-        error = float(np.std([measure.of(rng.choice(public, len(public))) for _ in range(DRAWS)]))
+        error = float(np.std([measure.of(rng.choice(public, len(public))) for _ in range(BOOTSTRAP_DRAWS)]))
         return ScoredEntry(scores[0], scores[1], None, error, digest)
     values = np.asarray(measure.values, dtype=np.float32)
     error = float(values[public].std(ddof=1)) / len(public) ** 0.5 if len(public) > 1 else 0.0
@@ -73,7 +73,7 @@ def graded(ground: TaskData, answer: Array, public: Array, private: Array, diges
 
 
 @contextmanager
-def host(options: argparse.Namespace) -> Iterator[Host]:
+def open_competition(options: argparse.Namespace) -> Iterator[OpenCompetition]:
     rules = Rules.read(options.rules)
     beside = options.rules.parent / rules.task.partition(":")[0]
     task = registry.find_task(str(options.rules.parent / rules.task) if beside.is_file() else rules.task).task
@@ -82,7 +82,7 @@ def host(options: argparse.Namespace) -> Iterator[Host]:
             f"{task.name} verifies answers by asking again, which a file cannot answer: it cannot be competed on by files"
         )
     with closing(Store(options.home, url=options.store)) as store:
-        yield Host(
+        yield OpenCompetition(
             rules,
             task,
             Competition(rules, store, higher_is_better=task.ranking.higher_is_better, block=task.kind.block),
@@ -93,90 +93,92 @@ def host(options: argparse.Namespace) -> Iterator[Host]:
 
 
 def start(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        event = here.competition.start()
-        return say(
+    with open_competition(options) as opened:
+        event = opened.competition.start()
+        return print_result(
             options,
-            record(event),
-            f"{here.rules.name} is open from {format_utc(here.rules.opens)} to {format_utc(here.rules.closes)}",
+            event_record(event),
+            f"{opened.rules.name} is open from {format_utc(opened.rules.opens)} to {format_utc(opened.rules.closes)}",
         )
 
 
 def amend(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        return say(
+    with open_competition(options) as opened:
+        return print_result(
             options,
-            record(here.competition.amend(options.reason)),
-            f"{here.rules.name} goes on under the rules in {options.rules}",
+            event_record(opened.competition.amend(options.reason)),
+            f"{opened.rules.name} goes on under the rules in {options.rules}",
         )
 
 
 def enter(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        path, team = regular_file(options.predictions), options.team
-        event = here.competition.enter(team, here.grade(path, team))
-        (row,) = (row for row in here.competition.public_board() if row["team"] == team)
-        left = here.rules.in_all - row["entries"]
+    with open_competition(options) as opened:
+        path, team = check_file(options.predictions), options.team
+        event = opened.competition.enter(team, opened.score_entry(path, team))
+        (row,) = (row for row in opened.competition.public_board() if row["team"] == team)
+        left = opened.rules.in_all - row["entries"]
         text = f"entry {event.number} of {team} is in; {left} more may follow"
         if row["score"] is not None:
             moved = row["since"] == event.at
             text = (
-                f"entry {event.number} of {team}: public {here.task.metric} {format_number(row['score'])}, "
+                f"entry {event.number} of {team}: public {opened.task.metric} {format_number(row['score'])}, "
                 f"{'rank ' + str(row['rank']) if moved else 'not better than before by more than noise'}; {left} more may follow"
             )
-        return say(options, record(event) | {"public": row}, text)
+        return print_result(options, event_record(event) | {"public": row}, text)
 
 
 def pick(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        event = here.competition.pick(options.team, options.entries)
-        return say(
+    with open_competition(options) as opened:
+        event = opened.competition.pick(options.team, options.entries)
+        return print_result(
             options,
-            record(event),
+            event_record(event),
             f"in the end {', '.join(map(str, event.content['entries']))} count for {options.team}",
         )
 
 
 def withdraw(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        event = here.competition.withdraw(options.team, options.entry, options.reason)
-        return say(options, record(event), f"entry {options.entry} of {options.team} is withdrawn")
+    with open_competition(options) as opened:
+        event = opened.competition.withdraw(options.team, options.entry, options.reason)
+        return print_result(options, event_record(event), f"entry {options.entry} of {options.team} is withdrawn")
 
 
 def rescore(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        path = regular_file(options.predictions)
-        scores = here.graded(path, hashlib.sha256(path.read_bytes()).hexdigest())
-        event = here.competition.rescore(options.entry, scores, options.reason)
-        return say(options, record(event), f"entry {options.entry} has been scored again")
+    with open_competition(options) as opened:
+        path = check_file(options.predictions)
+        scores = opened.score_file(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        event = opened.competition.rescore(options.entry, scores, options.reason)
+        return print_result(options, event_record(event), f"entry {options.entry} has been scored again")
 
 
 def reveal(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        here.competition.reveal()
-        return show(options, here, here.competition.final_board(), FINAL)
+    with open_competition(options) as opened:
+        opened.competition.reveal()
+        return print_board(options, opened, opened.competition.final_board(), FINAL)
 
 
 def board(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        here.competition.opening_event()
-        if any(event.kind == "revealed" for event in here.competition.event_log.events()):
-            return show(options, here, here.competition.final_board(), FINAL)
-        return show(options, here, here.competition.public_board(), PUBLIC)
+    with open_competition(options) as opened:
+        opened.competition.opening_event()
+        if any(event.kind == "revealed" for event in opened.competition.event_log.events()):
+            return print_board(options, opened, opened.competition.final_board(), FINAL)
+        return print_board(options, opened, opened.competition.public_board(), PUBLIC)
 
 
 def history(options: argparse.Namespace) -> int:
-    with host(options) as here:
-        events = [record(event) for event in here.competition.event_log.events()]
+    with open_competition(options) as opened:
+        events = [event_record(event) for event in opened.competition.event_log.events()]
         lines = [
             f"{event['number']:>4}  {event['at'][:19]}  {event['kind']:<10} {event['team']:<20} {summary(event)}".rstrip()
             for event in events
         ]
-        return say(options, {"events": events}, "\n".join(lines) or f"nothing has happened in {here.rules.name}")
+        return print_result(
+            options, {"events": events}, "\n".join(lines) or f"nothing has happened in {opened.rules.name}"
+        )
 
 
-def record(event: Event) -> dict[str, Any]:
-    """What everybody may see of an event."""
+def event_record(event: Event) -> dict[str, Any]:
+    """Return the part of an event that everybody may see."""
     return {
         "number": event.number,
         "at": event.at,
@@ -211,16 +213,18 @@ FINAL = {
 }
 
 
-def show(options: argparse.Namespace, here: Host, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
-    order = "higher" if here.task.ranking.higher_is_better else "lower"
-    lines = [f"{here.rules.name}: {here.task.name}, {here.task.metric}, {order} is better"]
-    lines += align_columns([list(columns), *([cell(row, key) for key in columns.values()] for row in rows)])
-    if columns is PUBLIC and here.rules.release == "ladder":
+def print_board(
+    options: argparse.Namespace, opened: OpenCompetition, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
+) -> int:
+    order = "higher" if opened.task.ranking.higher_is_better else "lower"
+    lines = [f"{opened.rules.name}: {opened.task.name}, {opened.task.metric}, {order} is better"]
+    lines += align_columns([list(columns), *([format_cell(row, key) for key in columns.values()] for row in rows)])
+    if columns is PUBLIC and opened.rules.release == "ladder":
         lines.append("  a public score moves only when an entry is better by more than noise")
-    return say(options, {"rows": list(rows)}, "\n".join(lines))
+    return print_result(options, {"rows": list(rows)}, "\n".join(lines))
 
 
-def cell(row: Mapping[str, Any], key: str) -> str:
+def format_cell(row: Mapping[str, Any], key: str) -> str:
     if key == "place":
         low, high = row["rank_low"], row["rank_high"]
         return str(row["rank"]) if low == high else f"{row['rank']} ({low}–{high})"
@@ -234,7 +238,7 @@ def cell(row: Mapping[str, Any], key: str) -> str:
     return format_number(value) if isinstance(value, float) else str(value)
 
 
-def say(options: argparse.Namespace, document: Mapping[str, Any], text: str) -> int:
+def print_result(options: argparse.Namespace, document: Mapping[str, Any], text: str) -> int:
     if options.json:
         print(json.dumps(document, indent=2, allow_nan=False), file=sys.__stdout__)
     else:

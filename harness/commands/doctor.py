@@ -1,4 +1,4 @@
-"""What works on this machine: Python, libraries, devices, isolation, data cache. Nothing heavy is imported to find out."""
+"""`bakeoff doctor`: report on Python, libraries, devices, isolation and data cache of this machine. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from harness.evaluation.provenance import LIBRARIES
 from harness.execution.parent import cgroups, isolation, slots
 
 Answer = tuple[str, bool, str]
+"""Name of a thing, whether it works, and details."""
 
 
 def examine() -> list[Answer]:
-    """(what, whether it works, what was found), in the order in which a person would ask."""
+    """Return answers in the order in which a person would ask."""
     answers: list[Answer] = [
         ("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")
     ]
@@ -42,7 +43,7 @@ def examine() -> list[Answer]:
     answers.append(
         ("slots", True, f"{len(planned.devices)} trials at once on {planned.device}, {planned.threads} threads each")
     )
-    answers += shut_in()
+    answers += examine_isolation()
     given = os.environ.get("BAKEOFF_DATA")
     answers.append(("BAKEOFF_DATA", bool(given), given or "not set; data are downloaded when needed"))
     folder = datasets.cache()
@@ -57,8 +58,8 @@ def examine() -> list[Answer]:
     return answers
 
 
-def shut_in() -> list[Answer]:
-    """The tier of isolation that a run takes here, what its probe found from the inside, and why there is no better one."""
+def examine_isolation() -> list[Answer]:
+    """Return the tier of isolation that a run takes here, the findings of its probe, and why there is no better tier."""
     answers: list[Answer] = []
     reasons = []
     for tier in isolation.TIERS[:2]:

@@ -1,4 +1,4 @@
-"""Pages that follow a run: who has them open sees entries come in, and what is being done now."""
+"""Pages that follow a run: an open page shows new entries and the current step."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from leaderboard import Result, Store
 from leaderboard.site import Site
 from leaderboard.tables.render import format_number
 
-SECONDS = 1.0
-"""What is being done now is written no more often than this."""
-SHARE = 20
-"""A build in mid-run is followed by this many times its own time without another one."""
+STATUS_SECONDS = 1.0
+"""Least time between two writes of the current step."""
+PAUSE_AFTER_BUILD = 20
+"""Pause after a build in mid-run, in multiples of the time that it took."""
 
 
-class Pages(Progress):
-    """Keeps a folder of pages up to date, and tells ``other`` what it is told.
+class LivePages(Progress):
+    """Progress that keeps a folder of pages up to date and passes every report on to ``other``.
 
     Pages that cannot be written are given up with a note: results matter more.
     """
 
     def __init__(self, other: Progress, store: Store, out: Path) -> None:
         self.other, self.site = other, Site(store, out)
-        self.changed: set[str] = set()
-        self.asked: set[str] = set()
+        self.changed_tasks: set[str] = set()
+        self.result_ids: set[str] = set()
         self.head = ""
-        self.word: str | None = None
-        self.next_build = self.next_word = 0.0
+        self.status: str | None = None
+        self.next_build = self.next_status = 0.0
         self.given_up = False
-        self.unsaid = ""
+        self.late_note = ""
         self.lock = threading.Lock()  # seeds report from threads
         if not (out / "index.html").exists():
             self.build()  # there is something to open from the start
@@ -43,58 +43,58 @@ class Pages(Progress):
     def begin(self, task: str, submission: str, place: int, total: int) -> None:
         self.other.begin(task, submission, place, total)
         self.head = f"running {task} · {submission} ({place} of {total})"
-        self.say("warming up")
+        self.set_status("warming up")
 
     def trial(self, done: int, wanted: int, best: float | None) -> None:
         self.other.trial(done, wanted, best)
-        self.say(f"search {done} of {wanted}" + ("" if best is None else f", best so far {format_number(best)}"))
+        self.set_status(f"search {done} of {wanted}" + ("" if best is None else f", best so far {format_number(best)}"))
 
     def seed(self, done: int, wanted: int) -> None:
         self.other.seed(done, wanted)
-        self.say(f"final seeds {done} of {wanted}")
+        self.set_status(f"final seeds {done} of {wanted}")
 
     def end(self, result: Result, *, known: bool) -> None:
         self.other.end(result, known=known)
-        self.changed.add(result.task)
-        self.asked.add(result.result_id)
+        self.changed_tasks.add(result.task)
+        self.result_ids.add(result.result_id)
         if not known and time.monotonic() >= self.next_build:
             self.build()
 
     def note(self, message: str) -> None:
         self.other.note(message)
 
-    def say(self, what: str) -> None:
+    def set_status(self, step: str) -> None:
         with self.lock:
-            self.word = f"{self.head}: {what}"
-            if time.monotonic() >= self.next_word:
-                self.next_word = time.monotonic() + SECONDS
-                self.guarded(partial(self.site.write_status, self.word))
+            self.status = f"{self.head}: {step}"
+            if time.monotonic() >= self.next_status:
+                self.next_status = time.monotonic() + STATUS_SECONDS
+                self.write(partial(self.site.write_status, self.status))
 
     def build(self) -> None:
         with self.lock:
             started = time.monotonic()
-            self.guarded(partial(self.site.build, self.changed, self.asked, self.word))
-            self.changed.clear()
-            self.next_build = time.monotonic() + SHARE * (time.monotonic() - started)
+            self.write(partial(self.site.build, self.changed_tasks, self.result_ids, self.status))
+            self.changed_tasks.clear()
+            self.next_build = time.monotonic() + PAUSE_AFTER_BUILD * (time.monotonic() - started)
 
-    def guarded(self, work: Callable[[], None]) -> None:
+    def write(self, work: Callable[[], None]) -> None:
         if self.given_up:
             return
         try:
             work()
         except OSError as error:
             self.given_up = True
-            said = f"the pages in {self.site.out} cannot be written ({error.strerror}); the run goes on without them"
+            message = f"the pages in {self.site.out} cannot be written ({error.strerror}); the run goes on without them"
             if error.errno == errno.ENOSPC:
-                self.unsaid = said  # where the disk is full the store says so, and the run does not go on
+                self.late_note = message  # where the disk is full the store says so, and the run does not go on
             else:
-                self.other.note(said)
+                self.other.note(message)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.word = None
+        self.status = None
         self.build()
-        if self.unsaid and kind is None:
-            self.other.note(self.unsaid)
+        if self.late_note and kind is None:
+            self.other.note(self.late_note)

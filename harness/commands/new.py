@@ -1,4 +1,4 @@
-"""Plug-ins to start from: short, complete, and running as they are."""
+"""`bakeoff new`: write a short, complete plug-in to start from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command ``bakeoff`` may be told: its commands, their arguments, and what help says of them."""
+"""Commands of ``bakeoff``, their arguments and help texts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from harness import __version__
 
 
-def amount(text: str) -> int:
-    """Bytes: 500M, 4G, or a plain number."""
+def parse_bytes(text: str) -> int:
+    """Return a number of bytes from 500M, 4G, or a plain number."""
     scale = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1:].upper())
     try:
         return int(float(text[:-1]) * scale) if scale else int(text)
@@ -22,10 +22,10 @@ def amount(text: str) -> int:
 
 LIMITS: tuple[tuple[str, str, Callable[[str], float], str], ...] = (
     ("cpu", "SECONDS", float, "processor time over all its processes"),
-    ("memory", "BYTES", amount, "memory over all its processes, such as 4G"),
+    ("memory", "BYTES", parse_bytes, "memory over all its processes, such as 4G"),
     ("process", "N", int, "processes and threads"),
-    ("output", "BYTES", amount, "what it may print"),
-    ("disk", "BYTES", amount, "what it may write"),
+    ("output", "BYTES", parse_bytes, "what it may print"),
+    ("disk", "BYTES", parse_bytes, "what it may write"),
 )
 COMPETITION = {
     "start": ("make the rules known, and draw the public and the private samples", ""),

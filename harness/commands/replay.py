@@ -1,4 +1,4 @@
-"""Fit a recorded result again: the kept source, the recorded parameters and seeds, on today's machine and libraries."""
+"""`bakeoff replay`: fit a recorded result again from its kept source, parameters and seeds, with today's libraries."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from harness.plugins.source import read_submission
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6
+"""Relative difference up to which two scores are the same."""
 
 
-def find_task(result: Result, reference: str | None, progress: Progress) -> Task:
-    """The task of a result. Raises UsageError where it is another, or is not found."""
+def find_task_of(result: Result, reference: str | None, progress: Progress) -> Task:
+    """Return the task of a result. Raises UsageError if it is not found or is another one."""
     try:
         found = registry.find_task(reference or result.task, progress.note).task
     except UsageError as error:
@@ -35,7 +36,7 @@ def find_task(result: Result, reference: str | None, progress: Progress) -> Task
 
 @dataclass(frozen=True)
 class Replay:
-    """A recorded result beside what the same source gives now, one score a seed."""
+    """Recorded result beside the scores that the same source gives now, one a seed."""
 
     recorded: Result
     scores: list[float]
@@ -66,7 +67,7 @@ def replay(
     store: str | None = None,
     progress: Progress | None = None,
 ) -> Replay:
-    """Fit a result again. ``task`` is where its task is found, if not by its name.
+    """Fit a result again. ``task`` is the path of its task if its name does not find it.
 
     Raises UsageError for a result that cannot be replayed, TrialFailed's reason included.
     """
@@ -84,7 +85,7 @@ def replay(
         raise UsageError(
             f"result {result.result_id} ({result.status}) has no kept source to replay; replay a complete result of a plug-in"
         )
-    ground = TaskData(find_task(result, task, progress))
+    task_data = TaskData(find_task_of(result, task, progress))
     settings = EntrySettings(
         0,
         len(result.seeds),
@@ -92,24 +93,24 @@ def replay(
         slots.plan("auto" if result.device == "cpu" else result.device),
         isolation.choose("process" if result.isolation == "process" else "auto", progress.note),
     )
-    nowhere = Store(kept / "replay")  # a store of its own, so that nothing recorded is taken for the answer
+    scratch_store = Store(kept / "replay")  # a store of its own, so that nothing recorded is taken for the answer
     try:
         found = replace(read_submission(source, object_name or None), name=result.submission)
-        entry = Entry(ground, found, settings, nowhere)
-        entry.study += f"-{len(nowhere.fits(entry.study, 'final'))}"
-        with entry.start_workers() as crew:
-            crew.ready()
-            fits = entry.final_fits(entry.run_context(crew, progress), result.params).run()
+        entry = Entry(task_data, found, settings, scratch_store)
+        entry.study += f"-{len(scratch_store.fits(entry.study, 'final'))}"
+        with entry.start_workers() as workers:
+            workers.ready()
+            fits = entry.final_fits(entry.run_context(workers, progress), result.params).run()
     except TrialFailed as error:
         raise UsageError(f"{result.submission} could not be fitted again: {error}") from error
     finally:
-        nowhere.close()
-        ground.close()
+        scratch_store.close()
+        task_data.close()
     changes = [
         f"{name} {result.versions.get(name, 'none')} -> {found_now}"
         for name, found_now in versions().items()
         if result.versions.get(name) != found_now
     ]
-    if ground.sha256 != result.data_sha256:
+    if task_data.sha256 != result.data_sha256:
         changes.append("the task's data")
     return Replay(result, [float(fit.value) for fit in fits if fit.value is not None], changes)

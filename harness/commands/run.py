@@ -1,4 +1,4 @@
-"""`run` takes every task and submission asked for from start to finish; `tune` searches one submission's hyperparameters."""
+"""`harness.run` and `bakeoff run`: evaluate submissions on tasks, one entry after another."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import datasets
-from harness.commands.live_pages import Pages
-from harness.contract import LONGEST, Limits, Task
+from harness.commands.live_pages import LivePages
+from harness.commands.options import RunOptions
+from harness.contract import Limits, Task
 from harness.dispatch import Progress
 from harness.errors import BakeoffError, UsageError
 from harness.evaluation.entry import Entry, EntrySettings
@@ -52,88 +53,101 @@ def run(
     request is wrong; an entry that fails is a row with its status. ``cluster`` is the address of a Ray cluster whose machines run
     the trials. ``site`` is a folder whose pages follow the run, None for none.
     """
+    options = RunOptions(time_limit, workers, devices, isolation_tier, limits, cluster, Path(home), store)
+    return run_with(tasks, submissions, options, trials=trials, seeds=seeds, site=site, progress=progress)
+
+
+def run_with(
+    tasks: str | Task | Sequence[str | Task],
+    submissions: Sequence[str],
+    options: RunOptions,
+    *,
+    trials: int,
+    seeds: int,
+    site: str | Path | None,
+    progress: Progress | None,
+) -> Rows:
+    """Evaluate submissions on tasks under these options; see `run`."""
     progress = progress or Progress()
     if trials < 0 or seeds < 1:
         raise UsageError(f"trials should be at least 0 and seeds at least 1; they are {trials} and {seeds}")
-    check_limit(time_limit)
-    asked = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
-    found = [task if isinstance(task, Task) else registry.find_task(task, progress.note).task for task in asked]
-    entries = plan(found, submissions, progress)
-    with ExitStack() as held:
-        work = hands(held, devices, workers, isolation_tier, cluster, home, progress)
-        settings = EntrySettings(trials, seeds, time_limit, limits=limits, **work)
-        kept = held.enter_context(closing(Store(Path(home), url=store)))
+    references = [tasks] if isinstance(tasks, (str, Task)) else list(tasks)
+    found = [task if isinstance(task, Task) else registry.find_task(task, progress.note).task for task in references]
+    matches = match_entries(found, submissions, progress)
+    with ExitStack() as stack:
+        resources = open_resources(stack, options, progress)
+        settings = EntrySettings(trials, seeds, options.time_limit, limits=options.limits, **resources)
+        results = stack.enter_context(closing(Store(options.home, url=options.store)))
         if site is not None:
-            progress = held.enter_context(Pages(progress, kept, Path(site)))
-        return evaluate(found, entries, settings, kept, progress)
+            progress = stack.enter_context(LivePages(progress, results, Path(site)))
+        return evaluate(found, matches, settings, results, progress)
 
 
 def evaluate(
-    found: Sequence[Task],
-    entries: Sequence[tuple[Task, list[Source]]],
+    tasks: Sequence[Task],
+    matches: Sequence[tuple[Task, list[Source]]],
     settings: EntrySettings,
-    kept: Store,
+    store: Store,
     progress: Progress,
 ) -> Rows:
-    """The rows of what `plan` has found."""
+    """Evaluate what `match_entries` has matched and return the rows. A task that cannot be loaded fails its own entries alone."""
     ids: dict[str, set[str]] = defaultdict(set)
-    unmade: list[Result] = []
-    for task, group in entries:
+    unevaluated: list[Result] = []
+    for task, sources in matches:
         try:
-            for result in evaluate_task(task, group, settings, kept, progress):
+            for result in evaluate_task(task, sources, settings, store, progress):
                 ids[task.name].add(result.result_id)
         except BakeoffError as error:
-            if len(entries) == 1:
+            if len(matches) == 1:
                 raise
             progress.note(f"{error}; going on with the other tasks")
-            unmade += [not_evaluated(task, source, str(error)) for source in group]
+            unevaluated += [unevaluated_result(task, source, str(error)) for source in sources]
     rows = [
         row
-        for task in dict.fromkeys(task.name for task in found)
-        for row in rank(kept.standing(task, ids[task]), ids[task])
-        if row["result_id"] in ids[task]
+        for name in dict.fromkeys(task.name for task in tasks)
+        for row in rank(store.standing(name, ids[name]), ids[name])
+        if row["result_id"] in ids[name]
     ]
-    return Rows(rows + [unranked_row(result) for result in unmade])
+    return Rows(rows + [unranked_row(result) for result in unevaluated])
 
 
-def hands(
-    held: ExitStack,
-    devices: str,
-    workers: int | None,
-    isolation_tier: str,
-    address: str | None,
-    home: str | Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Who does the work, as `Settings` has it: slots and their tier, here or on a cluster, whose connection ``held`` keeps."""
-    if address is None:
-        return {"slots": slots.plan(devices, workers), "isolation": tier(isolation_tier, home, progress)}
-    cluster = held.enter_context(
-        Cluster(address, workers=workers, devices=devices, tier=isolation_tier, note=progress.note)
+def open_resources(stack: ExitStack, options: RunOptions, progress: Progress) -> dict[str, Any]:
+    """Return slots, isolation and cluster, as `EntrySettings` takes them. ``stack`` closes the connection to a cluster."""
+    if options.cluster is None:
+        return {
+            "slots": slots.plan(options.devices, options.workers),
+            "isolation": choose_isolation(options, progress),
+        }
+    cluster = stack.enter_context(
+        Cluster(
+            options.cluster,
+            workers=options.workers,
+            devices=options.devices,
+            tier=options.isolation_tier,
+            note=progress.note,
+        )
     )
     return {"slots": cluster.slots, "isolation": cluster.isolation, "cluster": cluster}
 
 
-def tier(wanted: str, home: str | Path, progress: Progress) -> isolation.Isolation:
-    """The tier of a run. What harnesses that were killed have left on this machine is cleared away first."""
+def choose_isolation(options: RunOptions, progress: Progress) -> isolation.Isolation:
+    """Return the isolation of a run. First clear away what killed harnesses have left on this machine."""
     isolation.sweep()
     cgroups.sweep()
-    return isolation.choose(wanted, progress.note, hidden=[Path(home), *datasets.folders()])
+    hidden = [options.home, *datasets.folders()]
+    return isolation.choose(options.isolation_tier, progress.note, hidden=hidden)
 
 
-def check_limit(seconds: float | None) -> None:
-    if seconds is not None and not 0 < seconds <= LONGEST:
-        raise UsageError(f"a time limit should be more than 0 seconds and at most {LONGEST:g}; it is {seconds:g}")
-
-
-def not_evaluated(task: Task, source: Source, error: str) -> Result:
-    """The row of an entry whose task could not be had. It is shown and not recorded: nothing was tried."""
+def unevaluated_result(task: Task, source: Source, error: str) -> Result:
+    """Return the result of an entry whose task could not be loaded. It is shown and not recorded: nothing was tried."""
     higher = task.ranking.higher_is_better
     return Result("", "", task.name, task.version, task.kind.name, source.name, task.metric, higher, "failed", error)
 
 
-def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -> list[tuple[Task, list[Source]]]:
-    """Which submissions meet which tasks. Raises UsageError for one that fits none of them."""
+def match_entries(
+    tasks: Sequence[Task], references: Sequence[str], progress: Progress
+) -> list[tuple[Task, list[Source]]]:
+    """Match submissions with the tasks of their kinds. Raises UsageError for a submission or task without a match."""
     if references:
         chosen = [registry.find_submission(reference, progress.note) for reference in references]
         for source in chosen:
@@ -146,7 +160,7 @@ def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -
                 )
     else:
         chosen = list(registry.submissions(progress.note).values())
-    entries = []
+    matches = []
     for task in tasks:
         group = [source for source in chosen if task.kind.name in source.kinds or (references and not source.kinds)]
         if not group and len(tasks) > 1 and references:
@@ -154,33 +168,33 @@ def plan(tasks: Sequence[Task], references: Sequence[str], progress: Progress) -
             continue
         if not group:
             raise UsageError(f"no submission answers {task.kind.name} tasks such as {task.name}; name one with -s")
-        entries.append((task, list({source.name: source for source in group}.values())))
-    return entries
+        matches.append((task, list({source.name: source for source in group}.values())))
+    return matches
 
 
 def evaluate_task(
     task: Task, sources: Sequence[Source], settings: EntrySettings, store: Store, progress: Progress
 ) -> Iterable[Result]:
-    """Evaluate submissions one after another; the next one's process warms up while one is at work."""
-    ground = TaskData(task)
+    """Evaluate submissions one after another. The process of the next one warms up in the meantime."""
+    task_data = TaskData(task)
     try:
-        waiting = [Entry(ground, source, settings, store) for source in sources]
-        unknown = [entry for entry in waiting if entry.recorded is None]
-        with ExitStack() as started:
-            crews: list[WorkerPool | RemoteWorkerPool] = []
-            for place, entry in enumerate(waiting, start=1):
-                progress.begin(task.name, entry.source.name, place, len(waiting))
+        entries = [Entry(task_data, source, settings, store) for source in sources]
+        pending = [entry for entry in entries if entry.recorded is None]
+        with ExitStack() as stack:
+            pools: list[WorkerPool | RemoteWorkerPool] = []
+            for number, entry in enumerate(entries, start=1):
+                progress.begin(task.name, entry.source.name, number, len(entries))
                 if entry.recorded is None:
-                    now = unknown.index(entry)
-                    for ahead in unknown[len(crews) : now + 2]:
-                        crews.append(ahead.start_workers())
-                        started.callback(crews[-1].close)
-                    with crews[now]:
-                        result = entry.evaluate(entry.run_context(crews[now], progress))
+                    current = pending.index(entry)
+                    for upcoming in pending[len(pools) : current + 2]:
+                        pools.append(upcoming.start_workers())
+                        stack.callback(pools[-1].close)
+                    with pools[current]:
+                        result = entry.evaluate(entry.run_context(pools[current], progress))
                 else:
                     result = entry.recorded
-                ground.save_preview(store, progress.note)
+                task_data.save_preview(store, progress.note)
                 progress.end(result, known=entry.recorded is not None)
                 yield result
     finally:
-        ground.close()
+        task_data.close()

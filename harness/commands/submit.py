@@ -1,4 +1,7 @@
-"""A file of predictions as an entry: read it with suspicion, match its rows to the hidden test by id, grade it like any other."""
+"""`bakeoff submit` and `bakeoff data`: score a file of predictions, and write the data that one needs to make it.
+
+A file is not trusted. Its rows are matched with the hidden test by id, and it is scored like any other entry.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ from leaderboard.result import content_key
 from leaderboard.statistics.ranking import score_interval
 from leaderboard.store.store import utc_timestamp
 
-SHOWN = 5
-BYTES_A_VALUE = 64
-"""A text file may use this many bytes for a value; a larger file is not read."""
+MAX_IDS_SHOWN = 5
+MAX_BYTES_PER_VALUE = 64
+"""Bytes that a text file may use for a value. A larger file is not read."""
 
 
 def submit(
@@ -40,10 +43,10 @@ def submit(
     store: str | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Grade a file of predictions and return its row as a list of one, like `harness.run`.
+    """Score a file of predictions and return its row as a list of one, like `harness.run`.
 
-    Raises UsageError where the file is not what it should be: nothing is recorded then. The predictions of a file cannot be
-    asked again, so next-token tasks, whose causality is verified by asking, take no files.
+    Raises UsageError for a wrong file; nothing is recorded then. A file cannot be queried again, so kinds that verify answers
+    by further queries, such as next-token tasks, take no files.
     """
     progress = progress or Progress()
     path = Path(file)
@@ -57,23 +60,23 @@ def submit(
         raise UsageError(
             f"{found.name} verifies predictions by asking again with changed inputs, which a file cannot answer; submit a plug-in"
         )
-    content = regular_file(path)
-    kept, ground = Store(Path(home), url=store), None
+    content = check_file(path)
+    results, task_data = Store(Path(home), url=store), None
     try:
-        ground = TaskData(found)
-        test = ground.data.test
+        task_data = TaskData(found)
+        test = task_data.data.test
         answer = read(path, found.kind.output_specs(test.x))
         found.kind.verify(answer, test.x)
-        scored = ground.scorer.test(answer)
+        scored = task_data.scorer.test(answer)
         digest = hashlib.sha256(content.read_bytes()).hexdigest()
-        result = graded(ground, name, digest, scored, answer)
-        kept.add(result, scored.replicates)  # type: ignore[arg-type]  # a float32 array is a sequence of floats
+        result = scored_result(task_data, name, digest, scored, answer)
+        results.add(result, scored.replicates)  # type: ignore[arg-type]  # a float32 array is a sequence of floats
         picture = found.kind.draw(answer, test)
         if picture:
-            kept.keep(result.result_id, "picture.png", picture)
+            results.keep(result.result_id, "picture.png", picture)
         return [
             row
-            for row in rank(kept.standing(found.name, [result.result_id]), [result.result_id])
+            for row in rank(results.standing(found.name, [result.result_id]), [result.result_id])
             if row["result_id"] == result.result_id
         ]
     except InvalidPrediction as error:
@@ -81,14 +84,15 @@ def submit(
     except TrialFailed as error:
         raise UsageError(f"{path}: {error}") from error
     finally:
-        if ground:
-            ground.close()
-        kept.close()
+        if task_data:
+            task_data.close()
+        results.close()
 
 
-def graded(ground: TaskData, name: str, digest: str, scored: Scored, answer: Array) -> Result:
-    task = ground.task
-    key = content_key(task.name, task.version, ground.sha256, name, digest)
+def scored_result(task_data: TaskData, name: str, digest: str, scored: Scored, answer: Array) -> Result:
+    """Return the complete result of a file's answer. ``digest`` is the SHA-256 of the file."""
+    task = task_data.task
+    key = content_key(task.name, task.version, task_data.sha256, name, digest)
     blank = Result(
         content_key(key, 0)[:12],
         key,
@@ -101,7 +105,7 @@ def graded(ground: TaskData, name: str, digest: str, scored: Scored, answer: Arr
         "complete",
         score=scored.score,
         seeds=[scored.score],
-        units=max(len(ground.data.test) // task.kind.block, 1),
+        units=max(len(task_data.data.test) // task.kind.block, 1),
     )
     low, high = score_interval(blank, scored.replicates, scored.losses)
     return replace(
@@ -113,18 +117,18 @@ def graded(ground: TaskData, name: str, digest: str, scored: Scored, answer: Arr
         private_score=scored.private,
         metrics=scored.metrics,
         remarks=list(task.kind.flags(scored.metrics)),
-        references=ground.references,
+        references=task_data.references,
         device="none",
         isolation="file",
         source_sha256=digest,
-        data_sha256=ground.sha256,
+        data_sha256=task_data.sha256,
         versions=versions(),
         created_at=utc_timestamp(),
     )
 
 
-def regular_file(path: Path) -> Path:
-    """The path itself. Raises UsageError for what is missing, no plain file, or of an ending that is not read."""
+def check_file(path: Path) -> Path:
+    """Return the path. Raises UsageError if it is missing, no plain file, or has an ending that is not read."""
     if path.suffix not in (".csv", ".parquet", ".npy"):
         raise UsageError(
             f"predictions should be a .csv, .parquet or .npy file; {path.name} ends in {path.suffix or 'nothing'!r}"
@@ -141,8 +145,8 @@ def regular_file(path: Path) -> Path:
 
 
 def read(path: Path, specs: Sequence[OutputSpec]) -> Array:
-    """The predictions in a file, as one of the specs. Raises UsageError with what was expected and what came."""
-    limit = max(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs) * BYTES_A_VALUE + (1 << 20)
+    """Return the predictions in a file by one of the output specs. Raises UsageError with what was expected and what came."""
+    limit = max(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs) * MAX_BYTES_PER_VALUE + (1 << 20)
     size = path.stat().st_size
     if size > limit:
         raise UsageError(f"{path} has {size:,} bytes; predictions for this task need at most {limit:,}")
@@ -179,9 +183,9 @@ def _table(path: Path, specs: Sequence[OutputSpec]) -> Array:
     if not pd.api.types.is_integer_dtype(ids):
         raise UsageError(f"{path}: ids should be the whole numbers 0 to {n - 1}, none missing")
     present = ids.to_numpy(dtype=np.int64)
-    _no_ids(path, "given twice", np.unique(present[frame["id"].duplicated().to_numpy()]))
-    _no_ids(path, f"not of this task, whose ids are 0 to {n - 1}", np.setdiff1d(present, np.arange(n)))
-    _no_ids(path, "missing", np.setdiff1d(np.arange(n), present))
+    _refuse_ids(path, "given twice", np.unique(present[frame["id"].duplicated().to_numpy()]))
+    _refuse_ids(path, f"not of this task, whose ids are 0 to {n - 1}", np.setdiff1d(present, np.arange(n)))
+    _refuse_ids(path, "missing", np.setdiff1d(np.arange(n), present))
     values = frame.drop(columns="id")
     text = [str(column) for column in values.columns if not pd.api.types.is_numeric_dtype(values[column])]
     if text:
@@ -203,7 +207,7 @@ def _table(path: Path, specs: Sequence[OutputSpec]) -> Array:
 
 
 def _parquet_fits(path: Path, n: int) -> None:
-    """Refuse by its schema what would be large in memory however small the file: a run of equal values costs nothing there."""
+    """Refuse a small file that would be large in memory, by its schema: a run of equal values costs nothing in Parquet."""
     import pyarrow.parquet as pq
     from pyarrow import types
 
@@ -215,18 +219,19 @@ def _parquet_fits(path: Path, n: int) -> None:
             raise UsageError(f"{path}: column {column.name!r} should hold numbers")
 
 
-def _no_ids(path: Path, what: str, ids: Array) -> None:
+def _refuse_ids(path: Path, what: str, ids: Array) -> None:
+    """Raise UsageError that names the first of these ids, if there are any."""
     if len(ids):
-        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
-        raise UsageError(f"{path}: ids {what}: {', '.join(map(str, ids[:SHOWN]))}{more}")
+        more = f" and {len(ids) - MAX_IDS_SHOWN:,} more" if len(ids) > MAX_IDS_SHOWN else ""
+        raise UsageError(f"{path}: ids {what}: {', '.join(map(str, ids[:MAX_IDS_SHOWN]))}{more}")
 
 
 def export(task: str, out: str | Path, *, progress: Progress | None = None) -> list[Path]:
-    """Write what a competitor may see, as .npy: train and valid with targets, test inputs, and a sample of what to send back."""
+    """Write the data that a competitor may see as .npy files: train and valid, test inputs, and a sample of predictions."""
     found = registry.find_task(task, (progress or Progress()).note).task
-    ground = TaskData(found)
+    task_data = TaskData(found)
     try:
-        data, folder = ground.data, Path(out)
+        data, folder = task_data.data, Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         specs = found.kind.output_specs(data.test.x)
         arrays = {
@@ -245,4 +250,4 @@ def export(task: str, out: str | Path, *, progress: Progress | None = None) -> l
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     finally:
-        ground.close()
+        task_data.close()

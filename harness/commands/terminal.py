@@ -1,4 +1,4 @@
-"""A run as seen on a terminal: one line that moves while an entry is at work, one that stays when it is done. Standard error."""
+"""Progress of a run on standard error: a moving line while an entry runs, and a lasting line when it is done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leaderboard.tables.render import format_number
 
 
 class Terminal(Progress):
-    """On a terminal the moving line is redrawn in place; elsewhere only finished entries are printed."""
+    """Progress as text. On a terminal the moving line is redrawn in place; elsewhere only finished entries are printed."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self.out = out or sys.stderr

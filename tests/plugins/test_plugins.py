@@ -355,7 +355,7 @@ ROOMS = [
     ],
     ["harness.commands.submit"],
     ["harness.commands.run", "harness.commands.leakage"],
-    ["harness.commands.live_pages"],
+    ["harness.commands.live_pages", "harness.commands.options"],
     ["harness.evaluation.entry"],
     ["harness.evaluation.final_fits"],
     ["harness.evaluation.task_data"],

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import Categorical, Float, Split
-from harness.commands.tune import Tuned, history, tune
+from harness.commands.tune import TuningResult, best_after_each_trial, tune
 from harness.contract import Data
 from harness.plugins.description import Description
 from harness.search import trial_runner
@@ -127,7 +127,7 @@ task = Task(name="many", kind=ImageClassification(classes=3), load=load, metric=
 """
 
 
-def searched(folder: Path, source: str, trials: int = 18, **options: object) -> tuple[Tuned, list[Fit]]:
+def searched(folder: Path, source: str, trials: int = 18, **options: object) -> tuple[TuningResult, list[Fit]]:
     """Run a search on 2,700 rows; return its result and its recorded fits."""
     write(folder, "entry.py", source)
     write(folder, "many.py", MANY)
@@ -258,8 +258,8 @@ def test_without_complete_trials_there_is_no_estimate() -> None:
 
 def test_history_is_the_best_so_far() -> None:
     fits = [Fit("s", "search", n, {}, 0, "complete" if v else "pruned", v) for n, v in enumerate((None, 0.5, 0.3, 0.7))]
-    assert history(fits, 4, True) == [None, 0.5, 0.5, 0.7]
-    assert history(fits, 4, False) == [None, 0.5, 0.3, 0.3]
+    assert best_after_each_trial(fits, 4, higher_is_better=True) == [None, 0.5, 0.5, 0.7]
+    assert best_after_each_trial(fits, 4, higher_is_better=False) == [None, 0.5, 0.3, 0.3]
 
 
 @pytest.mark.slow

@@ -1,0 +1,61 @@
+"""Options that `harness.run` and `bakeoff tune` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.contract import LONGEST, Limits
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def check_seconds(seconds: float | None) -> None:
+    """Raise UsageError for a time limit that is out of range; None is no limit."""
+    if seconds is not None and not 0 < seconds <= LONGEST:
+        raise UsageError(f"a time limit should be more than 0 seconds and at most {LONGEST:g}; it is {seconds:g}")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Machines and limits of the trials, and the place where results are kept. Raises UsageError for a wrong time limit.
+
+    ``time_limit`` is in seconds for one fit with its predictions, None the task's own. ``limits`` go before the task's.
+    ``workers`` is the number of trials at once, None one a core or GPU. ``cluster`` is the address of a Ray cluster, None this
+    machine. ``store`` is the URL of a PostgreSQL server, None SQLite in ``home``.
+    """
+
+    time_limit: float | None = None
+    workers: int | None = None
+    devices: str = "auto"
+    isolation_tier: str = "auto"
+    limits: Limits = Limits()  # noqa: RUF009, frozen
+    cluster: str | None = None
+    home: Path = Path(".bakeoff")
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        check_seconds(self.time_limit)
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> RunOptions:
+        """Return the options of a parsed command line."""
+        return cls(
+            time_limit=arguments.time_limit,
+            workers=arguments.workers,
+            devices=arguments.devices,
+            isolation_tier=arguments.isolation,
+            limits=Limits(
+                arguments.cpu_limit,
+                arguments.memory_limit,
+                arguments.process_limit,
+                arguments.output_limit,
+                arguments.disk_limit,
+            ),
+            cluster=arguments.cluster,
+            home=arguments.home,
+            store=arguments.store,
+        )
