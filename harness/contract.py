@@ -1,7 +1,7 @@
-"""What a plug-in author sees: tasks, data, kinds, submissions, search spaces and errors.
+"""Names for plug-in authors: tasks, data, kinds, submissions, search spaces and errors.
 
-Everything here is data or an abstract class; nothing loads a framework. The rooms above (kinds, execution, scoring, search)
-are written against these names alone.
+Everything here is data or an abstract class; nothing loads a framework. The packages above (kinds, execution, scoring, search)
+are written against these names.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ Array = NDArray[Any]
 Reader = Callable[[Sequence[Array]], Array]
 
 
-LONGEST = 1e8
-"""No limit on time is longer than this many seconds, three years."""
+MAX_SECONDS = 1e8
+"""Longest time limit, three years."""
 
 
 @deprecated.renamed_field("about", "metadata")
@@ -59,11 +59,11 @@ LONGEST = 1e8
 class Split:
     """Inputs and targets, first axis aligned.
 
-    What ``x`` and ``y`` hold is the kind's matter: see the docstrings of `harness.kinds`. ``y`` is None where it is hidden.
+    The kind says what ``x`` and ``y`` hold: see the docstrings of `harness.kinds`. ``y`` is None where it is hidden.
 
-    ``unlabelled`` are more inputs, of ``x``'s form and of any number, whose targets nobody knows: what a semi-supervised task
-    gives with its train split. ``about`` is what else is known of the rows, one value each, such as file names, sizes or times:
-    an audit reads it (`bakeoff check`), and no submission is ever given it.
+    ``unlabelled`` are further inputs like those of ``x``, of any number and without targets: a semi-supervised task gives them
+    with its train split. ``metadata`` holds facts of the rows, one value each, such as file names, sizes or times. The leak checks
+    of `bakeoff check` read it; no submission is ever given it.
     """
 
     x: Array
@@ -89,7 +89,7 @@ class Split:
 
     @property
     def labels(self) -> Array:
-        """``y`` where it is known; raises DataError where it is hidden."""
+        """Targets ``y``. Raises DataError if they are hidden."""
         if self.y is None:
             raise DataError("the targets of this split are hidden")
         return self.y
@@ -97,14 +97,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The three fixed parts of a task. Submissions fit on ``train`` and ``valid``; ``test.y`` never leaves the parent."""
+    """Three fixed splits of a task. Submissions fit on ``train`` and ``valid``; ``test.y`` never leaves the parent process."""
 
     train: Split
     valid: Split
     test: Split
 
     def sha256(self) -> str:
-        """A hash of every array's dtype, shape and bytes, in a fixed order."""
+        """Return a hash of every array's dtype, shape and bytes, in a fixed order."""
         digest = hashlib.sha256()
         for split in (self.train, self.valid, self.test):
             for array in (split.x, split.labels, *(() if split.unlabelled is None else (split.unlabelled,))):
@@ -115,7 +115,7 @@ class Data:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One shape and dtype that an answer may have. An axis is fixed: the child never chooses a size."""
+    """Name, shape and dtype that an answer may have. Every axis is fixed: the child never chooses a size."""
 
     name: str
     shape: tuple[int, ...]
@@ -126,7 +126,10 @@ class OutputSpec:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
     def accepts(self, answer: Array) -> bool:
-        """Whether the shape is the same and the dtype fits: any float for a float, any integer for a signed one, else the same."""
+        """Tell whether an answer has this shape and a fitting dtype.
+
+        Any float fits a float and any integer a signed integer. Other dtypes must be equal.
+        """
         wanted = np.dtype(self.dtype)
         kinds = {"i": "iu", "f": "f"}.get(wanted.kind)
         fits = answer.dtype == wanted if kinds is None else answer.dtype.kind in kinds
@@ -138,7 +141,7 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's name, its direction and a short unit or explanation for tables."""
+    """Name of a metric, its direction, and a short unit or explanation for tables."""
 
     name: str
     higher_is_better: bool
@@ -146,16 +149,16 @@ class Metric:
 
     @property
     def loss_sign(self) -> float:
-        """Factor that makes a loss of a value, so that less is better: -1.0 where higher is better, else 1.0."""
+        """Factor that makes a loss of a value, so that lower is better: -1.0 where higher is better, else 1.0."""
         return -1.0 if self.higher_is_better else 1.0
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric of one set of predictions, ready to be taken over any subset or resample of the samples.
+    """Metric of one set of predictions, to be computed over any subset or resample of the samples.
 
     ``of(index)`` is the metric over the samples at ``index`` (int64, repeats allowed). Where the metric is a mean over
-    samples, ``values`` (n,) float64 holds what each sample contributes.
+    samples, ``values`` (n,) float64 holds the value of each sample.
     """
 
     of: Callable[[Array], float]
@@ -163,7 +166,7 @@ class Measure:
 
     @classmethod
     def mean_of(cls, values: Array) -> Measure:
-        """The mean of per-sample values (n,)."""
+        """Return a measure that is the mean of per-sample values (n,)."""
         values = np.asarray(values, dtype=np.float64)
         return cls(of=lambda index: float(values[index].mean()), values=values)
 
@@ -171,9 +174,9 @@ class Measure:
 @deprecated.renamed_methods(deprecated.KIND_METHODS)
 @dataclass(frozen=True)
 class Kind(ABC):
-    """What a task's arrays mean, what a valid answer is, and how it is measured and drawn.
+    """Meaning of a task's arrays, its valid answers, and how they are measured and drawn.
 
-    A kind is a frozen dataclass whose fields (plain numbers and strings) say what one task fixes: classes, horizon, and so on.
+    A kind is a frozen dataclass. Its fields (plain numbers and strings) are the constants of one task: classes, horizon, and so on.
     """
 
     name: ClassVar[str]
@@ -185,53 +188,53 @@ class Kind(ABC):
 
     @abstractmethod
     def check(self, data: Data) -> None:
-        """Raise DataError where the arrays are not what this kind says they are."""
+        """Raise DataError if the arrays do not fit this kind."""
 
     @abstractmethod
     def output_specs(self, x: Array) -> Sequence[OutputSpec]:
-        """The shapes and dtypes that ``predict(x)`` may answer with, preferred first."""
+        """Return the shapes and dtypes that ``predict(x)`` may answer with, preferred first."""
 
     @abstractmethod
     def verify(self, answer: Array, x: Array) -> None:
-        """Raise InvalidPrediction where values are out of range. Shape and dtype are right when this is called."""
+        """Raise InvalidPrediction if values are out of range. Shape and dtype are right when this is called."""
 
     @abstractmethod
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
-        """Every metric of the kind for ``answer`` to ``split.x``, truth being ``split.y``."""
+        """Return every metric of the kind for ``answer`` to ``split.x``. The truth is ``split.y``."""
 
     def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
-        """What is really asked in order to learn the answer to ``x``, one call of ``predict`` each, and how to read the replies.
+        """Return the queries whose replies give the answer to ``x``, one call of ``predict`` each, and a reader of the replies.
 
-        By default one question, the rows in random order, so that an answer cannot be made from row order. A kind may ask more
-        than it wants to know; its reader may raise InvalidPrediction. Every question has as many rows as ``x``.
+        By default there is one query, the rows in random order, so that an answer cannot be made from row order. A kind may add
+        queries that verify the answer; its reader may raise InvalidPrediction. Every query has as many rows as ``x``.
         """
         order = rng.permutation(len(x))
         back = np.argsort(order)
         return [x[order]], lambda answers: answers[0][back]
 
     def references(self, data: Data) -> Mapping[str, float]:
-        """Figures that belong beside every score of a task, such as a floor. Named like metrics, with a suffix."""
+        """Return figures to show beside every score of a task, such as a floor. They are named like metrics, with a suffix."""
         return {}
 
     def flags(self, metrics: Mapping[str, float]) -> Sequence[str]:
-        """What a reader of the board should know of an entry with these scores, such as that it copies. Shown beside its rank."""
+        """Return warnings about an entry with these scores, such as that it copies. They are shown beside its rank."""
         return ()
 
     def snapshots(self) -> OutputSpec | None:
-        """The form of pictures that a submission may leave from its training, or None where the kind has no pictures."""
+        """Return the shape and dtype of pictures that a submission may keep from its training, or None for no pictures."""
         return None
 
     def draw(self, answer: Array, split: Split) -> bytes | None:
-        """A PNG that shows what ``answer`` looks like beside the truth, or None."""
+        """Return a PNG of ``answer`` beside the truth, or None."""
         return None
 
     def examples(self, train: Split) -> bytes | None:
-        """A PNG of what training examples look like, or None."""
+        """Return a PNG of training examples, or None."""
         return None
 
     @property
     def block(self) -> int:
-        """How many neighbouring samples depend on each other (overlapping windows); resampling keeps them together."""
+        """Number of neighbouring samples that depend on each other (overlapping windows). Resampling keeps them together."""
         return 1
 
     def metric(self, name: str) -> Metric:
@@ -242,17 +245,17 @@ class Kind(ABC):
         raise UsageError(f"{self.name} has no metric {name!r}; it has {known}")
 
     def settings(self) -> dict[str, Any]:
-        """The fields of this kind, as they are handed to a submission (`Submission.task_kind`)."""
+        """Return the fields of this kind, as a submission gets them (`Submission.task_kind`)."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one fit with its predictions may use, beside the time on the clock. None leaves it to the machine's own default.
+    """Limits of one fit with its predictions, beside the wall-clock time. None means the default of the machine.
 
-    ``memory`` and ``disk`` are bytes at any moment, over all its processes; ``cpu_seconds`` the time that all of them computed;
-    ``processes`` counts threads too; ``output`` is the bytes that it may print.
+    ``memory`` and ``disk`` are bytes at any moment, over all its processes; ``cpu_seconds`` is the computing time of all of them;
+    ``processes`` counts threads too; ``output`` is the number of printed bytes.
     """
 
     cpu_seconds: float | None = None
@@ -268,7 +271,7 @@ class Limits:
                 raise UsageError(f"the limit {one.name} should be more than 0; it is {value}")
 
     def over(self, other: Limits) -> Limits:
-        """These limits, and the other's where these are silent."""
+        """Return these limits, with those of ``other`` where these are None."""
         mine = {one.name: getattr(self, one.name) for one in fields(self)}
         return replace(other, **{name: value for name, value in mine.items() if value is not None})
 
@@ -276,13 +279,13 @@ class Limits:
 @deprecated.renamed_field("known", "accepted_findings")
 @dataclass(frozen=True)
 class Task:
-    """A question with fixed data and one ranking metric.
+    """Problem with fixed data and one ranking metric.
 
     ``load`` returns the three splits, the same ones every time. ``time_limit`` is the default number of seconds for one fit
-    with its predictions, ``limits`` what else one may use. A change that makes old scores incomparable bumps ``version``, which
+    with its predictions, ``limits`` are its other limits. A change that makes old scores incomparable bumps ``version``, which
     starts a new board.
 
-    ``known`` are findings of the audit (`bakeoff check`) that the task cannot avoid, by the name in brackets, each with the reason.
+    ``accepted_findings`` are findings of `bakeoff check` that the task cannot avoid, by the name in brackets, each with the reason.
     """
 
     name: str
@@ -301,8 +304,10 @@ class Task:
                 f"the kind of a task should be an object such as ImageClassification(classes=10); it is {self.kind!r}"
             )
         self.kind.metric(self.metric)
-        if not 0 < self.time_limit <= LONGEST:
-            raise UsageError(f"a time limit should lie between 0 and {LONGEST:g} seconds; it is {self.time_limit:g}")
+        if not 0 < self.time_limit <= MAX_SECONDS:
+            raise UsageError(
+                f"a time limit should lie between 0 and {MAX_SECONDS:g} seconds; it is {self.time_limit:g}"
+            )
 
     @property
     def ranking(self) -> Metric:
@@ -311,7 +316,7 @@ class Task:
 
 @deprecated.renamed_methods(deprecated.SUBMISSION_METHODS)
 class Submission(ABC):
-    """A model that answers tasks of some kinds. One object is one model: it is made, fitted once, then asked.
+    """Model for tasks of some kinds. One object is one model: it is made, fitted once, then queried.
 
     ``space`` names the hyperparameters and their Optuna distributions; ``defaults`` gives values to try first. The harness
     sets ``task_kind`` before ``fit``: a namespace with ``name`` and the task's fields (``classes``, ``horizon``, ...).
@@ -347,19 +352,19 @@ class Submission(ABC):
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """Answer ``x`` in one of the forms of the task's kind. May be called several times, with any number of rows."""
+        """Answer ``x`` by one of the output specs of the task's kind. May be called several times, with any number of rows."""
 
     @classmethod
     def supports_budget(cls) -> bool:
-        """Whether ``fit`` goes by ``budget``. Bases of frameworks do, unless a plug-in has a ``fit`` of its own."""
+        """Tell whether ``fit`` takes ``budget`` into account. Bases of frameworks do, unless a plug-in has its own ``fit``."""
         return False
 
     def n_parameters(self) -> int | None:
-        """How many numbers were learned, where that means something."""
+        """Return the number of learned parameters, or None."""
         return None
 
     def summary(self) -> str:
-        """A few lines about the fitted model, such as its layers."""
+        """Return a few lines about the fitted model, such as its layers."""
         return ""
 
 

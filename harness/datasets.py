@@ -1,6 +1,4 @@
-"""Where data come from: hash-checked downloads that are kept, files that libraries bring, and the two ways of splitting that most
-tasks want.
-"""
+"""Sources of data: downloads with checked hashes, files that libraries ship, and the two splits that most tasks need."""
 
 from __future__ import annotations
 
@@ -23,9 +21,9 @@ import numpy as np
 from harness.contract import Array, Data, Split
 from harness.errors import DataError
 
-CHUNK = 1 << 18
-TIMEOUT = 30.0
-"""Seconds that a download may be silent."""
+CHUNK_BYTES = 1 << 18
+TIMEOUT_SECONDS = 30.0
+"""Longest silence of a download."""
 FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -38,27 +36,27 @@ CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 
-def cache() -> Path:
-    """The folder that downloads are kept in: ``$XDG_CACHE_HOME/bakeoff`` or ``~/.cache/bakeoff``."""
+def cache_folder() -> Path:
+    """Return the folder of downloads: ``$XDG_CACHE_HOME/bakeoff`` or ``~/.cache/bakeoff``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bakeoff"
 
 
-def folders() -> list[Path]:
-    """The folders that data sets are looked for in. A sandbox shall not see them: hidden labels lie there too."""
+def data_folders() -> list[Path]:
+    """Return the folders of data sets. A sandbox must not see them: hidden labels lie there too."""
     given = os.environ.get("BAKEOFF_DATA")
-    return [cache(), *([Path(given)] if given else [])]
+    return [cache_folder(), *([Path(given)] if given else [])]
 
 
 def fetch(dataset: str, url: str, sha256: str) -> Path:
-    """The path of a file that has this SHA-256, downloaded when no copy is at hand.
+    """Return the path of a file with this SHA-256. Download it if there is no copy.
 
-    ``sha256`` is that of the content; for ``.gz`` files, of the decompressed content, because mirrors recompress (archives,
-    ``.tar.gz``, count as they are). Looked for
-    in ``$BAKEOFF_DATA/<dataset>/``, then in the cache, then at ``url``. Raises DataError with the address, the hash and the
-    place to put the file; a copy with another content is never used and never overwrites a good one.
+    ``sha256`` is the hash of the content; for ``.gz`` files that of the decompressed content, because mirrors recompress (archives,
+    ``.tar.gz``, count as they are). The file is searched in ``$BAKEOFF_DATA/<dataset>/``, then in the cache, then at ``url``.
+    Raises DataError with the address, the hash and the place to put the file. A copy with other content is never used and never
+    overwrites a good one.
     """
     file = url.rsplit("/", 1)[-1]
-    kept = cache() / dataset / file
+    kept = cache_folder() / dataset / file
     given = [Path(os.environ["BAKEOFF_DATA"]) / dataset / file] if os.environ.get("BAKEOFF_DATA") else []
     wrong = []
     for path in (*given, kept):
@@ -100,12 +98,12 @@ def fetch(dataset: str, url: str, sha256: str) -> Path:
 def _download(url: str, part: Path) -> None:
     from tqdm import tqdm
 
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as reply, part.open("wb") as out:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply, part.open("wb") as out:
         size = int(reply.headers.get("Content-Length") or 0)
         with tqdm(
             total=size or None, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], file=sys.stderr, leave=False
         ) as bar:
-            while chunk := reply.read(CHUNK):
+            while chunk := reply.read(CHUNK_BYTES):
                 out.write(chunk)
                 bar.update(len(chunk))
         if size and out.tell() != size:  # not the bar's count, which stands still under TQDM_DISABLE
@@ -113,7 +111,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, of the decompressed content for ``.gz``; "unreadable" where gzip cannot be read.
+    """Return the SHA-256 of a file's content, decompressed for ``.gz``; "unreadable: ..." if gzip cannot read it.
 
     A ``.tar.gz`` counts as it is: archives are published with the hash of the whole.
     """
@@ -121,27 +119,27 @@ def content_sha256(path: Path) -> str:
     packed = path.suffix == ".gz" and not path.name.endswith(".tar.gz")
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as content:
-            while chunk := content.read(CHUNK):
+            while chunk := content.read(CHUNK_BYTES):
                 digest.update(chunk)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         return "unreadable: not a whole gzip file"
     return digest.hexdigest()
 
 
-def shipped(package: str, file: str) -> Path | None:
-    """The path of a file that an installed package brings, without importing it; None where there is none."""
+def shipped_file(package: str, file: str) -> Path | None:
+    """Return the path of a file that an installed package ships, without importing it; None if there is none."""
     spec = importlib.util.find_spec(package)
     places = [Path(place) / file for place in (spec.submodule_search_locations or [])] if spec else []
     return next((path for path in places if path.is_file()), None)
 
 
 def digits() -> tuple[Array, Array]:
-    """scikit-learn's handwritten digits (Alpaydin and Kaynak 1998): images float64 (1797, 8, 8) from 0 to 16, labels int64 (1797,).
+    """Return scikit-learn's digits (Alpaydin and Kaynak 1998): images float64 (1797, 8, 8) in 0..16, labels int64 (1797,).
 
-    Their file is read, since to import scikit-learn takes longer than anything else that a command does before it trains. Where
-    that lies elsewhere than it did, scikit-learn is asked.
+    Their file is read directly: importing scikit-learn takes longer than all else that a command does before training. If the
+    file has moved, scikit-learn is imported.
     """
-    path = shipped("sklearn", "datasets/data/digits.csv.gz")
+    path = shipped_file("sklearn", "datasets/data/digits.csv.gz")
     if path is None:
         from sklearn.datasets import load_digits
 
@@ -152,8 +150,8 @@ def digits() -> tuple[Array, Array]:
 
 
 def sunspots() -> Array:
-    """Yearly sunspot numbers 1700-2008 (SIDC), float64 (309, 1), from the file that statsmodels brings, as `digits` are read."""
-    path = shipped("statsmodels", "datasets/sunspots/sunspots.csv")
+    """Return yearly sunspot numbers 1700-2008 (SIDC), float64 (309, 1), from the file of statsmodels, read as `digits` are."""
+    path = shipped_file("statsmodels", "datasets/sunspots/sunspots.csv")
     if path is None:
         from statsmodels.datasets import sunspots as theirs
 
@@ -163,7 +161,7 @@ def sunspots() -> Array:
 
 
 def read_idx(path: Path) -> Array:
-    """An array from a gzipped IDX file, the format of MNIST and Fashion-MNIST: uint8 of any rank."""
+    """Return the uint8 array of any rank in a gzipped IDX file, the format of MNIST and Fashion-MNIST."""
     with gzip.open(path, "rb") as content:
         raw = content.read()
     rank = raw[3]
@@ -172,7 +170,7 @@ def read_idx(path: Path) -> Array:
 
 
 def fetch_mnist(dataset: str, source: str, sha256: Mapping[str, str]) -> Data:
-    """A data set that is laid out as MNIST is: four gzipped IDX files at ``source``, train before test and images before labels.
+    """Return a data set with the layout of MNIST: four gzipped IDX files at ``source``, train before test, images before labels.
 
     uint8 (n, height, width, 1) to int64 (n,). The test split is as published; 5,000 of 60,000 training rows, each class in its
     share, are valid. ``sha256`` are the hashes of the decompressed files, by name. Raises DataError.
@@ -185,17 +183,17 @@ def fetch_mnist(dataset: str, source: str, sha256: Mapping[str, str]) -> Data:
 
 
 def fashion_mnist() -> Data:
-    """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), split as `fetch_mnist` does. Raises DataError."""
+    """Return Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), split as `fetch_mnist` does. Raises DataError."""
     return fetch_mnist("fashion-mnist", FASHION_MNIST_URL, FASHION_MNIST_SHA256)
 
 
 def cifar10() -> tuple[Split, Split]:
-    """Training and test images of CIFAR-10 (Krizhevsky 2009), as `read_cifar` gives them. Raises DataError."""
+    """Return training and test images of CIFAR-10 (Krizhevsky 2009), as `read_cifar` gives them. Raises DataError."""
     return read_cifar(fetch("cifar10", CIFAR10_URL, CIFAR10_SHA256))
 
 
 def read_cifar(path: Path) -> tuple[Split, Split]:
-    """The 50,000 training and 10,000 test images of CIFAR-10's "binary version": uint8 (n, 32, 32, 3), labels int64 (n,)."""
+    """Return 50,000 training and 10,000 test images of CIFAR-10's "binary version": uint8 (n, 32, 32, 3), labels int64 (n,)."""
     records: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
@@ -220,7 +218,7 @@ def read_cifar(path: Path) -> tuple[Split, Split]:
 
 
 def stratified(x: Array, y: Array, *, valid: float, test: float, by: Array | None = None, seed: int = 0) -> Data:
-    """Split so that each part has every class in its share, rounded; rows in random order.
+    """Split rows at random so that each split has its share of every class, rounded.
 
     ``valid`` and ``test`` are shares of all rows in 0..1, the rest is train. The classes are ``by`` (n,), or ``y`` where its
     values (n,) are the classes.
@@ -238,7 +236,7 @@ def stratified(x: Array, y: Array, *, valid: float, test: float, by: Array | Non
 
 
 def windows(series: Array, *, lookback: int, horizon: int, bounds: Sequence[int]) -> Data:
-    """Stride-1 forecasting windows of a series (t, variables), split by time.
+    """Return stride-1 forecasting windows of a series (t, variables), split by time.
 
     ``bounds`` are the ends of train, valid and test, in steps. Targets lie wholly inside their part; a look-back may reach
     back into the part before, as is usual. Returns float32 x (n, lookback, variables), y (n, horizon, variables).

@@ -48,7 +48,7 @@ def adopt_methods(cls: type, names: Mapping[str, str]) -> None:
 
 
 def renamed_methods(names: Mapping[str, str]) -> Callable[[Class], Class]:
-    """Class decorator that gives the methods of a base class their old names too."""
+    """Return a class decorator that gives the methods of a base class their old names too."""
 
     def decorate(cls: Class) -> Class:
         adopt_methods(cls, names)
@@ -58,7 +58,7 @@ def renamed_methods(names: Mapping[str, str]) -> Callable[[Class], Class]:
 
 
 def renamed_field(old: str, new: str) -> Callable[[Class], Class]:
-    """Class decorator that lets a dataclass take and show a field under its old name.
+    """Return a class decorator that lets a dataclass take and show a field under its old name.
 
     The old keyword wins where both are given: `dataclasses.replace` passes the present value on under the new name.
     """
@@ -86,7 +86,7 @@ def renamed_field(old: str, new: str) -> Callable[[Class], Class]:
 
 
 def module_attribute(module: str, name: str, output_spec: type | None) -> Any:
-    """`OutputSpec` under its old name, `Form`. Raises AttributeError for any other name."""
+    """Return `OutputSpec` for its old name, `Form`. Raises AttributeError for any other name."""
     if name != "Form":
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warn(f"{module}.Form", "OutputSpec", stacklevel=4)

@@ -10,17 +10,17 @@ import numpy as np
 from harness.contract import Array
 
 SMALLEST_PROBABILITY = 1e-15
-"""Probabilities are clipped here before a logarithm, as scikit-learn's ``log_loss`` clipped for years: one confident mistake
-costs 34.5 nats, not infinity."""
+"""Lower bound of probabilities before a logarithm, that of scikit-learn's ``log_loss`` for years: one confident mistake costs
+34.5 nats, not infinity."""
 
 
 def hard_labels(answer: Array) -> Array:
-    """Class labels (n,) int64 of an answer that is labels (n,) or probabilities (n, c)."""
+    """Return class labels (n,) int64 of an answer that is labels (n,) or probabilities (n, c)."""
     return np.asarray(answer.argmax(axis=1) if answer.ndim == 2 else answer, dtype=np.int64)
 
 
 def probabilities(answer: Array, classes: int) -> Array:
-    """Probabilities (n, c) float64 of an answer that is labels (n,) or probabilities (n, c); rows sum to one."""
+    """Return probabilities (n, c) float64 of an answer that is labels (n,) or probabilities (n, c); rows sum to one."""
     if answer.ndim == 2:
         p = answer.astype(np.float64)
         return np.asarray(p / p.sum(axis=1, keepdims=True))
@@ -29,12 +29,12 @@ def probabilities(answer: Array, classes: int) -> Array:
 
 
 def accuracy(answer: Array, y: Array) -> Array:
-    """(n,) 1 where the label is right, else 0."""
+    """Return (n,): 1 where the label is right, else 0."""
     return np.asarray(hard_labels(answer) == y, dtype=np.float64)
 
 
 def balanced_accuracy(answer: Array, y: Array) -> float:
-    """Mean recall over the classes that occur in ``y`` (Brodersen et al. 2010)."""
+    """Return the mean recall over the classes that occur in ``y`` (Brodersen et al. 2010)."""
     right = accuracy(answer, y)
     counts = np.bincount(y)
     hits = np.bincount(y, weights=right)
@@ -42,13 +42,13 @@ def balanced_accuracy(answer: Array, y: Array) -> float:
 
 
 def log_loss(answer: Array, y: Array, classes: int) -> Array:
-    """(n,) negative log-probability of the true class, nats."""
+    """Return the (n,) negative log-probability of the true class, nats."""
     p = probabilities(answer, classes)[np.arange(len(y)), y]
     return np.asarray(-np.log(np.clip(p, SMALLEST_PROBABILITY, 1.0)))
 
 
 def calibration_error(answer: Array, y: Array, classes: int, bins: int = 15) -> float:
-    """Expected calibration error of the top label over equal-width bins (Guo et al. 2017)."""
+    """Return the expected calibration error of the top label over equal-width bins (Guo et al. 2017)."""
     p = probabilities(answer, classes)
     confidence, right = p.max(axis=1), accuracy(answer, y)
     which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
@@ -57,17 +57,17 @@ def calibration_error(answer: Array, y: Array, classes: int, bins: int = 15) -> 
 
 
 def squared_error(answer: Array, y: Array) -> Array:
-    """(n,) mean over horizon and variables of the squared error; answer and y are (n, h, v)."""
+    """Return the (n,) mean over horizon and variables of the squared error; answer and y are (n, h, v)."""
     return np.asarray(np.square(answer.astype(np.float64) - y).mean(axis=(1, 2)))
 
 
 def absolute_error(answer: Array, y: Array) -> Array:
-    """(n,) mean over horizon and variables of the absolute error; answer and y are (n, h, v)."""
+    """Return the (n,) mean over horizon and variables of the absolute error; answer and y are (n, h, v)."""
     return np.asarray(np.abs(answer.astype(np.float64) - y).mean(axis=(1, 2)))
 
 
 def scaled_error(answer: Array, y: Array, history: Array, season: int) -> Array:
-    """(n,) absolute error over that of the seasonal naive forecast inside ``history`` (m, t, v), per variable.
+    """Return (n,) absolute errors in units of the seasonal naive error inside ``history`` (m, t, v), per variable.
 
     MASE of Hyndman and Koehler (2006). A variable that never changes has scale 1.
     """
@@ -77,18 +77,18 @@ def scaled_error(answer: Array, y: Array, history: Array, season: int) -> Array:
 
 
 def token_nats(answer: Array, y: Array) -> Array:
-    """(n,) mean over positions of the negative log-probability of the true token; answer (n, t, c), y (n, t)."""
+    """Return the (n,) mean over positions of the negative log-probability of the true token; answer (n, t, c), y (n, t)."""
     chosen = np.take_along_axis(answer, y[..., None], axis=2)[..., 0]
     return np.asarray(-np.maximum(chosen.astype(np.float64), np.log(SMALLEST_PROBABILITY)).mean(axis=1))
 
 
 def exact_match(answer: Array, y: Array) -> Array:
-    """(n,) 1 where every token is right, padding included."""
+    """Return (n,): 1 where every token is right, padding included, else 0."""
     return np.asarray((answer == y).all(axis=1), dtype=np.float64)
 
 
 def token_accuracy(answer: Array, y: Array, pad: int) -> Array:
-    """(n,) share of positions that are right, among those where truth or answer is not padding; 1 where both are all padding."""
+    """Return (n,) shares of right positions where truth or answer is not padding; 1 if both are all padding."""
     counted = ((answer != pad) | (y != pad)).sum(axis=1)
     wrong = (answer != y).sum(axis=1)
     return np.asarray(1 - wrong / np.maximum(counted, 1))

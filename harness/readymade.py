@@ -1,4 +1,4 @@
-"""Tasks from data as people have them, in one line: a folder of images, a table of images, a CSV file of a series.
+"""Tasks in one line from common forms of data: a folder of images, a table of images, a CSV file of a series.
 
     TASK = harness.image_folder("pets")                        # pets/cat/1.jpg, pets/dog/2.jpg, ...
     TASK = harness.image_table("train.parquet", "test.parquet")  # the columns that hubs use
@@ -27,19 +27,19 @@ from harness.errors import DataError
 from harness.kinds.image_classification import ImageClassification
 from harness.kinds.sequence_prediction import Forecasting
 
-SIDE = 64
-"""Side in pixels that images of several sizes are brought to where nobody says."""
+DEFAULT_SIDE = 64
+"""Side in pixels to which images of several sizes are scaled by default."""
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 TRAIN, VALID, TEST = ("train", "training"), ("valid", "val", "validation", "dev"), ("test", "testing")
-FEWEST = 5
-"""Images that a class needs at least. A small class may still be missing from a small split."""
-Path_ = str | os.PathLike[str]
-Rows = tuple[Array, Mapping[str, Array], Sequence[Any]]
-"""Images, what is known about them, and the label of each as it was found."""
+MIN_IMAGES_PER_CLASS = 5
+"""Least number of images of a class. A small class may still be missing from a small split."""
+PathLike = str | os.PathLike[str]
+LabelledImages = tuple[Array, Mapping[str, Array], Sequence[Any]]
+"""Images, facts about them, and the label of each as it was found."""
 
 
 def image_folder(
-    path: Path_,
+    path: PathLike,
     *,
     name: str | None = None,
     size: int | None = None,
@@ -48,18 +48,18 @@ def image_folder(
     test: float = 0.2,
     **more: Any,
 ) -> Task:
-    """An image-classification task from a folder with one folder a class, or with such folders in ``train`` and ``test``.
+    """Return an image-classification task from a folder with one folder a class, or with ``train`` and ``test`` of such folders.
 
     ``size`` is the side in pixels that images are cropped and scaled to; without it images that are all alike stay as they are,
     others become 64 x 64. ``valid`` and ``test`` are shares of what has not been split already. Grey images have one channel,
     a folder with one that is coloured three. ``more`` goes to `Task`. Loading raises DataError, naming the file, for an image that
     cannot be read and for a class of fewer than five images.
     """
-    folder = _placed(path)
+    folder = _resolve(path)
     if not folder.is_dir():
         raise DataError(f"{folder} should be a folder of images; image_table reads a Parquet table")
-    parts = _parts(folder)
-    classes = sorted({child.name for part in parts.values() for child in _folders(part)})
+    parts = _split_folders(folder)
+    classes = sorted({child.name for part in parts.values() for child in _subfolders(part)})
     if len(classes) < 2:
         raise DataError(
             f"{folder} should hold a folder of images for each class, two at least (or train/ and test/ with such "
@@ -70,13 +70,13 @@ def image_folder(
         kind=ImageClassification(classes=len(classes)),
         load=partial(_load_folder, folder, classes, size, valid, test),
         metric=metric,
-        **{"description": f"images to {_few(classes)}", **more},
+        **{"description": f"images to {_class_list(classes)}", **more},
     )
 
 
 def image_table(
-    train: Path_,
-    test: Path_ | None = None,
+    train: PathLike,
+    test: PathLike | None = None,
     *,
     name: str | None = None,
     image: str | None = None,
@@ -87,24 +87,24 @@ def image_table(
     share: float = 0.2,
     **more: Any,
 ) -> Task:
-    """An image-classification task from Parquet tables of encoded images (bytes, or a struct of ``bytes`` and ``path``) and labels.
+    """Return an image-classification task from Parquet tables of labels and encoded images (bytes, or a struct with ``bytes``).
 
     ``image`` and ``label`` name the columns; without them the first that looks like one is taken. Where there is no ``test``
     table, it is a ``share`` of the rows. Labels are numbers or words. ``size`` and ``more`` as in `image_folder`.
     """
-    tables = [_placed(train), *([_placed(test)] if test is not None else [])]
+    tables = [_resolve(train), *([_resolve(test)] if test is not None else [])]
     classes = sorted(set().union(*(_labels(table, label) for table in tables)))
     return Task(
         name=name or tables[0].parent.name,
         kind=ImageClassification(classes=len(classes)),
         load=partial(_load_tables, tables, classes, image, label, size, valid, share),
         metric=metric,
-        **{"description": f"images to {_few(classes)}", **more},
+        **{"description": f"images to {_class_list(classes)}", **more},
     )
 
 
 def csv_series(
-    path: Path_,
+    path: PathLike,
     *,
     horizon: int,
     lookback: int,
@@ -116,14 +116,14 @@ def csv_series(
     test: float = 0.2,
     **more: Any,
 ) -> Task:
-    """A forecasting task from a CSV file, a row a step, oldest first: ``lookback`` steps to the next ``horizon``.
+    """Return a forecasting task from a CSV file, a row a step, oldest first: ``lookback`` steps to the next ``horizon``.
 
     ``columns`` are the variables; without them every column of numbers. The last ``test`` share of the rows is the test, what
     stands before it valid; values are standardised with the mean and deviation of the training rows. A column of dates, where
     there is one, must rise. ``season`` is the period in steps that MASE and seasonal entries use. Loading raises DataError for
     gaps in the numbers.
     """
-    file = _placed(path)
+    file = _resolve(path)
     return Task(
         name=name or file.stem,
         kind=Forecasting(horizon=horizon, season=season),
@@ -133,8 +133,8 @@ def csv_series(
     )
 
 
-def _placed(path: Path_) -> Path:
-    """A path, relative ones from the file that called the public function."""
+def _resolve(path: PathLike) -> Path:
+    """Resolve a path; a relative one starts from the file that called the public function."""
     caller = sys._getframe(2).f_globals.get("__file__")
     placed = (Path(caller).parent if caller else Path.cwd()) / path  # an absolute path stays what it is
     if not placed.exists():
@@ -142,7 +142,7 @@ def _placed(path: Path_) -> Path:
     return placed.resolve()
 
 
-def _few(names: Sequence[Any]) -> str:
+def _class_list(names: Sequence[Any]) -> str:
     shown = ", ".join(map(str, names[:4]))
     return f"{len(names)} classes ({shown}{', ...' if len(names) > 4 else ''})"
 
@@ -150,13 +150,13 @@ def _few(names: Sequence[Any]) -> str:
 # Folders --------------------------------------------------------------------------------------------------------------------
 
 
-def _folders(path: Path) -> list[Path]:
+def _subfolders(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
-def _parts(folder: Path) -> dict[str, Path]:
-    """``train``, and ``valid`` and ``test`` where they are; the folder itself as train where nothing is split."""
-    named = {child.name.lower(): child for child in _folders(folder)}
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders of ``train``, ``valid`` and ``test`` that exist; without a split the folder itself is train."""
+    named = {child.name.lower(): child for child in _subfolders(folder)}
     found = {
         part: named[alias]
         for part, aliases in (("train", TRAIN), ("valid", VALID), ("test", TEST))
@@ -167,9 +167,11 @@ def _parts(folder: Path) -> dict[str, Path]:
 
 
 def _load_folder(folder: Path, classes: Sequence[str], size: int | None, valid: float, test: float) -> Data:
-    parts = _parts(folder)
+    parts = _split_folders(folder)
     files = {
-        part: [file for child in _folders(root) for file in sorted(child.rglob("*")) if file.suffix.lower() in SUFFIXES]
+        part: [
+            file for child in _subfolders(root) for file in sorted(child.rglob("*")) if file.suffix.lower() in SUFFIXES
+        ]
         for part, root in parts.items()
     }
     everything = [file for some in files.values() for file in some]
@@ -182,7 +184,7 @@ def _load_folder(folder: Path, classes: Sequence[str], size: int | None, valid: 
         "file_size": np.array([stat.st_size for stat in stats]),
         "modified": np.array([stat.st_mtime for stat in stats]),
     }
-    rows: dict[str, Rows] = {}
+    rows: dict[str, LabelledImages] = {}
     start = 0
     for part, some in files.items():
         end = start + len(some)
@@ -196,7 +198,7 @@ def _load_folder(folder: Path, classes: Sequence[str], size: int | None, valid: 
 
 
 def _columns(file: Path, image: str | None, label: str | None) -> tuple[str, str]:
-    """The names of the columns with images and labels. Raises DataError with what there is."""
+    """Return the names of the columns of images and labels. Raises DataError with the existing columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -259,7 +261,7 @@ def _load_tables(
         ]
         found.append((len(contents), about, table[labels].to_pylist()))
     pictures = _decoded(encoded, size)
-    rows: dict[str, Rows] = {}
+    rows: dict[str, LabelledImages] = {}
     start = 0
     for part, (count, facts, own) in zip(("train", "test"), found):
         rows[part] = pictures[start : start + count], facts, own
@@ -271,7 +273,7 @@ def _load_tables(
 
 
 def _decoded(sources: Sequence[tuple[str, Any]], size: int | None) -> Array:
-    """Images uint8 (n, height, width, channels) of what ``sources`` name and read, one pass of Pillow each."""
+    """Decode images to uint8 (n, height, width, channels). ``sources`` are pairs of a name and a function that reads bytes."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     def decode(source: tuple[str, Any]) -> Any:
@@ -289,7 +291,10 @@ def _decoded(sources: Sequence[tuple[str, Any]], size: int | None) -> Array:
         decoded = list(pool.map(decode, sources, chunksize=64))
         if len({picture.size for picture in decoded}) > 1:
             decoded = list(
-                pool.map(lambda picture: ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.BICUBIC), decoded)
+                pool.map(
+                    lambda picture: ImageOps.fit(picture, (DEFAULT_SIDE, DEFAULT_SIDE), Image.Resampling.BICUBIC),
+                    decoded,
+                )
             )
     if len({picture.mode for picture in decoded}) > 1:
         decoded = [picture.convert("RGB") for picture in decoded]
@@ -297,8 +302,8 @@ def _decoded(sources: Sequence[tuple[str, Any]], size: int | None) -> Array:
     return stacked[..., None] if stacked.ndim == 3 else stacked
 
 
-def _split(rows: Mapping[str, Rows], classes: Sequence[Any], valid: float, test: float, where: str) -> Data:
-    """The three splits: those that exist as they are, the rest drawn from train, each class in its share."""
+def _split(rows: Mapping[str, LabelledImages], classes: Sequence[Any], valid: float, test: float, where: str) -> Data:
+    """Return the three splits: existing ones as they are, the others drawn from train with each class in its share."""
     place = {label: number for number, label in enumerate(classes)}
     parts = {
         part: Split(x, np.array([place[label] for label in own], dtype=np.int64), None, about)
@@ -306,10 +311,12 @@ def _split(rows: Mapping[str, Rows], classes: Sequence[Any], valid: float, test:
     }
     train = parts["train"]
     counts = np.bincount(train.labels, minlength=len(classes))
-    if counts.min() < FEWEST:
-        few = ", ".join(f"{classes[place]} ({counts[place]})" for place in np.flatnonzero(counts < FEWEST)[:5])
+    if counts.min() < MIN_IMAGES_PER_CLASS:
+        few = ", ".join(
+            f"{classes[place]} ({counts[place]})" for place in np.flatnonzero(counts < MIN_IMAGES_PER_CLASS)[:5]
+        )
         raise DataError(
-            f"every class of {where} should have {FEWEST} images to learn from at least; these have fewer: {few}"
+            f"every class of {where} should have {MIN_IMAGES_PER_CLASS} images to learn from at least; these have fewer: {few}"
         )
     drawn = datasets.stratified(
         np.arange(len(train)),
@@ -317,11 +324,11 @@ def _split(rows: Mapping[str, Rows], classes: Sequence[Any], valid: float, test:
         valid=0.0 if "valid" in parts else valid,
         test=0.0 if "test" in parts else test,
     )
-    made = {part: _at(train, getattr(drawn, part).x) for part in ("train", "valid", "test")}
+    made = {part: _take(train, getattr(drawn, part).x) for part in ("train", "valid", "test")}
     return Data(made["train"], parts.get("valid", made["valid"]), parts.get("test", made["test"]))
 
 
-def _at(split: Split, rows: Array) -> Split:
+def _take(split: Split, rows: Array) -> Split:
     return Split(split.x[rows], split.labels[rows], None, {key: values[rows] for key, values in split.metadata.items()})
 
 

@@ -1,4 +1,4 @@
-"""Every generator of random numbers that a submission may draw from: seeded, and put back to where it was."""
+"""Seeds and states of all random number generators that a submission may use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 State = tuple[Any, ...]
-"""Where the generators are, to be compared and restored."""
+"""States of the generators, to be compared and restored."""
 
 
 def seed_everything(seed: int) -> None:
@@ -19,8 +19,8 @@ def seed_everything(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def state(device: str) -> State:
-    """Where the generators of Python, numpy and torch are, the one of a CUDA ``device`` among them."""
+def generator_state(device: str) -> State:
+    """Return the states of the generators of Python, numpy and torch, with that of a CUDA ``device``."""
     numpy: Any = np.random.get_state(legacy=True)
     found: list[Any] = [random.getstate(), (numpy[0], numpy[1].tobytes(), *numpy[2:])]
     if torch := sys.modules.get("torch"):
@@ -30,7 +30,7 @@ def state(device: str) -> State:
     return tuple(found)
 
 
-def restore(state: State, device: str) -> None:
+def restore_state(state: State, device: str) -> None:
     random.setstate(state[0])
     name, keys, *rest = state[1]
     np.random.set_state((name, np.frombuffer(keys, dtype=np.uint32), *rest))

@@ -46,7 +46,7 @@ def examine() -> list[Answer]:
     answers += examine_isolation()
     given = os.environ.get("BAKEOFF_DATA")
     answers.append(("BAKEOFF_DATA", bool(given), given or "not set; data are downloaded when needed"))
-    folder = datasets.cache()
+    folder = datasets.cache_folder()
     parent = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     answers.append(
         (

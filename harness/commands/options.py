@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.contract import LONGEST, Limits
+from harness.contract import MAX_SECONDS, Limits
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def check_seconds(seconds: float | None) -> None:
     """Raise UsageError for a time limit that is out of range; None is no limit."""
-    if seconds is not None and not 0 < seconds <= LONGEST:
-        raise UsageError(f"a time limit should be more than 0 seconds and at most {LONGEST:g}; it is {seconds:g}")
+    if seconds is not None and not 0 < seconds <= MAX_SECONDS:
+        raise UsageError(f"a time limit should be more than 0 seconds and at most {MAX_SECONDS:g}; it is {seconds:g}")
 
 
 @dataclass(frozen=True)

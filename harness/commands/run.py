@@ -134,7 +134,7 @@ def choose_isolation(options: RunOptions, progress: Progress) -> isolation.Isola
     """Return the isolation of a run. First clear away what killed harnesses have left on this machine."""
     isolation.sweep()
     cgroups.sweep()
-    hidden = [options.home, *datasets.folders()]
+    hidden = [options.home, *datasets.data_folders()]
     return isolation.choose(options.isolation_tier, progress.note, hidden=hidden)
 
 

@@ -23,7 +23,7 @@ from harness.evaluation.provenance import versions
 from harness.evaluation.task_data import TaskData
 from harness.plugins import registry
 from harness.plugins.source import title
-from harness.scoring import Scored
+from harness.scoring import ScoredAnswer
 from leaderboard import Result, Store, rank
 from leaderboard.result import content_key
 from leaderboard.statistics.ranking import score_interval
@@ -89,7 +89,7 @@ def submit(
         results.close()
 
 
-def scored_result(task_data: TaskData, name: str, digest: str, scored: Scored, answer: Array) -> Result:
+def scored_result(task_data: TaskData, name: str, digest: str, scored: ScoredAnswer, answer: Array) -> Result:
     """Return the complete result of a file's answer. ``digest`` is the SHA-256 of the file."""
     task = task_data.task
     key = content_key(task.name, task.version, task_data.sha256, name, digest)

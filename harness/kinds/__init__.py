@@ -1,1 +1,1 @@
-"""The kinds that ship with Bakeoff. A stranger's kind subclasses `harness.Kind` in a file of its own and needs nothing here."""
+"""The kinds that ship with Bakeoff. A kind of your own subclasses `harness.Kind` in its own file and needs nothing from here."""

@@ -10,8 +10,8 @@ from harness.contract import Array, Data, OutputSpec, Split
 from harness.errors import DataError, InvalidPrediction
 
 
-def parts(data: Data) -> Iterator[tuple[str, Split]]:
-    """The three splits with their names; an empty one is an error."""
+def named_splits(data: Data) -> Iterator[tuple[str, Split]]:
+    """Yield the three splits with their names. Raises DataError for an empty one."""
     for name in ("train", "valid", "test"):
         split: Split = getattr(data, name)
         if len(split) == 0:
@@ -20,7 +20,7 @@ def parts(data: Data) -> Iterator[tuple[str, Split]]:
 
 
 def expect(array: Array, what: str, *, shape: tuple[int | None, ...], dtypes: str) -> None:
-    """Check rank, fixed axes (None is free) and dtype kind letters ("u" unsigned, "i" signed, "f" float)."""
+    """Check rank, fixed axes (None is free) and dtype kind letters ("u" unsigned, "i" signed, "f" float). Raises DataError."""
     fits = array.ndim == len(shape) and all(
         want is None or want == have for want, have in zip(shape, array.shape, strict=True)
     )
@@ -36,7 +36,7 @@ def expect(array: Array, what: str, *, shape: tuple[int | None, ...], dtypes: st
 
 
 def expect_range(array: Array, what: str, low: int, high: int) -> None:
-    """Check that integers lie in low..high, both included."""
+    """Check that integers lie in low..high, both included. Raises DataError."""
     if array.size and (array.min() < low or array.max() > high):
         raise DataError(f"{what} should lie in {low}..{high}; they span {array.min()}..{array.max()}")
 
@@ -64,7 +64,7 @@ def class_specs(n: int, classes: int) -> tuple[OutputSpec, OutputSpec]:
 
 
 def class_answer(answer: Array, classes: int) -> None:
-    """A valid answer of a classification kind: labels in range, or finite non-negative rows that sum to about one."""
+    """Raise InvalidPrediction unless an answer is labels in range, or finite non-negative rows that sum to about one."""
     if answer.ndim == 1:
         answer_range(answer, 0, classes - 1, "predicted labels")
         return

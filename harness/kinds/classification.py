@@ -1,4 +1,4 @@
-"""What image and sequence classification share: labels or probabilities, four metrics, a confusion matrix."""
+"""Base of image and sequence classification: labels or probabilities, four metrics, a confusion matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.kinds import checks, pictures
 
 @dataclass(frozen=True)
 class Classification(Kind):
-    """Labels 0..classes-1 as int64 (n,). An answer is labels (n,) or probabilities (n, classes)."""
+    """Kind with labels 0..classes-1, int64 (n,). An answer is labels (n,) or probabilities (n, classes)."""
 
     classes: int
 

@@ -25,7 +25,7 @@ IMAGES_PER_BATCH = 500
 
 @dataclass(frozen=True)
 class Network:
-    """What the weights do not tell: the image's side and channels, and the stride of each convolution."""
+    """Shape of a network: side and channels of its images, and the stride of each convolution."""
 
     side: int
     strides: tuple[int, int]
@@ -40,7 +40,7 @@ NETWORKS: Mapping[str, Network] = {
 
 
 def check(name: str, shape: tuple[int, int, int]) -> None:
-    """Raise DataError where no features of this name exist for images of ``shape`` (height, width, channels)."""
+    """Raise DataError if there are no features of this name for images of ``shape`` (height, width, channels)."""
     if name == PIXELS:
         return
     if name not in NETWORKS:
@@ -51,7 +51,7 @@ def check(name: str, shape: tuple[int, int, int]) -> None:
 
 
 def extract(images: Array, name: str) -> Array:
-    """Features float32 (n, 64), for "pixels" (n, at most 64 * channels), of images uint8 (n, height, width, channels)."""
+    """Return features float32 (n, 64), for "pixels" (n, at most 64 * channels), of images uint8 (n, height, width, channels)."""
     check(name, images.shape[1:])
     if name == PIXELS:
         return pixels(images)
@@ -62,7 +62,7 @@ def extract(images: Array, name: str) -> Array:
 
 
 def pixels(images: Array, side: int = 8) -> Array:
-    """Each channel averaged to at most ``side`` x ``side`` cells, as float32 (n, cells * channels) in 0..1."""
+    """Average each channel to at most ``side`` x ``side`` cells; return float32 (n, cells * channels) in 0..1."""
     mean = images.astype(np.float32) / np.float32(255)
     for axis in (1, 2):
         edges = np.linspace(0, images.shape[axis], min(side, images.shape[axis]) + 1).round().astype(np.int64)
@@ -80,7 +80,7 @@ def _forward(images: Array, name: str) -> Array:
 
 
 def _convolve(x: Array, weight: Array, bias: Array, stride: int) -> Array:
-    """A 3x3 convolution with one pixel of padding; x (n, height, width, channels), weight (channels * 9, filters)."""
+    """Compute a 3x3 convolution with one pixel of padding; x (n, height, width, channels), weight (channels * 9, filters)."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
     n, height, width = patches.shape[:3]
@@ -89,7 +89,7 @@ def _convolve(x: Array, weight: Array, bias: Array, stride: int) -> Array:
 
 @cache
 def _weights(name: str) -> Mapping[str, Array]:
-    """Stored float16 as torch lays them out; here float32, ready to be multiplied from the right by rows of channels-last."""
+    """Return weights as float32 matrices for channels-last rows. They are stored as float16 in the layout of torch."""
     from safetensors.numpy import load_file
 
     stored = {key: value.astype(np.float32) for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()}

@@ -22,7 +22,7 @@ class ImageClassification(Classification):
 
     def check(self, data: Data) -> None:
         shape = data.train.x.shape[1:]
-        for part, split in checks.parts(data):
+        for part, split in checks.named_splits(data):
             checks.expect(
                 split.x, f"{part}.x", shape=(None, *shape) if len(shape) == 3 else (None, None, None, None), dtypes="u"
             )

@@ -1,4 +1,4 @@
-"""Classes to images: how near a sample of pictures is to held-out ones, and whether it only repeats the training set."""
+"""Classes to images: distance of generated images to held-out ones, and a measure of copies of the training set."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.contract import Array, Data, Kind, Measure, Metric, OutputSpec, Spl
 from harness.kinds import checks, features, pictures
 
 NEIGHBOURS = 3
-"""k of precision and recall, as in Kynkäänniemi et al. 2019."""
-MOST_ROWS = 2_000
-"""Kernel distances are taken between, and manifolds made of, at most so many images: both cost the square of it."""
-NEAR = 0.05
-"""Share of real held-out images that count as near to the training set: what an honest model scores as memorisation."""
-COPIES = 0.5
-"""Memorisation from which an entry is said to copy: ten times an honest one's."""
+"""Neighbours that define the manifolds of precision and recall, as in Kynkäänniemi et al. 2019."""
+MAX_ROWS = 2_000
+"""Images that kernel distances and manifolds use, at most. The cost of both grows with the square of it."""
+NEAR_SHARE = 0.05
+"""Share of real held-out images that count as near to the training set, hence the memorisation of an honest model."""
+COPYING_SHARE = 0.5
+"""Memorisation from which an entry is flagged as a copy: ten times that of an honest model."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ImageGeneration(Kind):
 
     def check(self, data: Data) -> None:
         features.check(self.features, self._shape)
-        for part, split in checks.parts(data):
+        for part, split in checks.named_splits(data):
             checks.expect(split.x, f"{part}.x", shape=(None,), dtypes="i")
             checks.expect_range(split.x, f"{part}.x", 0, self.classes - 1)
             checks.expect(split.labels, f"{part}.y", shape=(None, *self._shape), dtypes="u")
@@ -65,10 +65,10 @@ class ImageGeneration(Kind):
         return (OutputSpec("images", (len(x), *self._shape), "uint8"),)
 
     def verify(self, answer: Array, x: Array) -> None:
-        """Every uint8 is a shade: shape and dtype say it all."""
+        """Accept every answer: each uint8 is a valid shade."""
 
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
-        truth = _truth(_Same(split.labels), _Same(train.labels), self.features)
+        truth = _reference(_ByIdentity(split.labels), _ByIdentity(train.labels), self.features)
         fake = features.extract(answer, self.features)
         apart = pairwise_discrepancy(fake[truth.kept], truth.real[truth.kept])
 
@@ -87,14 +87,15 @@ class ImageGeneration(Kind):
 
     def flags(self, metrics: Mapping[str, float]) -> Sequence[str]:
         copied = metrics.get("memorisation", 0.0)
-        if copied < COPIES:
+        if copied < COPYING_SHARE:
             return ()
         return (
-            f"{copied:.0%} of its images are nearer to training images than {NEAR:.0%} of real ones: it repeats what it was shown",
+            f"{copied:.0%} of its images are nearer to training images than {NEAR_SHARE:.0%} of real ones: it "
+            "repeats what it was shown",
         )
 
     def references(self, data: Data) -> Mapping[str, float]:
-        """The Fréchet distance of real training images, as many as are tested, and that of uniform noise."""
+        """Return the Fréchet distance of as many real training images as test images, and that of uniform noise."""
         rng = np.random.default_rng(0)
         real = features.extract(data.test.labels, self.features)
         rows = rng.permutation(len(data.train))[: len(real)]
@@ -105,7 +106,7 @@ class ImageGeneration(Kind):
         }
 
     def snapshots(self) -> OutputSpec:
-        """At most 12 steps of training, each a sheet of up to 100 images."""
+        """Return the spec of at most 12 training steps, each a sheet of up to 100 images."""
         return OutputSpec("snapshots", (12, 100, *self._shape), "uint8")
 
     def draw(self, answer: Array, split: Split) -> bytes:
@@ -120,22 +121,26 @@ class ImageGeneration(Kind):
         return self.height, self.width, self.channels
 
 
-class _Same:
-    """An array that is equal to itself alone, so that a cache can ask for it."""
+class _ByIdentity:
+    """Array that equals itself alone, so that it can be the key of a cache."""
 
     def __init__(self, array: Array) -> None:
         self.array = array
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.array is other.array
+        return isinstance(other, _ByIdentity) and self.array is other.array
 
     def __hash__(self) -> int:
         return id(self.array)
 
 
 @dataclass(frozen=True)
-class _Truth:
-    """What every answer to one split is measured against."""
+class _Reference:
+    """Features of one split's real images and of the training images, computed once for all answers.
+
+    ``kept`` are the rows of ``real`` that manifolds use, ``radii`` their distances to the third neighbour, ``near`` the distance
+    below which an image counts as near to ``train``.
+    """
 
     real: Array
     kept: Array
@@ -145,16 +150,16 @@ class _Truth:
 
 
 @lru_cache(maxsize=4)
-def _truth(real: _Same, train: _Same, name: str) -> _Truth:
+def _reference(real: _ByIdentity, train: _ByIdentity, name: str) -> _Reference:
     found = features.extract(real.array, name)
-    kept = np.random.default_rng(0).permutation(len(found))[:MOST_ROWS]
+    kept = np.random.default_rng(0).permutation(len(found))[:MAX_ROWS]
     seen = features.pixels(train.array)
-    near = float(np.quantile(nearest(features.pixels(real.array), seen), NEAR))
-    return _Truth(found, kept, neighbour_distance(found[kept]), seen, near)
+    near = float(np.quantile(nearest(features.pixels(real.array), seen), NEAR_SHARE))
+    return _Reference(found, kept, neighbour_distance(found[kept]), seen, near)
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """Squared Fréchet distance between the Gaussians fitted to features (n, d) and (m, d)."""
+    """Return the squared Fréchet distance between the Gaussians fitted to features (n, d) and (m, d)."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     # The trace of (AB)^½ equals that of the symmetric (A^½ B A^½)^½, which eigh takes without complex numbers.
@@ -165,7 +170,7 @@ def frechet_distance(a: Array, b: Array) -> float:
 
 
 def pairwise_discrepancy(a: Array, b: Array) -> Array:
-    """float32 (n, n), diagonal 0: the mean off the diagonal is the unbiased squared MMD of a and b, both (n, d).
+    """Return a float32 (n, n) matrix whose mean off the diagonal is the unbiased squared MMD of a and b, both (n, d).
 
     Entry i, j is k(a_i, a_j) + k(b_i, b_j) - k(a_i, b_j) - k(a_j, b_i), the one-sample U-statistic of Gretton et al. (2012,
     lemma 6), with k(u, v) = (u·v/d + 1)^3. A resample is a weighted mean of the same matrix.
@@ -181,23 +186,23 @@ def pairwise_discrepancy(a: Array, b: Array) -> Array:
 
 
 def inside(a: Array, b: Array, radii: Array) -> Array:
-    """(n,) 1 where a row of a (n, d) lies in a ball around a row of b (m, d) with its radius (m,), else 0."""
+    """Return (n,): 1 where a row of a (n, d) lies in a ball around a row of b (m, d) with its radius (m,), else 0."""
     return np.concatenate([(apart <= radii).any(axis=1) for apart in _distances(a, b)]).astype(np.float64)
 
 
 def neighbour_distance(a: Array, k: int = NEIGHBOURS) -> Array:
-    """(n,) distance from each row of a (n, d) to its k-th nearest other row; to the last one where there are fewer."""
+    """Return (n,) distances from each row of a (n, d) to its k-th nearest other row, or to the last one if there are fewer."""
     place = min(k, len(a) - 1)
     return np.concatenate([np.partition(apart, place, axis=1)[:, place] for apart in _distances(a, a)])
 
 
 def nearest(a: Array, b: Array) -> Array:
-    """(n,) distance from each row of a (n, d) to the nearest row of b (m, d)."""
+    """Return (n,) distances from each row of a (n, d) to the nearest row of b (m, d)."""
     return np.concatenate([apart.min(axis=1) for apart in _distances(a, b)])
 
 
 def _distances(a: Array, b: Array, rows: int = 256) -> Iterator[Array]:
-    """Euclidean distances (rows, m) between some rows of a (n, d) and all of b (m, d), from the first to the last."""
+    """Yield Euclidean distances (rows, m) between successive rows of a (n, d) and all rows of b (m, d)."""
     square = np.square(b).sum(axis=1)
     for start in range(0, len(a), rows):
         part = a[start : start + rows]

@@ -1,4 +1,4 @@
-"""Pictures of predictions and of data, as PNG bytes, drawn with matplotlib (loaded here only, when a picture is wanted)."""
+"""Pictures of predictions and of data as PNG bytes. Matplotlib is imported when the first picture is drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def confusion(answer: Array, y: Array, classes: int) -> bytes:
-    """The confusion matrix, each row a true class, in shares of that row."""
+    """Draw the confusion matrix, each row a true class, in shares of that row."""
     counts = np.zeros((classes, classes))
     np.add.at(counts, (y, answer), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -54,7 +54,7 @@ def confusion(answer: Array, y: Array, classes: int) -> bytes:
 
 
 def forecasts(answer: Array | None, x: Array, y: Array) -> bytes:
-    """Three windows of the last variable: the end of the look-back, what came, and what was forecast where something was."""
+    """Draw three windows of the last variable: the end of the look-back, the truth, and the forecast if there is one."""
     from matplotlib.figure import Figure
 
     horizon, shown = y.shape[1], np.linspace(0, len(x) - 1, 3).astype(int)
@@ -73,7 +73,7 @@ def forecasts(answer: Array | None, x: Array, y: Array) -> bytes:
 
 
 def surprise(answer: Array | None, y: Array, alphabet: str, chunks: int = 6, width: int = 96) -> bytes:
-    """The first characters, each shaded by how many nats it cost where it was foretold."""
+    """Draw the first characters, each shaded by its loss in nats if there is an answer."""
     figure, axes = _figure(9, 0.3 * chunks + 0.3)
     cost = np.zeros(y[:chunks, :width].shape)
     if answer is not None:
@@ -94,7 +94,7 @@ def surprise(answer: Array | None, y: Array, alphabet: str, chunks: int = 6, wid
 
 
 def transcripts(answer: Array, y: Array, alphabet: str, pad: int, shown: int = 12) -> bytes:
-    """The first test sequences: truth above, answer below, green where all is right."""
+    """Draw the first test sequences: truth above, answer below, green if every token is right."""
     figure, axes = _figure(9, 1.2)
     for place, (guess, truth) in enumerate(zip(answer[:shown], y[:shown], strict=True)):
         left = (place + 0.5) / shown
@@ -110,7 +110,7 @@ def _read(tokens: Array, alphabet: str, pad: int) -> str:
 
 
 def captioned(x: Array, y: Array, alphabet: str, pad: int, shown: int = 6) -> bytes:
-    """The first inputs, images or token numbers, each with the target that belongs to it."""
+    """Draw the first inputs, images or token numbers, each with its target."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.6), dpi=100, layout="constrained")
@@ -125,7 +125,7 @@ def captioned(x: Array, y: Array, alphabet: str, pad: int, shown: int = 6) -> by
 
 
 def series_by_class(x: Array, y: Array, classes: int = 6, each: int = 5) -> bytes:
-    """Series (n, steps, variables) of the first classes, some of each, their first variable."""
+    """Draw the first variable of some series (n, steps, variables) of each of the first classes."""
     from matplotlib.figure import Figure
 
     found = np.unique(y)[:classes]
@@ -138,14 +138,14 @@ def series_by_class(x: Array, y: Array, classes: int = 6, each: int = 5) -> byte
 
 
 def by_class(images: Array, y: Array, classes: int = 20, each: int = 6) -> bytes:
-    """Some images of each of the first classes, a column a class."""
+    """Draw some images of each of the first classes, a column a class."""
     columns = [images[y == label][:each] for label in np.unique(y)[:classes]]
     rows = min(map(len, columns))
     return grid(np.stack([column[:rows] for column in columns], axis=1).reshape(-1, *images.shape[1:]), len(columns))
 
 
 def grid(images: Array, columns: int = 10) -> bytes:
-    """Images uint8 (n, height, width, channels) as one sheet, small ones enlarged; of channels that are no colours the first."""
+    """Draw images uint8 (n, height, width, channels) on one sheet, small ones enlarged; the first channel unless 3 or 4."""
     from PIL import Image
 
     n, height, width, channels = images.shape

@@ -1,4 +1,4 @@
-"""Sequences in, four shapes out: a class, a future, the next token everywhere, another sequence."""
+"""Kinds with sequences as inputs. Targets are a class, a future, the next token at every position, or another sequence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SequenceClassification(Classification):
 
     def check(self, data: Data) -> None:
         shape = data.train.x.shape[1:]
-        for part, split in checks.parts(data):
+        for part, split in checks.named_splits(data):
             checks.expect(
                 split.x, f"{part}.x", shape=(None, *shape) if len(shape) == 2 else (None, None, None), dtypes="f"
             )
@@ -45,9 +45,9 @@ class Forecasting(Kind):
     ``season`` is the period, in steps, of the naive forecast that MASE divides by. Test windows overlap, so resampling keeps
     ``horizon`` neighbours together. Metrics: mse, mae, mase.
 
-    A window's future stands in the look-back of later ones. So the harness asks a second time, with half of the windows turned
-    round, and the forecasts of the others must not move. The second question goes to another process, so that a model cannot
-    tell which is which by remembering the first.
+    A window's future stands in the look-back of later ones. So the harness queries a second time with half of the windows
+    reversed, and the forecasts of the others must not move. The second query goes to another process, so that a model cannot tell
+    the two apart by remembering the first.
     """
 
     horizon: int
@@ -64,7 +64,7 @@ class Forecasting(Kind):
     def check(self, data: Data) -> None:
         shape = data.train.x.shape
         lookback, variables = (shape[1], shape[2]) if len(shape) == 3 else (None, None)
-        for part, split in checks.parts(data):
+        for part, split in checks.named_splits(data):
             checks.expect(split.x, f"{part}.x", shape=(None, lookback, variables), dtypes="f")
             checks.expect(split.labels, f"{part}.y", shape=(None, self.horizon, variables), dtypes="f")
             checks.expect_finite(split.x, f"{part}.x")
@@ -99,7 +99,7 @@ class Forecasting(Kind):
                     f"{worst:.3g} (a deterministic predict that answers each window by itself moves by nothing)"
                 )
 
-        return _ask_twice(x, altered, rng, compare)
+        return _query_twice(x, altered, rng, compare)
 
     @property
     def block(self) -> int:
@@ -126,7 +126,7 @@ class NextToken(Kind):
 
     vocabulary: int
     alphabet: str = ""
-    """The characters behind the tokens, in order, where there are any: used for drawing alone."""
+    """Characters of the tokens, in order, if there are any. Used for drawing alone."""
 
     name: ClassVar[str] = "next-token"
     metrics: ClassVar[Sequence[Metric]] = (
@@ -138,7 +138,7 @@ class NextToken(Kind):
 
     def check(self, data: Data) -> None:
         length = data.train.x.shape[1] if data.train.x.ndim == 2 else None
-        for part, split in checks.parts(data):
+        for part, split in checks.named_splits(data):
             for what, array in (("x", split.x), ("y", split.labels)):
                 checks.expect(array, f"{part}.{what}", shape=(None, length), dtypes="i")
                 checks.expect_range(array, f"{part}.{what}", 0, self.vocabulary - 1)
@@ -164,8 +164,8 @@ class NextToken(Kind):
 
     def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
         n, length = x.shape
-        # A tail taken from another real chunk looks like any other text. The copies are asked by themselves, as many as there
-        # are chunks, so that nothing in a question tells which of the two it is.
+        # A tail taken from another real chunk looks like any other text. The altered copies are a query of their own with as many
+        # rows, so that nothing in a query tells which of the two it is.
         order = rng.permutation(n)
         tails = x[np.roll(order, 1)[np.argsort(order)]] if n > 1 else rng.permuted(x, axis=1)
         kept = np.arange(length) <= rng.integers(0, length - 1, size=(n, 1))
@@ -181,7 +181,7 @@ class NextToken(Kind):
                     f"log-probability by {worst:.3g} (a causal, deterministic predict moves none)"
                 )
 
-        return _ask_twice(x, altered, rng, compare)
+        return _query_twice(x, altered, rng, compare)
 
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
         nats = metrics.token_nats(answer, split.labels)
@@ -211,7 +211,7 @@ class Transduction(Kind):
     source_vocabulary: int = 0
     pad: int = 0
     alphabet: str = ""
-    """The characters behind the target tokens, in order, where there are any: used for drawing alone."""
+    """Characters of the target tokens, in order, if there are any. Used for drawing alone."""
 
     name: ClassVar[str] = "transduction"
     metrics: ClassVar[Sequence[Metric]] = (
@@ -220,7 +220,7 @@ class Transduction(Kind):
     )
 
     def check(self, data: Data) -> None:
-        for part, split in checks.parts(data):
+        for part, split in checks.named_splits(data):
             if self.source_vocabulary:
                 checks.expect(split.x, f"{part}.x", shape=(None, data.train.x.shape[-1]), dtypes="i")
                 checks.expect_range(split.x, f"{part}.x", 0, self.source_vocabulary - 1)
@@ -249,15 +249,15 @@ class Transduction(Kind):
         return pictures.captioned(train.x, train.labels, self.alphabet, self.pad) if self.alphabet else None
 
 
-def _ask_twice(
+def _query_twice(
     x: Array, altered: Array, rng: np.random.Generator, compare: Callable[[Array, Array], None]
 ) -> tuple[Sequence[Array], Reader]:
-    """The true inputs and altered ones, a question each, in random order; ``compare`` refuses what moved and must not."""
-    asked, orders, places = [x, altered], [rng.permutation(len(x)) for _ in range(2)], rng.permutation(2)
+    """Return queries of the true and the altered inputs, in random order. ``compare`` refuses answers that must not differ."""
+    inputs, orders, places = [x, altered], [rng.permutation(len(x)) for _ in range(2)], rng.permutation(2)
 
     def read(answers: Sequence[Array]) -> Array:
         true, again = [answers[place][np.argsort(orders[which])] for which, place in enumerate(np.argsort(places))]
         compare(true, again)
         return np.asarray(true)
 
-    return [asked[which][orders[which]] for which in places], read
+    return [inputs[which][orders[which]] for which in places], read

@@ -20,7 +20,7 @@ from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.trial import Trial
 from harness.frameworks.batch import POSTPONED, Postponed
 from harness.plugins.description import Description
-from harness.scoring import generator
+from harness.scoring import seeded_generator
 from harness.search.asha import REDUCTION_FACTOR
 from harness.search.history import RunningTrial, SearchConfig, TrialHistory
 from harness.search.low_fidelity import LOW_FIDELITY
@@ -69,7 +69,7 @@ class TrialRunner(TrialHistory):
         with self.lock:
             if ninths not in self.subsets:
                 scorer = self.context.scorer
-                rng = generator("parts", scorer.key)  # the same for each: a smaller subset lies in a larger one
+                rng = seeded_generator("parts", scorer.key)  # the same for each: a smaller subset lies in a larger one
                 self.subsets[ninths] = SharedInputs.of(subset(scorer.data, ninths, rng), scorer.task.kind)
             return self.subsets[ninths]
 

@@ -275,8 +275,8 @@ def test_shipped_files_equal_what_libraries_load(monkeypatch):
         np.testing.assert_array_equal(found[0], images)
         np.testing.assert_array_equal(found[1], labels)
     np.testing.assert_array_equal(datasets.sunspots(), series)
-    assert datasets.shipped("sklearn", "no/such.file") is datasets.shipped("no_such_package", "file") is None
-    monkeypatch.setattr(datasets, "shipped", lambda package, file: None)
+    assert datasets.shipped_file("sklearn", "no/such.file") is datasets.shipped_file("no_such_package", "file") is None
+    monkeypatch.setattr(datasets, "shipped_file", lambda package, file: None)
     np.testing.assert_array_equal(datasets.digits()[0], images)
     np.testing.assert_array_equal(datasets.sunspots(), series)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from harness import Data, Forecasting, ImageClassification, Split, Task
 from harness.errors import TrialFailed
-from harness.scoring import Scorer, draws, hidden_parts
+from harness.scoring import Scorer, bootstrap_samples, public_private_split
 from leaderboard.statistics.inference import interval
 from leaderboard.statistics.variance import ScoreVariance
 
@@ -19,23 +19,23 @@ keys, blocks = st.text(max_size=8), st.integers(1, 30)
 
 @given(st.integers(2, 300), blocks, keys)
 def test_public_and_private_are_two_disjoint_halves_that_cover_everything(n, block, key):
-    public, private = hidden_parts(n, block, key)
+    public, private = public_private_split(n, block, key)
     assert sorted([*public, *private]) == list(range(n))
     assert len(public) == n // 2
-    for again, before in zip(hidden_parts(n, block, key), (public, private), strict=True):
+    for again, before in zip(public_private_split(n, block, key), (public, private), strict=True):
         np.testing.assert_array_equal(again, before)
     if block > 1:  # neighbours overlap, so the halves may touch at one place only
         assert public.max() < private.min()
 
 
 def test_another_key_has_other_halves_and_other_draws():
-    assert not np.array_equal(hidden_parts(100, 1, "a")[0], hidden_parts(100, 1, "b")[0])
-    assert not np.array_equal(next(draws(100, 1, 1, "a")), next(draws(100, 1, 1, "b")))
+    assert not np.array_equal(public_private_split(100, 1, "a")[0], public_private_split(100, 1, "b")[0])
+    assert not np.array_equal(next(bootstrap_samples(100, 1, 1, "a")), next(bootstrap_samples(100, 1, 1, "b")))
 
 
 @given(st.integers(1, 200), blocks, keys)
 def test_draws_are_of_whole_blocks_and_the_same_for_the_same_key(n, block, key):
-    drawn, again = (np.array(list(draws(n, block, 5, key))) for _ in range(2))
+    drawn, again = (np.array(list(bootstrap_samples(n, block, 5, key))) for _ in range(2))
     np.testing.assert_array_equal(drawn, again)
     assert drawn.shape == (5, n)
     assert drawn.min() >= 0
@@ -50,7 +50,7 @@ def test_draws_are_of_whole_blocks_and_the_same_for_the_same_key(n, block, key):
 @pytest.mark.parametrize("block", [1, 7])
 def test_every_sample_is_drawn_equally_often(block):
     n, count = 50, 4000
-    times = np.bincount(np.concatenate(list(draws(n, block, count, "key"))), minlength=n) / count
+    times = np.bincount(np.concatenate(list(bootstrap_samples(n, block, count, "key"))), minlength=n) / count
     # A sample occurs once a draw on average; the variance of its count is at most `block`.
     assert np.abs(times - 1).max() < 4.5 * np.sqrt(block / count)
 
@@ -90,7 +90,7 @@ def test_the_interval_allows_for_overlapping_windows():
         scored = scorer(Forecasting(horizon=horizon), "mse", test, str(board)).test(answer)
         low, high = interval(scored.score, ScoreVariance(float(scored.replicates.var(ddof=1)), n // horizon))
         covered += low <= 1 <= high  # 1: the mean of a squared standard normal
-        by_one = [scored.losses[index].mean() for index in draws(n, 1, 200, str(board))]
+        by_one = [scored.losses[index].mean() for index in bootstrap_samples(n, 1, 200, str(board))]
         low, high = interval(scored.score, ScoreVariance(float(np.var(by_one, ddof=1)), n))
         naive += low <= 1 <= high
     assert covered / boards > 0.85

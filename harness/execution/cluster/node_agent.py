@@ -110,7 +110,7 @@ class NodeAgent:
         def choose() -> NodeInfo:
             isolation.sweep()
             cgroups.sweep()
-            self.isolation = isolation.choose(tier, hidden=datasets.folders())
+            self.isolation = isolation.choose(tier, hidden=datasets.data_folders())
             device = "cuda:0" if slots.gpus() and slots.torch_has_cuda() else "cpu"
             return NodeInfo(platform.node(), package_hash(), device, self.isolation)
 

@@ -138,7 +138,7 @@ def build_member(number: int, make: Callable[[], Trainable], train: Split) -> Ve
     """Make an unfitted model, and build its module and optimizer."""
     model = make()
     loop = model.begin(train)
-    return VectorizedMember(number, model, model.optimizer(), seeding.state(model.device), loop)
+    return VectorizedMember(number, model, model.optimizer(), seeding.generator_state(model.device), loop)
 
 
 class LossModule(nn.Module):
@@ -175,13 +175,13 @@ class VectorizedFit:
         )
         self.weights = self.optimizer.stack([dict(module.named_parameters()) for module in modules])
         self.buffers = stack_buffers(modules, set(self.optimizer.names))
-        seeding.restore(first.random, self.device)
+        seeding.restore_state(first.random, self.device)
         self.x, self.y = self.model.inputs(train.x), torch.tensor(train.labels, device=self.device)
         self.steps = max(len(self.x) // self.batch_size, 1)
-        random = seeding.state(self.device)
+        random = seeding.generator_state(self.device)
         self.optimizer.set_schedule([self.schedule_of(member) for member in (first, members[-1])])
         self.reference = SingleFit(members[-1].model, self.epochs, self.steps)
-        seeding.restore(random, self.device)
+        seeding.restore_state(random, self.device)
         self.unmasked: list[tuple[str, InputLayout]] = []
         """Name and input of each dropout layer that was called without a mask, since the last step."""
         for name, layer in self.model.module.named_modules():
@@ -254,9 +254,9 @@ class VectorizedFit:
             if not compare or step >= WARM_STEPS + TIMED_STEPS:
                 self.step(batch, target)
                 continue
-            before = seeding.state(self.device)
+            before = seeding.generator_state(self.device)
             alone, seconds_alone = self.timed(partial(self.reference.step, batch, target))
-            seeding.restore(before, self.device)
+            seeding.restore_state(before, self.device)
             together, seconds = self.timed(partial(self.step, batch, target))
             self.compare(alone, float(together[-1]), step, len(self.members) * seconds_alone, seconds)
 

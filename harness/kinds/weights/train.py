@@ -1,4 +1,4 @@
-"""How the feature networks were trained. From the repository root, on 2 CPU cores:
+"""Training of the feature networks. From the repository root, on 2 CPU cores:
 
     BAKEOFF_DATA=... python -m harness.kinds.weights.train digits-v1 fashion-v1 cifar10-v1[=ANOTHER_TASK.py]
 
@@ -24,13 +24,13 @@ from harness.contract import Array
 from harness.kinds.features import NETWORKS, WEIGHTS
 
 TASKS = {"digits-v1": ("digits", 60), "fashion-v1": ("fashion_mnist", 10), "cifar10-v1": ("cifar10", 12)}
-"""The task's file and the number of epochs."""
+"""File of the task and number of epochs."""
 SEED = 0
 FILTERS, FEATURES, TRAINING_BATCH_SIZE = (16, 32), 64, 128
 
 
 def network(name: str) -> nn.Sequential:
-    """Images float32 (n, channels, side, side) in 0..1 to features (n, 64). Untrained."""
+    """Return an untrained network: images float32 (n, channels, side, side) in 0..1 to features (n, 64)."""
     side, (first, second) = NETWORKS[name].side, NETWORKS[name].strides
     left = side // first // second
     return nn.Sequential(
@@ -46,7 +46,7 @@ def network(name: str) -> nn.Sequential:
 
 
 def frozen(name: str) -> nn.Sequential:
-    """The network with the weights that ship."""
+    """Return the network with the shipped weights."""
     body = network(name)
     body.load_state_dict({key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()})
     return body.eval()
