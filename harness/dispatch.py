@@ -1,4 +1,4 @@
-"""The work of one entry on its slots: fits of a search and final fits alike are jobs, and are run again where a slot is lost."""
+"""Dispatch of one entry's jobs over its slots. A job is a fit of a search or a final fit; it is run again if its slot is lost."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from harness.scoring import Scorer
 from leaderboard import Result, Store
 
 MAX_LOST_SLOTS = 3
-"""Slots that a job may lose: perhaps it is the job that ends them."""
+"""Slots that a job may lose before it fails: the job itself may be what ends them."""
 
 POLL_SECONDS = 2.0
-"""Seconds between looks at what other commands have recorded of the same search."""
+"""Seconds between two reads of the fits that other commands have recorded for the same entry."""
 
 
 class Progress:
-    """What is told about a run as it goes. This one keeps silent; the command line's speaks."""
+    """Receiver of a run's progress. This one is silent; subclasses print or write pages."""
 
     def begin(self, task: str, submission: str, place: int, total: int) -> None: ...
     def trial(self, done: int, wanted: int, best: float | None) -> None: ...
@@ -34,10 +34,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where the trials of one entry run: its processes, its data, who scores and records them, and on how many slots.
+    """Processes, data, scorer, store and slots that the trials of one entry use.
 
-    ``study`` is the key that its fits are recorded under, ``time_limit`` the seconds for one fit with its predictions.
-    Fits that failed in an earlier ``attempt`` are done again.
+    ``study_key`` is the key under which its fits are recorded, ``time_limit`` the seconds for one fit with its predictions.
+    Fits that failed in an earlier ``attempt`` are run again.
     """
 
     workers: WorkerPool | RemoteWorkerPool
@@ -55,9 +55,9 @@ J = TypeVar("J")
 
 
 def run_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: RunContext) -> None:
-    """Run jobs, as many at once as there are slots, each with its device. Any error ends the crew and comes out here.
+    """Run jobs, as many at once as there are slots, each with the device of its slot. Any error ends all processes and is raised.
 
-    A job whose slot is lost is run again on another. Raises TrialFailed for one that has lost `MOST_LOST` of them.
+    A job whose slot is lost is run again on another. Raises TrialFailed for a job that has lost `MAX_LOST_SLOTS` slots.
     """
 
     def one(job: J) -> None:
@@ -85,6 +85,6 @@ def run_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: RunCon
 
 
 def raise_if_crowded(error: TrialFailed, device: str, slots: Slots) -> None:
-    """Raise SlotCrowded where a job ran out of a GPU's memory that it shared."""
+    """Raise SlotCrowded if a job ran out of the memory of a GPU that it shared."""
     if error.status == "out-of-memory" and slots.shrink(device):
         raise SlotCrowded(f"the memory of {device} ran out, with several trials on it") from error

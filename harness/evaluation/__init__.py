@@ -1,0 +1,1 @@
+"""Evaluation of one entry on one task, from search to recorded result."""

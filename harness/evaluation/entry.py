@@ -38,9 +38,10 @@ from leaderboard.store.store import Fit, utc_timestamp
 
 @dataclass(frozen=True)
 class EntrySettings:
-    """How entries are evaluated. ``time_limit`` is in seconds for one fit with its predictions; None is the task's own.
+    """Settings for the evaluation of entries. ``time_limit`` is in seconds, for one fit with its predictions; None is the task's
+    own.
 
-    ``limits`` go before the task's.
+    ``limits`` take precedence over the task's.
     """
 
     trials: int
@@ -50,11 +51,11 @@ class EntrySettings:
     isolation: Isolation
     limits: Limits = Limits()  # noqa: RUF009, frozen
     cluster: Cluster | None = None
-    """Where trials run, None being this machine."""
+    """Cluster that runs the trials; None for this machine."""
 
 
 def workers_for(code: Bundle, task: Task, settings: EntrySettings) -> WorkerPool | RemoteWorkerPool:
-    """The processes of a submission that is to be run on a task, the first one started. Its data need not be there yet."""
+    """Start the first process of a submission. The task's data need not be loaded yet."""
     limits = settings.limits.over(task.limits)
     if settings.cluster:
         return settings.cluster.worker_pool(code, limits)
@@ -64,7 +65,7 @@ def workers_for(code: Bundle, task: Task, settings: EntrySettings) -> WorkerPool
 
 
 class Entry:
-    """One submission on one task, under given settings."""
+    """One submission on one task, under given settings. Search, fit finals, score, record."""
 
     def __init__(
         self,
@@ -118,11 +119,11 @@ class Entry:
         )
 
     def start_workers(self) -> WorkerPool | RemoteWorkerPool:
-        """This submission's processes, the first one started; close them when done."""
+        """Start the first process of this submission. The caller closes the pool."""
         return workers_for(self.bundle, self.task, self.settings)
 
     def run_context(self, crew: WorkerPool | RemoteWorkerPool, progress: Progress) -> RunContext:
-        """What this entry's trials run on. The crew may still be warming up."""
+        """Return the context that this entry's trials run in. The processes may still be starting."""
         ground, slots = self.task_data, self.settings.slots
         return RunContext(
             crew,
@@ -179,7 +180,7 @@ class Entry:
         return result
 
     def search(self, bench: RunContext, description: Description, timeout: float | None = None) -> SearchResult:
-        """The search of this entry; without a space or a budget, the first guess as it is."""
+        """Search hyperparameters. Without a search space or trials, return the default ones."""
         if not description.space or self.settings.trials == 0:
             return SearchResult(default_params(description), None, 0, 0, 0, 0.0, [])
         return Search(
@@ -187,7 +188,7 @@ class Entry:
         ).run()
 
     def importance(self, description: Description) -> dict[str, float]:
-        """Of what this entry's search has tried."""
+        """Importance of each hyperparameter in this entry's search; empty if there are too few trials."""
         if self.settings.trials < MIN_FOR_IMPORTANCE or not description.space:
             return {}
         fits = [fit for fit in self.store.fits(self.study, "search") if fit.number < self.settings.trials]
@@ -198,7 +199,7 @@ class Entry:
         return FinalFits(self, context, params, self.settings.seeds)
 
     def complete(self, result: Result, finals: Sequence[Fit]) -> tuple[Result, Any]:
-        """The row of a finished entry: means over seeds, and an interval over samples and seeds together."""
+        """Return the row of a finished entry (means over seeds, an interval over samples and seeds) and its mean replicates."""
         facts = [fit.facts for fit in finals]
         scores = [float(fit.value) for fit in finals if fit.value is not None]
         metrics = {
@@ -238,5 +239,5 @@ class Entry:
         ), replicates
 
     def save_artefact(self, name: str, content: bytes) -> None:
-        """Put a file among this entry's artefacts."""
+        """Save a file among this entry's artefacts."""
         self.store.keep(self.blank_result().result_id, name, content)

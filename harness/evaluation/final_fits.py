@@ -1,8 +1,9 @@
-"""The final fits of one entry: seeds from fit to score, with nothing of the hidden test in sight before all are fitted.
+"""Final fits of one entry, from fit to score. No process sees hidden test inputs before all its seeds are fitted.
 
-A process that has seen test inputs could tell the next fit about them. So either every seed has a process of its own, or the seeds
-of one process are all fitted, and wait, before the first is asked. Where a kind asks more than once, the models are pickled, their
-process ends, and each question goes to a process of its own, which is given all models and no other question.
+A process that has seen test inputs could pass them on to the next fit. So either each seed has a process of its own, or all seeds
+of
+a process are fitted before the first one predicts. If a kind sends more than one query, the models are pickled, their process ends,
+and each query goes to a process of its own, which gets all models and no other query.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ MAX_CURVE_POINTS = 1000
 """Reported losses that are kept of one fit."""
 Work = Callable[[int, str], None]
 Each = Callable[[Sequence[int], Work], object]
-"""Runs work on every seed, with a device."""
+"""Function that runs work for every seed, with a device."""
 
 
 def record_loss(curve: list[float | None], loss: float) -> bool:
-    """Keep a reported loss, None for one that is not finite; a final fit is never ended for it."""
+    """Append a reported loss to a curve, None if it is not finite. Return False: a final fit is never pruned."""
     if len(curve) < MAX_CURVE_POINTS:
         curve.append(loss if math.isfinite(loss) else None)
     return False
 
 
 class FinalsEntry(Protocol):
-    """What finals need of their entry."""
+    """Entry as the final fits see it."""
 
     @property
     def task(self) -> Task: ...
@@ -58,21 +59,21 @@ class FinalsEntry(Protocol):
 
 @dataclass
 class FittedSeed:
-    """A seed that has been fitted: its trial, or its model where that has been pickled, and the answers so far."""
+    """Fitted seed: its trial, or its pickled model, and its answers so far as (prediction, seconds)."""
 
     trial: Trial | RemoteTrial
     fitted: FitResult
     valid: float
     curve: list[float | None]
-    """The losses that it reported, the first `CURVE` of them."""
+    """Reported losses, at most `MAX_CURVE_POINTS`."""
     model: Any = None
-    """What `freeze` gave, for `thaw` of the same crew."""
+    """Pickled model from `Trial.freeze`, for `thaw` in another process of the same pool."""
     answers: list[tuple[Array, float]] = field(default_factory=list)
 
 
 @dataclass
 class SharedProcessFinals:
-    """Seeds that share a process. ``record`` takes each fit as it is scored; ``failures`` collects what went wrong."""
+    """Seeds that share a process. ``record`` is called with each scored fit; ``failures`` collects failed trials."""
 
     entry: FinalsEntry
     bench: RunContext
@@ -91,7 +92,7 @@ class SharedProcessFinals:
         return {"seed": seed + 1, "device": device, "time_limit": self.bench.time_limit}
 
     def run(self, each: Each) -> None:
-        """Fit, ask, score and record. A seed that fails stops those that have not begun."""
+        """Fit, predict, score and record all seeds. A seed that fails stops the seeds that have not begun."""
         kind, test = self.entry.task.kind, self.scorer.data.test
         questions, read = self.scorer.queries(test, self.entry.sha256)
         with ExitStack() as held:
@@ -131,7 +132,7 @@ class SharedProcessFinals:
                     each(list(self.fitted), self.collecting_failures(lambda seed, device: self.score(seed, read)))
 
     def ask_apart(self, each: Each, question: Array, kind: Kind) -> None:
-        """Put one question to every model, in a process that knows no other."""
+        """Send one query to every model, in a process that gets no other query."""
         if not self.fitted:
             return
         with self.bench.workers.fresh() as worker:
@@ -158,7 +159,7 @@ class SharedProcessFinals:
         return tried
 
     def score(self, seed: int, read: Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]) -> None:
-        """Score one seed's answers against the hidden labels and record the fit; keep the pictures of the first seed."""
+        """Score a seed's answers against the hidden labels and record the fit. Save the pictures of the first seed."""
         entry, kind, test, fitting = self.entry, self.entry.task.kind, self.scorer.data.test, self.fitted[seed]
         answer, seconds = read(fitting.answers)
         scored = self.scorer.test(answer)

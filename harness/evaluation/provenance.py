@@ -1,4 +1,4 @@
-"""Where a score came from: versions of libraries, and the commit of the code."""
+"""Provenance of a score: versions of libraries, and the commit of the code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit(folder: Path) -> str | None:
-    """The git commit that a folder is at, None outside a repository."""
+    """Return the git commit of a folder, None outside a repository."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True

@@ -15,7 +15,7 @@ from leaderboard.result import content_key
 
 
 class TaskData:
-    """A task made ready once for all its entries: data checked, hashed and shared, hidden labels kept here."""
+    """Data of a task, loaded, checked, hashed and shared once for all its entries. Hidden labels stay here."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -26,12 +26,13 @@ class TaskData:
         self.fit_data = SharedInputs.of(self.data, task.kind)
 
     def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
+        """Key of a submission's fits on these data under this time limit in seconds."""
         task, kind = self.task, self.task.kind
-        asked = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
-        return content_key(*asked, source_sha256, object_name, time_limit)
+        parts = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
+        return content_key(*parts, source_sha256, object_name, time_limit)
 
     def save_preview(self, store: Store, note: Callable[[str], None]) -> None:
-        """Keep what the data look like, once, for whoever shows the board. A kind that cannot draw them costs no run."""
+        """Save a picture and a description of the data for the pages, once. A kind that fails to draw ends no run."""
         name = f"data-{self.sha256[:12]}"
         if (store.artefacts(name) / "about.txt").exists():
             return
@@ -55,7 +56,7 @@ class TaskData:
 
 
 def load_data(task: Task) -> Data:
-    """A task's data, checked against its kind. Raises BakeoffError with the task's name in front."""
+    """Load a task's data and check them against its kind. Raises BakeoffError with the task's name in front."""
     try:
         data = task.load()
         if not isinstance(data, Data):

@@ -1,0 +1,1 @@
+"""Discovery and loading of tasks and submissions."""

@@ -17,9 +17,9 @@ from harness.plugins.source import Source
 
 @dataclass(frozen=True)
 class Bundle:
-    """A submission's own code and files, read once: what is hashed, kept with the result and run is the same.
+    """Code and files of a submission, read once, so that the content that is hashed, kept with the result and run is the same.
 
-    ``files`` are pairs of a path relative to the plug-in's folder and its content, the plug-in itself first.
+    ``files`` are pairs of a path relative to the plug-in's folder and its content; the plug-in itself is first.
     """
 
     name: str
@@ -27,11 +27,11 @@ class Bundle:
     object: str | None = None
     module: str | None = None
     package: Path | None = None
-    """Where the top package of an installed ``module`` is."""
+    """Folder or file of the top package, for an installed ``module``."""
 
     @property
     def sha256(self) -> str:
-        """Of the plug-in's content; with further files, of all their names and hashes."""
+        """SHA-256 of the plug-in's content; with further files, of all names and hashes."""
         hashes = [(name, hashlib.sha256(content).hexdigest()) for name, content in self.files]
         if len(hashes) == 1:
             return hashes[0][1]
@@ -43,7 +43,7 @@ class Bundle:
         return {"files": sizes, "object": self.object, "module": self.module}
 
     def content(self) -> IO[bytes]:
-        """All contents one after another, in an open file that has no name."""
+        """Open unnamed file that holds all contents one after another. The caller closes it."""
         file = tempfile.TemporaryFile()  # noqa: SIM115, the caller closes it
         for _, content in self.files:
             file.write(content)
@@ -80,7 +80,7 @@ def bundle(source: Source) -> Bundle:
 
 
 def _helpers(folder: Path, path: Path) -> list[str]:
-    """The modules in a folder that a file of it imports. What is installed goes first, as Python itself would have it."""
+    """Return the modules of a folder that one of its files imports. Installed modules take precedence, as in Python."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -110,7 +110,7 @@ def _helpers(folder: Path, path: Path) -> list[str]:
 
 
 def _is_installed(top: str, folder: Path) -> bool:
-    """Whether a module is found without looking into the plug-in's folder."""
+    """Return whether a module can be imported without the plug-in's folder."""
     if top in sys.stdlib_module_names:
         return True
     places = [place for place in sys.path if place and Path(place).resolve() != folder.resolve()]

@@ -11,7 +11,7 @@ from harness.contract import Distribution
 
 @dataclass(frozen=True)
 class Description:
-    """What a submission says of itself, checked."""
+    """Kinds, search space and abilities that a submission declares."""
 
     kinds: tuple[str, ...]
     space: Mapping[str, Distribution]
@@ -19,11 +19,11 @@ class Description:
     vectorizable: bool = False
     """True if it can fit several configurations in one vectorized fit."""
     budget: bool = False
-    """Whether a fit can be told to take a share of its epochs."""
+    """True if a fit can be limited to a share of its epochs (`Submission.budget`)."""
 
 
 def allowed(distribution: Distribution, value: Any) -> bool:
-    """Whether a value can be drawn from a distribution."""
+    """Return whether a value lies in a distribution."""
     try:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except (TypeError, ValueError):

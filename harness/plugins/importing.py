@@ -13,9 +13,9 @@ from harness.errors import PluginError
 
 
 def import_file(path: Path, name: str = "") -> ModuleType:
-    """A file as a module under a name of its own; helper modules beside it can be imported, but shadow nothing.
+    """Import a file as a module under a unique name. It can import helper modules beside it, which shadow nothing.
 
-    The name tells the content too: who edits a task in a long session (a notebook) gets the task as it now stands.
+    The name depends on the content, so that a task edited during a long session (a notebook) is imported anew.
     """
     if not path.is_file():
         raise PluginError(f"there is no file {path}")
@@ -40,7 +40,7 @@ def import_file(path: Path, name: str = "") -> ModuleType:
 
 
 def error_with_line(error: BaseException, path: Path) -> str:
-    """``ValueError: message (line 3)``, the line being the deepest one inside the plug-in's own file."""
+    """Return ``ValueError: message (line 3)``, with the deepest line inside the plug-in's own file."""
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
     ]

@@ -1,4 +1,4 @@
-"""From what a user types (a name, ``path.py``, ``path.py:Object``) or an installed package offers to a Task or a Submission.
+"""Lookup of tasks and submissions by name, ``path.py``, ``path.py:Object`` or entry point.
 
 Tasks are trusted: their files are imported here. Submissions are not: the parent only *reads* their files (`Source`), and the
 child that will run one is the only process that imports it (`load_submission`). That is why ``kind`` should be a literal.
@@ -36,7 +36,7 @@ N = TypeVar("N", bound=Named)
 
 
 def shipped(room: str) -> Path:
-    """The folder of ``tasks`` or ``baselines``: inside the installed package, or beside it in a checkout."""
+    """Folder of ``tasks`` or ``baselines``, inside the installed package or beside it in a checkout."""
     inside = Path(__file__).parent.parent / "shipped" / room
     return inside if inside.is_dir() else Path(__file__).parent.parent.parent / room
 
@@ -49,7 +49,7 @@ def warn_on_stderr(message: str) -> None:
 
 
 def submissions(warn: Warn = warn_on_stderr) -> dict[str, Source]:
-    """Every submission that ships or is installed, by name. A broken one is warned about and left out."""
+    """Return all shipped and installed submissions by name. A broken one is skipped with a warning."""
     found = []
     for path in sorted(shipped("baselines").rglob("*.py")):
         found += _tried(lambda path=path: read_submission(path), warn)  # type: ignore[misc]
@@ -79,7 +79,7 @@ def _module_file(module: str, entry: str) -> Path:
 
 
 def find_submission(reference: str, warn: Warn = warn_on_stderr) -> Source:
-    """The submission that a user means by a name, ``path.py`` or ``path.py:Class``."""
+    """Return the submission for a name, ``path.py`` or ``path.py:Class``. Raises UsageError or PluginError."""
     path, object_name = as_path(reference)
     if path is not None:
         return read_submission(path, object_name)
@@ -104,7 +104,7 @@ def read_tasks(path: Path) -> list[TaskSource]:
 
 
 def tasks(warn: Warn = warn_on_stderr) -> dict[str, TaskSource]:
-    """Every task that ships or is installed, by name. A broken one is warned about and left out."""
+    """Return all shipped and installed tasks by name. A broken one is skipped with a warning."""
     found: list[TaskSource] = []
     for path in sorted(shipped("tasks").rglob("*.py")):
         found += [task for group in _tried(lambda path=path: read_tasks(path), warn) for task in group]  # type: ignore[misc]
@@ -126,7 +126,7 @@ def _installed_task(point: EntryPoint) -> TaskSource:
 
 
 def find_task(reference: str, warn: Warn = warn_on_stderr) -> TaskSource:
-    """The task that a user means by a name, ``path.py`` or ``path.py:OBJECT``."""
+    """Return the task for a name, ``path.py`` or ``path.py:OBJECT``. Raises UsageError or PluginError."""
     path, object_name = as_path(reference)
     if path is None:
         return _named(reference, tasks(warn), "task")
@@ -148,7 +148,7 @@ def find_task(reference: str, warn: Warn = warn_on_stderr) -> TaskSource:
 
 
 def as_path(reference: str) -> tuple[Path | None, str | None]:
-    """A reference as (file, object) where it is a path, (None, None) where it is a name."""
+    """Split a reference into (file, object); (None, None) if it is a name and no path."""
     file, colon, object_name = reference.rpartition(":")
     if colon and file.endswith(".py"):
         return Path(file), object_name

@@ -13,7 +13,7 @@ from harness.errors import PluginError
 
 @dataclass(frozen=True)
 class Source:
-    """A submission's code, read and not run. ``kinds`` is empty where it is not written as a literal."""
+    """Submission as its file describes it, without running it. ``kinds`` is empty unless the file writes them as a literal."""
 
     name: str
     path: Path
@@ -22,12 +22,12 @@ class Source:
     kinds: tuple[str, ...] = ()
     help: str = ""
     files: tuple[str, ...] = ()
-    """What its ``files`` names, beside the modules that it imports from its own folder."""
+    """Names in its ``files`` attribute. Modules that it imports from its own folder are found without being named."""
 
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task and the file that it comes from."""
+    """Task and the file that defines it."""
 
     task: Task
     path: Path
@@ -38,7 +38,7 @@ class TaskSource:
 
 
 def title(name: str) -> str:
-    """``some_file`` and ``SomeClass`` as plug-ins are called: ``some-file``, ``some-class``."""
+    """Return the plug-in name for a file or class: ``some-file`` for ``some_file``, ``some-class`` for ``SomeClass``."""
     spaced = "".join(
         f"-{letter}" if letter.isupper() and before.islower() else letter for before, letter in zip(" " + name, name)
     )
@@ -48,7 +48,7 @@ def title(name: str) -> str:
 def read_submission(
     path: Path, object_name: str | None = None, module: str | None = None, name: str | None = None
 ) -> Source:
-    """Look at a submission's file without running it. Raises PluginError where there is nothing to run."""
+    """Describe a submission's file without running it. Raises PluginError if it defines no class or is not valid Python."""
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def _literal_kinds(node: ast.ClassDef) -> tuple[str, ...]:
 
 
 def _literal(node: ast.ClassDef, name: str) -> tuple[str, ...]:
-    """A class attribute that is a name or several, where it is written as a literal; else nothing."""
+    """Return the names in a class attribute that is a literal string or tuple of strings; () otherwise."""
     for statement in node.body:
         targets: Sequence[ast.expr] = ()
         if isinstance(statement, ast.Assign):

@@ -1,0 +1,1 @@
+"""Vectorized training: many configurations of one torch submission in one loop."""
