@@ -25,7 +25,7 @@ from leaderboard.competition.competition import Competition, format_utc
 from leaderboard.competition.entries import ScoredEntry
 from leaderboard.competition.events import Event
 from leaderboard.competition.rules import Rules
-from leaderboard.tables.render import align_columns, format_number
+from leaderboard.formatting import align_columns, format_number
 
 BOOTSTRAP_DRAWS = 200
 """Bootstrap draws for the standard error of a metric that is no mean over samples."""

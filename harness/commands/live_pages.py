@@ -12,8 +12,8 @@ from typing import Self
 
 from harness.dispatch import Progress
 from leaderboard import Result, Store
+from leaderboard.formatting import format_number
 from leaderboard.site import Site
-from leaderboard.tables.render import format_number
 
 STATUS_SECONDS = 1.0
 """Least time between two writes of the current step."""

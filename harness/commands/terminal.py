@@ -8,7 +8,7 @@ from typing import TextIO
 
 from harness.dispatch import Progress
 from leaderboard import Result
-from leaderboard.tables.render import format_number
+from leaderboard.formatting import format_number
 
 
 class Terminal(Progress):

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from leaderboard import formatting
 from leaderboard.tables import render
 from leaderboard.tables.render import Row
 
@@ -30,9 +31,9 @@ def make_environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     templates.filters |= {
-        "number": render.format_number,
-        "seconds": render.format_seconds,
-        "count": render.format_count,
+        "number": formatting.format_number,
+        "seconds": formatting.format_seconds,
+        "count": formatting.format_count,
         "value": format_value,
         "data": script_json,
     }

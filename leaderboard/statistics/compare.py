@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from leaderboard.formatting import format_number, format_seconds
 from leaderboard.result import Result
 from leaderboard.statistics.ranking import (
     ReplicatedResult,
@@ -16,7 +17,6 @@ from leaderboard.statistics.ranking import (
 )
 from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL
 from leaderboard.store.store import StoreError
-from leaderboard.tables.render import format_number, format_seconds
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from leaderboard.formatting import align_columns
 from leaderboard.statistics.inference import Array
 from leaderboard.statistics.ranking import ReplicatedResult, best_first, current_results
 from leaderboard.statistics.variance import CONFIDENCE
-from leaderboard.tables.render import align_columns
 
 TASK_DRAWS = 500
 """Number of bootstrap draws of tasks, each with a draw of every task's hidden samples."""
