@@ -20,7 +20,7 @@ bench: .venv/ready
 test: .venv/ready
 	$(BIN)/pytest
 
-# What takes ten seconds and more each, beside what `make test` has.
+# Tests that take ten seconds and more each; `make test` leaves them out.
 test-slow: .venv/ready
 	$(BIN)/pytest -m "slow and not long"
 
@@ -38,7 +38,7 @@ check: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	@echo "installing Bakeoff and what it needs into .venv (a minute or two)"
+	@echo "installing Bakeoff and its dependencies into .venv (a minute or two)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
