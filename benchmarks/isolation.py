@@ -68,7 +68,8 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
     kind = ImageClassification(classes=10)
-    shared = SharedInputs.of(data(), kind)
+    inputs = data()
+    shared = SharedInputs.of(inputs.train, inputs.valid, kind)
     tiers = [isolation.Isolation()]
     for name in isolation.TIERS[:2]:
         try:

@@ -12,7 +12,7 @@ from harness.execution.cluster.proxies import RemoteWorkerPool
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.slots import Slots
 from harness.execution.parent.workers import WorkerPool
-from harness.scoring import Scorer
+from harness.scoring import ValidationScorer
 from leaderboard import Result, Store
 
 MAX_LOST_SLOTS = 3
@@ -42,7 +42,7 @@ class RunContext:
 
     workers: WorkerPool | RemoteWorkerPool
     data: SharedInputs
-    scorer: Scorer
+    scorer: ValidationScorer
     store: Store
     study_key: str
     attempt: int

@@ -62,13 +62,12 @@ class FittedTrial(Protocol):
     def predict(self, x: Array, kind: Kind) -> tuple[Array, float]: ...
 
 
-class Scorer:
-    """Scorer of answers to one task's splits."""
+class ValidationScorer:
+    """Scorer of answers to the validation split. It holds train and valid alone: all that a search may see."""
 
-    def __init__(self, task: Task, data: Data, data_sha256: str) -> None:
-        self.task, self.data = task, data
+    def __init__(self, task: Task, train: Split, valid: Split, data_sha256: str) -> None:
+        self.task, self.train_split, self.valid_split = task, train, valid
         self.key = f"{task.name}|{task.version}|{data_sha256}"
-        self.public, self.private = public_private_split(len(data.test), task.kind.block, self.key)
 
     def ask(self, trial: FittedTrial, split: Split, turn: str) -> tuple[Array, float]:
         """Return a fitted trial's answer to a split's inputs and its seconds. One process answers all queries; see `queries`."""
@@ -97,7 +96,35 @@ class Scorer:
 
     def valid(self, answer: Array) -> float:
         """Return the ranking metric on the validation split, which is all that a search sees."""
-        return self._value(self._measure(answer, self.data.valid)[self.task.metric].of, len(answer))
+        return self._value(self._measure(answer, self.valid_split)[self.task.metric].of, len(answer))
+
+    def _measure(self, answer: Array, split: Split) -> Mapping[str, Measure]:
+        """Return every metric. An error of the kind is the task's, not the entry's: raises DataError."""
+        try:
+            return self.task.kind.measure(answer, split, self.train_split)
+        except Exception as error:
+            where = type(self.task.kind).__name__
+            raise DataError(f"task {self.task.name}: {where}.measure raised {type(error).__name__}: {error}") from error
+
+    def _value(self, of: object, n: int) -> float:
+        value = float(of(np.arange(n)))  # type: ignore[operator]
+        if not math.isfinite(value):
+            raise self._not_finite(value)
+        return value
+
+    def _not_finite(self, value: float) -> TrialFailed:
+        return TrialFailed(
+            "invalid", f"the {self.task.metric} of these predictions is {value}; they should be of ordinary size"
+        )
+
+
+class Scorer(ValidationScorer):
+    """Scorer of answers to all splits of a task. It holds the hidden targets."""
+
+    def __init__(self, task: Task, data: Data, data_sha256: str) -> None:
+        super().__init__(task, data.train, data.valid, data_sha256)
+        self.data = data
+        self.public, self.private = public_private_split(len(data.test), task.kind.block, self.key)
 
     def test(self, answer: Array) -> ScoredAnswer:
         """Score an answer to the hidden test. Raises TrialFailed("invalid") for a score that is not finite."""
@@ -129,22 +156,3 @@ class Scorer:
     def measured(self, answer: Array) -> Measure:
         """Return the ranking metric of an answer to the hidden test."""
         return self._measure(answer, self.data.test)[self.task.metric]
-
-    def _measure(self, answer: Array, split: Split) -> Mapping[str, Measure]:
-        """Return every metric. An error of the kind is the task's, not the entry's: raises DataError."""
-        try:
-            return self.task.kind.measure(answer, split, self.data.train)
-        except Exception as error:
-            where = type(self.task.kind).__name__
-            raise DataError(f"task {self.task.name}: {where}.measure raised {type(error).__name__}: {error}") from error
-
-    def _value(self, of: object, n: int) -> float:
-        value = float(of(np.arange(n)))  # type: ignore[operator]
-        if not math.isfinite(value):
-            raise self._not_finite(value)
-        return value
-
-    def _not_finite(self, value: float) -> TrialFailed:
-        return TrialFailed(
-            "invalid", f"the {self.task.metric} of these predictions is {value}; they should be of ordinary size"
-        )

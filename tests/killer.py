@@ -23,7 +23,7 @@ from leaderboard.store import store
 STEPS: dict[str, list[tuple[Any, str]]] = {
     "spawn": [(workers.Worker, "trial")],
     "read": [(trial.Trial, "predict")],
-    "score": [(scoring.Scorer, "valid"), (scoring.Scorer, "test")],
+    "score": [(scoring.ValidationScorer, "valid"), (scoring.Scorer, "test")],
     "commit": [(store.Store, "add_fit"), (store.Store, "add")],
     "tell": [(sampler.Sampler, "tell")],
 }
@@ -39,16 +39,17 @@ def die(diary: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def acknowledging(diary: int, add: Callable[..., None]) -> Callable[..., None]:
+def acknowledging(diary: int, add: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a recording method: write a row to the diary once the call has returned."""
 
     @functools.wraps(add)
-    def wrapper(self: store.Store, row: Any, *more: Any) -> None:
-        add(self, row, *more)
+    def wrapper(self: store.Store, row: Any, *more: Any) -> Any:
+        stored = add(self, row, *more)
         if isinstance(row, store.Fit):
             record(diary, fit=[row.study, row.phase, row.number, json.dumps(row.params, sort_keys=True), row.attempt])
         else:
             record(diary, result=row.result_id)
+        return stored
 
     return wrapper
 

@@ -357,7 +357,7 @@ def first_rows(data: Data) -> Data:
 
 
 def check_kind(findings: Findings, worker: Worker, task: Task, data: Data, params: dict[str, object]) -> None:
-    kind, shared = task.kind, SharedInputs.of(data, task.kind)
+    kind, shared = task.kind, SharedInputs.of(data.train, data.valid, task.kind)
     scorer = Scorer(task, data, "")
     answers: list[Array] = []
 

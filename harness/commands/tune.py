@@ -23,9 +23,9 @@ from harness.plugins import registry
 from harness.plugins.bundle import bundle
 from harness.plugins.description import Description
 from harness.plugins.source import Source
-from harness.search.history import SearchConfig
 from harness.search.outcome import SearchResult
 from harness.search.sampler import importance, intermediate_values
+from harness.search.trial import SearchConfig
 from leaderboard import Store
 from leaderboard.store.store import Fit
 

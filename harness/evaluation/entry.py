@@ -25,10 +25,11 @@ from harness.execution.parent.workers import WorkerConfig, WorkerPool
 from harness.plugins.bundle import Bundle, bundle
 from harness.plugins.description import Description
 from harness.plugins.source import Source
-from harness.search.history import SearchConfig
+from harness.scoring import Scorer
 from harness.search.outcome import SearchResult
 from harness.search.sampler import MIN_FOR_IMPORTANCE, default_params, importance
 from harness.search.scheduler import Search
+from harness.search.trial import SearchConfig
 from leaderboard import Result, Store, StoreError
 from leaderboard.result import content_key
 from leaderboard.statistics.inference import seed_variances
@@ -118,6 +119,11 @@ class Entry:
             commit=commit(self.source.path.parent),
         )
 
+    @property
+    def scorer(self) -> Scorer:
+        """Scorer that holds the hidden targets, for the final fits alone."""
+        return self.task_data.scorer
+
     def start_workers(self) -> WorkerPool | RemoteWorkerPool:
         """Start the first process of this submission. The caller closes the pool."""
         return workers_for(self.bundle, self.task, self.settings)
@@ -128,7 +134,7 @@ class Entry:
         return RunContext(
             crew,
             ground.fit_data,
-            ground.scorer,
+            ground.validation_scorer,
             self.store,
             self.study,
             self.attempt,

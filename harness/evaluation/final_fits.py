@@ -49,6 +49,8 @@ class FinalsEntry(Protocol):
 
     @property
     def task(self) -> Task: ...
+    @property
+    def scorer(self) -> Scorer: ...
 
     sha256: str
     study: str
@@ -86,7 +88,7 @@ class SharedProcessFinals:
 
     @property
     def scorer(self) -> Scorer:
-        return self.bench.scorer
+        return self.entry.scorer
 
     def fit_options(self, seed: int, device: str) -> dict[str, Any]:
         return {"seed": seed + 1, "device": device, "time_limit": self.bench.time_limit}

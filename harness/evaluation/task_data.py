@@ -9,7 +9,7 @@ import numpy as np
 from harness.contract import Data, Task
 from harness.errors import BakeoffError, DataError
 from harness.execution.parent.fit_data import SharedInputs
-from harness.scoring import Scorer
+from harness.scoring import Scorer, ValidationScorer
 from leaderboard import Store
 from leaderboard.result import content_key
 
@@ -22,8 +22,9 @@ class TaskData:
         self.data = load_data(task)
         self.sha256 = self.data.sha256()
         self.scorer = Scorer(task, self.data, self.sha256)
+        self.validation_scorer = ValidationScorer(task, self.data.train, self.data.valid, self.sha256)
         self.references = {name: float(value) for name, value in task.kind.references(self.data).items()}
-        self.fit_data = SharedInputs.of(self.data, task.kind)
+        self.fit_data = SharedInputs.of(self.data.train, self.data.valid, task.kind)
 
     def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
         """Key of a submission's fits on these data under this time limit in seconds."""

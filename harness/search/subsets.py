@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.contract import Array, Data, Split
+from harness.contract import Array, Split
 
 FULL_FIDELITY = 9
 """Fidelity of a full fit. Subsets are counted in ninths, so that the smallest is a third of a third."""
@@ -12,12 +12,11 @@ MIN_SUBSET_ROWS = 2000
 """Training rows from which on a fit on a subset tells good hyperparameters from bad ones."""
 
 
-def subset(data: Data, ninths: int, rng: np.random.Generator) -> Data:
-    """Return the data with so many ninths of the training rows, stratified if the labels are classes, integers (n,)."""
-    train = data.train
+def subset(train: Split, ninths: int, rng: np.random.Generator) -> Split:
+    """Return so many ninths of the training rows, stratified if the labels are classes, integers (n,)."""
     rows = spread_rows(train.labels, rng)[: -(-len(train) * ninths // FULL_FIDELITY)]
     index = np.sort(rows)
-    return Data(Split(train.x[index], train.labels[index], train.unlabelled), data.valid, data.test)
+    return Split(train.x[index], train.labels[index], train.unlabelled)
 
 
 def spread_rows(y: Array, rng: np.random.Generator) -> Array:

@@ -146,7 +146,8 @@ def test_arrays_are_private_to_a_trial(tiny: Path) -> None:
         str(hostile(tiny, "scribbler", "assert train.x.max() > 0\ntrain.x[:] = 0\nvalid.y[:] = 0"))
     )
     task = read_tasks(tiny / "tiny.py")[0].task
-    data = SharedInputs.of(task.load(), task.kind)
+    loaded = task.load()
+    data = SharedInputs.of(loaded.train, loaded.valid, task.kind)
     with Worker(bundle(source), WorkerConfig(isolation.choose("auto"))) as worker:
         worker.ready()
         for _ in range(2):
@@ -163,7 +164,7 @@ def test_predictions_are_those_of_the_same_model(tiny: Path) -> None:
     source = registry.find_submission(str(tiny / "nearest.py"))
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
-    data = SharedInputs.of(loaded, task.kind)
+    data = SharedInputs.of(loaded.train, loaded.valid, task.kind)
     with Worker(bundle(source), WorkerConfig(isolation.choose("auto"))) as worker:
         description = worker.ready()
         assert description.kinds == ("image-classification",) and description.defaults == {"shrink": 0.0}
@@ -197,7 +198,8 @@ def test_a_file_that_cannot_be_imported_says_why(top: str, words: str, tiny: Pat
 def test_closing_a_worker_ends_its_trials(tiny: Path) -> None:
     source = registry.find_submission(str(hostile(tiny, "bad", "time.sleep(1000)")))
     task = read_tasks(tiny / "tiny.py")[0].task
-    data = SharedInputs.of(task.load(), task.kind)
+    loaded = task.load()
+    data = SharedInputs.of(loaded.train, loaded.valid, task.kind)
     worker = Worker(bundle(source), WorkerConfig(isolation.choose("auto")))
     worker.ready()
     trial = worker.trial({}, data, seed=0, device="cpu", time_limit=100)

@@ -151,7 +151,7 @@ def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path)
     assert {answers[hole] for hole in MUST_BE_CLOSED[candidate.name]} == {CLOSED}
     task = read_tasks(tiny / "tiny.py")[0].task
     loaded = task.load()
-    data = SharedInputs.of(loaded, task.kind)
+    data = SharedInputs.of(loaded.train, loaded.valid, task.kind)
     source = find_submission(str(tiny / "nearest.py"))
     with Worker(bundle(source), WorkerConfig(candidate)) as worker:
         worker.ready()

@@ -21,7 +21,7 @@ from harness import Categorical, Float, Split
 from harness.commands.tune import TuningResult, best_after_each_trial, tune
 from harness.contract import Data
 from harness.plugins.description import Description
-from harness.search import trial_runner
+from harness.search import fidelity
 from harness.search.asha import FIRST_RUNG, REDUCTION_FACTOR, Rungs, lowest_loss
 from harness.search.sampler import MAX_OBSERVATIONS, Sampler, full_fit_estimates
 from harness.search.subsets import subset
@@ -86,7 +86,7 @@ def test_a_subset_is_stratified(labels: list[int], seed: int) -> None:
     y = np.array(labels)
     x = np.arange(len(y))
     data = Data(Split(x, y), Split(x, y), Split(x, y))
-    rows = {ninths: subset(data, ninths, np.random.default_rng(seed)).train for ninths in (1, 3, 9)}
+    rows = {ninths: subset(data.train, ninths, np.random.default_rng(seed)) for ninths in (1, 3, 9)}
     for ninths, split in rows.items():
         assert len(split) == -(-len(y) * ninths // 9) and len(set(split.x)) == len(split)
         assert np.array_equal(split.labels, y[split.x])
@@ -141,7 +141,7 @@ def searched(folder: Path, source: str, trials: int = 18, **options: object) -> 
 
 def test_long_fits_without_reports_start_on_subsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best third of ten trials gets a third of the rows and the best of these all rows; the defaults get all rows too."""
-    monkeypatch.setattr(trial_runner, "LONG_FIT_SECONDS", 0.0)
+    monkeypatch.setattr(fidelity, "LONG_FIT_SECONDS", 0.0)
     found, fits = searched(tmp_path, SILENT)
     first = sorted(fits[:10], key=lambda fit: fit.params["wrong"])
     assert [len(fit.facts["parts"]) for fit in first] == [2] * 3 + [1] * 7
@@ -157,13 +157,13 @@ def test_long_fits_without_reports_start_on_subsets(tmp_path: Path, monkeypatch:
     "source", [SILENT, SILENT.replace("print(", "report(0.5), print(")], ids=["quick", "with reports"]
 )
 def test_quick_or_reporting_fits_use_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    monkeypatch.setattr(trial_runner, "LONG_FIT_SECONDS", 60.0 if source is SILENT else 0.0)
+    monkeypatch.setattr(fidelity, "LONG_FIT_SECONDS", 60.0 if source is SILENT else 0.0)
     _, fits = searched(tmp_path, source, trials=4, halving=True)
     assert {fit.status for fit in fits} == {"complete"} and not any("parts" in fit.facts for fit in fits)
 
 
 def test_a_search_out_of_time_keeps_its_best_subset_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_runner, "LONG_FIT_SECONDS", 0.0)
+    monkeypatch.setattr(fidelity, "LONG_FIT_SECONDS", 0.0)
     slow = SILENT.replace('print("rows", len(train))', "import time; time.sleep(len(train) / 1000)")
     found, fits = searched(tmp_path, slow, timeout=1.0)
     (only,) = (fit for fit in fits if fit.status == "complete")

@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY_MODEL, TINY_TASK, table, write
 
 from harness.commands.tune import tune
-from harness.search import history, scheduler
+from harness.search import blocks, coordinator
 from leaderboard import Store
 
 PLUGIN = """
@@ -63,8 +63,8 @@ def test_a_block_in_pieces_makes_the_same_suggestions(tiny: Path) -> None:
 
 def test_slow_trials_are_suggested_in_small_chunks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first block each slot gets its own chunk; every trial is there once, and later ones are better."""
-    monkeypatch.setattr(history, "SLOW_FIT_SECONDS", 0.0)
-    monkeypatch.setattr(scheduler, "MAX_CHUNK", 8)
+    monkeypatch.setattr(coordinator, "SLOW_FIT_SECONDS", 0.0)
+    monkeypatch.setattr(blocks, "MAX_CHUNK", 8)
     write(tiny, "small.py", PLUGIN)
     tune(str(tiny / "tiny.py"), str(tiny / "small.py"), trials=51, workers=2, home=tiny / "home")
     fits = fits_of(tiny / "home")

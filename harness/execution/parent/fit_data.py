@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contract import Array, Data, Kind, OutputSpec
+from harness.contract import Array, Kind, OutputSpec, Split
 from harness.execution.shared.memory import SharedArray
 
 _keys = itertools.count()
@@ -22,15 +22,15 @@ class FitInputs:
     snapshots: OutputSpec | None
 
     @classmethod
-    def of(cls, data: Data, kind: Kind) -> FitInputs:
+    def of(cls, train: Split, valid: Split, kind: Kind) -> FitInputs:
         """Take train and valid of a task."""
         arrays = {
             f"{part}.{axis}": array
-            for part, split in (("train", data.train), ("valid", data.valid))
+            for part, split in (("train", train), ("valid", valid))
             for axis, array in (("x", split.x), ("y", split.labels))
         }
-        if data.train.unlabelled is not None:
-            arrays["train.unlabelled"] = data.train.unlabelled
+        if train.unlabelled is not None:
+            arrays["train.unlabelled"] = train.unlabelled
         return cls(arrays, {"name": kind.name, **kind.settings()}, kind.snapshots())
 
 
@@ -43,9 +43,9 @@ class SharedInputs:
         self.arrays = {name: SharedArray.of(array) for name, array in inputs.arrays.items()}
 
     @classmethod
-    def of(cls, data: Data, kind: Kind) -> SharedInputs:
+    def of(cls, train: Split, valid: Split, kind: Kind) -> SharedInputs:
         """Copy train and valid of a task into shared memory."""
-        return cls(FitInputs.of(data, kind))
+        return cls(FitInputs.of(train, valid, kind))
 
     def close(self) -> None:
         for shared in self.arrays.values():

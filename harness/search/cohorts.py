@@ -1,0 +1,95 @@
+"""Cohorts: trials that run alone go through the low fidelities ten at a time, and full fits run beside the next cohort."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+
+from harness.search.coordinator import Coordinator
+from harness.search.subsets import FULL_FIDELITY
+
+COHORT_SIZE = 10
+"""Trials that go through the rungs together: the sampler's first so many suggestions are random anyway."""
+
+
+class Cohorts:
+    """Trials of a search in cohorts: low-fidelity trials, or slow trials on subsets of the training split."""
+
+    def __init__(self, trials: Coordinator, n_trials: int) -> None:
+        self.trials, self.n_trials = trials, n_trials
+        self.history, self.policy = trials.history, trials.policy
+
+    def run(self) -> None:
+        """Run all trials of a cohort at the lowest fidelity, the best of them at the next, cohort after cohort."""
+        with ThreadPoolExecutor() as threads:
+            cohorts: list[tuple[list[Future[None]], list[int]]] = []
+
+            def start_full_fit(full_fits: list[Future[None]], number: int) -> None:
+                full_fits.append(threads.submit(self.trials.run_each, [number], FULL_FIDELITY))
+
+            def prune_finished_cohorts() -> None:
+                """Prune the rejected trials of each cohort whose full fits are all done."""
+                for cohort in [cohort for cohort in cohorts if all(fit.done() for fit in cohort[0])]:
+                    cohorts.remove(cohort)
+                    for fit in cohort[0]:
+                        fit.result()
+                    self.trials.prune_rejected(cohort[1], self.trials.run_each)
+
+            for start in range(0, self.n_trials, COHORT_SIZE):
+                skips = self.policy.on_subsets is False and not self.policy.uses_low_fidelity
+                if skips or self.history.should_stop():
+                    break
+                cohort = range(start, min(start + COHORT_SIZE, self.n_trials))
+                left = [number for number in cohort if number not in self.history.fits]
+                if left and (claimed := self.history.claim(left)):
+                    prune_finished_cohorts()
+                    self.trials.suggest([number for number in claimed if number not in self.history.running])
+                    full_fits: list[Future[None]] = []
+                    rejected = self.run_rungs(claimed, partial(start_full_fit, full_fits))
+                    cohorts.append((full_fits, rejected))
+            wait([fit for fits, _ in cohorts for fit in fits])
+            prune_finished_cohorts()
+        if time.monotonic() > self.history.deadline:
+            self.policy.overtime_trial = self.policy.furthest(self.history.running.values())
+
+    def run_rungs(self, numbers: Sequence[int], start_full_fit: Callable[[int], None]) -> list[int]:
+        """Run trials through the low fidelities and start the full fits of promoted ones; return the rejected trials.
+
+        Trials that lose at a subset rung are pruned here, and not returned.
+        """
+        trials, policy, history = self.trials, self.policy, self.history
+        rejected: list[int] = []
+        if policy.low_fidelity is not None:
+            full, numbers = trials.split_by_fidelity(numbers)
+            for number in full:
+                start_full_fit(number)
+        for fidelity in policy.cohort_fidelities():
+            if len(numbers) < 2 and self.n_trials <= COHORT_SIZE:
+                break  # no other trial to compare it with
+            trials.run_each(numbers, fidelity)
+            if policy.low_fidelity is not None:
+                trials.calibrate(numbers, trials.run_each)
+                promoted = trials.promote(numbers)
+                if not policy.uses_low_fidelity:
+                    return rejected
+                rejected = [number for number in numbers if number not in promoted]
+                numbers = promoted
+                continue
+            if not policy.on_subsets:
+                return rejected
+            with history.lock:
+                reached = [number for number in numbers if number in history.running]
+                partials = {number: history.running[number].partial for number in reached}
+                losses = {number: by[fidelity] for number, by in partials.items() if fidelity in by}
+                losers = policy.subset_rungs.losers(fidelity, losses)
+            for number in sorted(losers):
+                if number == 0:
+                    start_full_fit(number)
+                else:
+                    trials.record(number, "pruned")
+            numbers = sorted(set(losses) - losers)
+        for number in numbers:
+            start_full_fit(number)
+        return rejected

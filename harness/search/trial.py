@@ -1,0 +1,39 @@
+"""Records of a search: its settings, and a trial while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings of a search. A search with other settings is another search with its own trials.
+
+    ``first`` are configurations to try right after the plug-in's defaults; ``seed`` seeds the sampler, not the fits; without
+    ``halving`` every trial is a full fit. The names of the fields are part of the key of stored trials.
+    """
+
+    first: Sequence[Mapping[str, Any]] = ()
+    seed: int = 0
+    halving: bool = True
+
+
+@dataclass
+class RunningTrial:
+    """A suggested trial and its results so far.
+
+    ``partial`` holds losses and ``reports`` numbers of reports by fidelity: ninths of the training split or tenths of the budget.
+    ``losses`` are the reported losses of the full fit.
+    """
+
+    params: Mapping[str, Any]
+    full_fidelity: bool = False
+    """True if the trial skips the low fidelities."""
+    partial: dict[int, float] = field(default_factory=dict)
+    reports: dict[int, int] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    value: float | None = None
+    seconds: float = 0.0
