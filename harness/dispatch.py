@@ -14,6 +14,7 @@ from harness.execution.parent.slots import Slots
 from harness.execution.parent.workers import WorkerPool
 from harness.scoring import ValidationScorer
 from leaderboard import Result, Store
+from leaderboard.result import Status
 
 MAX_LOST_SLOTS = 3
 """Slots that a job may lose before it fails: the job itself may be what ends them."""
@@ -68,7 +69,7 @@ def run_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: RunCon
             except SlotLost as error:
                 bench.progress.note(f"{error}; what ran on it is run again")
                 if not left:
-                    raise TrialFailed("failed", f"{error}, the {MAX_LOST_SLOTS}th that it ran on") from error
+                    raise TrialFailed(Status.FAILED, f"{error}, the {MAX_LOST_SLOTS}th that it ran on") from error
             finally:
                 bench.slots.release(device)
 
@@ -86,5 +87,5 @@ def run_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: RunCon
 
 def raise_if_crowded(error: TrialFailed, device: str, slots: Slots) -> None:
     """Raise SlotCrowded if a job ran out of the memory of a GPU that it shared."""
-    if error.status == "out-of-memory" and slots.shrink(device):
+    if error.status == Status.OUT_OF_MEMORY and slots.shrink(device):
         raise SlotCrowded(f"the memory of {device} ran out, with several trials on it") from error

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.contract import Array, Data, Kind, Measure, Split, Task
 from harness.errors import DataError, InvalidPrediction, TrialFailed
+from leaderboard.result import Status
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
 """Bootstrap draws: many where the metric is a mean over samples, fewer where each draw computes it anew."""
@@ -90,7 +91,7 @@ class ValidationScorer:
             try:
                 return read(answers), sum(seconds) / len(seconds)
             except InvalidPrediction as error:
-                raise TrialFailed("invalid", str(error)) from error
+                raise TrialFailed(Status.INVALID, str(error)) from error
 
         return queries, read_all
 
@@ -114,7 +115,7 @@ class ValidationScorer:
 
     def _not_finite(self, value: float) -> TrialFailed:
         return TrialFailed(
-            "invalid", f"the {self.task.metric} of these predictions is {value}; they should be of ordinary size"
+            Status.INVALID, f"the {self.task.metric} of these predictions is {value}; they should be of ordinary size"
         )
 
 

@@ -23,6 +23,7 @@ from harness.execution.parent.workers import WorkerPool
 from harness.plugins import registry
 from harness.plugins.source import Source
 from leaderboard import Result, Rows, Store, rank
+from leaderboard.result import Status
 from leaderboard.statistics.ranking import unranked_row
 
 DEFAULT_TRIALS, DEFAULT_SEEDS = 10, 3
@@ -141,7 +142,9 @@ def choose_isolation(options: RunOptions, progress: Progress) -> isolation.Isola
 def unevaluated_result(task: Task, source: Source, error: str) -> Result:
     """Return the result of an entry whose task could not be loaded. It is shown and not recorded: nothing was tried."""
     higher = task.ranking.higher_is_better
-    return Result("", "", task.name, task.version, task.kind.name, source.name, task.metric, higher, "failed", error)
+    return Result(
+        "", "", task.name, task.version, task.kind.name, source.name, task.metric, higher, Status.FAILED, error
+    )
 
 
 def match_entries(

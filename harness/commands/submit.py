@@ -25,7 +25,7 @@ from harness.plugins import registry
 from harness.plugins.source import title
 from harness.scoring import ScoredAnswer
 from leaderboard import Result, Store, rank
-from leaderboard.result import content_key
+from leaderboard.result import Status, content_key
 from leaderboard.statistics.ranking import score_interval
 from leaderboard.store.store import utc_timestamp
 
@@ -102,7 +102,7 @@ def scored_result(task_data: TaskData, name: str, digest: str, scored: ScoredAns
         name,
         task.metric,
         task.ranking.higher_is_better,
-        "complete",
+        Status.COMPLETE,
         score=scored.score,
         seeds=[scored.score],
         units=max(len(task_data.data.test) // task.kind.block, 1),

@@ -24,9 +24,11 @@ from harness.plugins.bundle import bundle
 from harness.plugins.description import Description
 from harness.plugins.source import Source
 from harness.search.outcome import SearchResult
-from harness.search.sampler import importance, intermediate_values
+from harness.search.sampler import TRIAL_STATES, importance, intermediate_values
 from harness.search.trial import SearchConfig
 from leaderboard import Store
+from leaderboard.result import Status
+from leaderboard.store.facts import TrialFacts
 from leaderboard.store.store import Fit
 
 WARM_START_TRIALS = 5
@@ -129,7 +131,7 @@ def tune_with(
                 (
                     fit.attempt
                     for fit in results.fits(entry.study, "search")
-                    if fit.status not in ("complete", "pruned")
+                    if fit.status not in (Status.COMPLETE, Status.PRUNED)
                 ),
                 default=-1,
             )  # so that trials which failed before are tried again
@@ -152,7 +154,7 @@ def best_params_on(
     task = registry.find_task(reference, progress.note).task
     with closing(TaskData(task)) as task_data:
         study = Entry(task_data, source, settings, store).study
-    fits = [fit for fit in store.fits(study, "search") if fit.status == "complete" and fit.value is not None]
+    fits = [fit for fit in store.fits(study, "search") if fit.status == Status.COMPLETE and fit.value is not None]
     if not fits:
         raise UsageError(
             f"{source.name} has no search on {task.name} to start from; run bakeoff tune {task.name} {source.name} first"
@@ -164,7 +166,7 @@ def best_params_on(
 def best_after_each_trial(fits: Sequence[Fit], trials: int, *, higher_is_better: bool) -> list[float | None]:
     """Return the best complete value after each trial, in the order of trial numbers. None before the first one."""
     better = max if higher_is_better else min
-    values = {fit.number: fit.value for fit in fits if fit.status == "complete"}
+    values = {fit.number: fit.value for fit in fits if fit.status == Status.COMPLETE}
     best: list[float | None] = []
     for number in range(trials):
         value, before = values.get(number), best[-1] if best else None
@@ -189,12 +191,12 @@ def export_study(place: str, task: Task, source: Source, description: Descriptio
 
 def frozen_trial(fit: Fit, space: Mapping[str, Distribution]) -> FrozenTrial:
     """Return a recorded trial as Optuna keeps it, with the metric's own sign."""
-    state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(fit.status, TrialState.FAIL)
+    state = TRIAL_STATES.get(fit.status, TrialState.FAIL)
     return optuna.trial.create_trial(
         state=state,
         params=fit.params,
         distributions=dict(space),
         value=fit.value if state is TrialState.COMPLETE else None,
         intermediate_values=intermediate_values(fit),
-        user_attrs={"number": fit.number, "status": fit.status, "seconds": fit.facts.get("seconds")},
+        user_attrs={"number": fit.number, "status": fit.status, "seconds": TrialFacts.of(fit).seconds},
     )

@@ -31,9 +31,10 @@ from harness.search.sampler import MIN_FOR_IMPORTANCE, default_params, importanc
 from harness.search.scheduler import Search
 from harness.search.trial import SearchConfig
 from leaderboard import Result, Store, StoreError
-from leaderboard.result import content_key
+from leaderboard.result import Status, content_key
 from leaderboard.statistics.inference import seed_variances
 from leaderboard.statistics.ranking import score_interval
+from leaderboard.store.facts import FinalFacts
 from leaderboard.store.store import Fit, utc_timestamp
 
 
@@ -106,7 +107,7 @@ class Entry:
             submission=self.source.name,
             metric=task.metric,
             higher_is_better=task.ranking.higher_is_better,
-            status="failed",
+            status=Status.FAILED,
             references=self.task_data.references,
             device=self.settings.slots.device,
             isolation=self.settings.isolation.name,
@@ -206,17 +207,17 @@ class Entry:
 
     def complete(self, result: Result, finals: Sequence[Fit]) -> tuple[Result, Any]:
         """Return the row of a finished entry (means over seeds, an interval over samples and seeds) and its mean replicates."""
-        facts = [fit.facts for fit in finals]
+        facts = [FinalFacts.of(fit) for fit in finals]
         scores = [float(fit.value) for fit in finals if fit.value is not None]
         metrics = {
-            name: statistics.fmean(fact["metrics"][name] for fact in facts)
-            for name in facts[0]["metrics"]
-            if all(name in fact["metrics"] for fact in facts)
+            name: statistics.fmean(fact.metrics[name] for fact in facts)
+            for name in facts[0].metrics
+            if all(name in fact.metrics for fact in facts)
         }
         by_seed = np.array([fit.replicates for fit in finals], dtype=np.float64)  # from the store they are float32
         replicates = by_seed.mean(axis=0)
         losses = np.array([fit.losses for fit in finals], dtype=np.float64)  # (seeds, 0) where the metric is no mean
-        valid = statistics.fmean(fact["valid"] for fact in facts) if result.valid_score is None else result.valid_score
+        valid = statistics.fmean(fact.valid for fact in facts) if result.valid_score is None else result.valid_score
         block = self.task.kind.block
         result = replace(
             result,
@@ -228,20 +229,20 @@ class Entry:
         low, high = score_interval(result, replicates, losses)
         return replace(
             result,
-            status="complete",
+            status=Status.COMPLETE,
             score_std=statistics.stdev(scores) if len(scores) > 1 else 0.0,
             ci_low=low,
             ci_high=high,
-            public_score=statistics.fmean(fact["public"] for fact in facts),
-            private_score=statistics.fmean(fact["private"] for fact in facts),
+            public_score=statistics.fmean(fact.public for fact in facts),
+            private_score=statistics.fmean(fact.private for fact in facts),
             valid_score=valid,
             metrics=metrics,
             remarks=list(self.task.kind.flags(metrics)),
-            fit_seconds=statistics.fmean(fact["fit_seconds"] for fact in facts),
-            predict_seconds=statistics.fmean(fact["predict_seconds"] for fact in facts),
-            peak_memory_mb=max(fact["peak_memory"] for fact in facts) / 1e6,
-            n_parameters=facts[0]["n_parameters"],
-            summary=facts[0]["summary"],
+            fit_seconds=statistics.fmean(fact.fit_seconds for fact in facts),
+            predict_seconds=statistics.fmean(fact.predict_seconds for fact in facts),
+            peak_memory_mb=max(fact.peak_memory for fact in facts) / 1e6,
+            n_parameters=facts[0].n_parameters,
+            summary=facts[0].summary,
         ), replicates
 
     def save_artefact(self, name: str, content: bytes) -> None:

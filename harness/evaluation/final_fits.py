@@ -27,6 +27,8 @@ from harness.execution.parent.trial import FitResult, Trial
 from harness.kinds import pictures
 from harness.scoring import Scorer
 from harness.search.outcome import same_params
+from leaderboard.result import Status
+from leaderboard.store.facts import FinalFacts, TrialFacts
 from leaderboard.store.leases import Leases
 from leaderboard.store.store import Fit
 
@@ -173,21 +175,30 @@ class SharedProcessFinals:
                 fitting.fitted.snapshots if fitting.fitted.snapshots is not None else (), start=1
             ):
                 entry.save_artefact(f"step-{number:02d}.png", pictures.grid(sheet))
-        facts = {
-            "public": scored.public,
-            "private": scored.private,
-            "valid": fitting.valid,
-            "metrics": scored.metrics,
-            "fit_seconds": fitting.fitted.seconds,
-            "predict_seconds": seconds,
-            "peak_memory": fitting.trial.usage.peak_memory,
-            "n_parameters": fitting.fitted.n_parameters,
-            "summary": fitting.fitted.summary,
-            "curve": fitting.curve,
-        }
+        facts = FinalFacts(
+            public=scored.public,
+            private=scored.private,
+            valid=fitting.valid,
+            metrics=scored.metrics,
+            fit_seconds=fitting.fitted.seconds,
+            predict_seconds=seconds,
+            peak_memory=fitting.trial.usage.peak_memory,
+            n_parameters=fitting.fitted.n_parameters,
+            summary=fitting.fitted.summary,
+            curve=fitting.curve,
+        )
         replicates, losses = scored.replicates.tolist(), scored.losses.tolist()
         fit = Fit(
-            entry.study, "final", seed, self.params, entry.attempt, "complete", scored.score, facts, replicates, losses
+            entry.study,
+            "final",
+            seed,
+            self.params,
+            entry.attempt,
+            Status.COMPLETE,
+            scored.score,
+            facts.stored(),
+            replicates,
+            losses,
         )
         with self.recording:
             self.record(fit)
@@ -236,7 +247,7 @@ class FinalFits:
         return {
             fit.number: fit
             for fit in self.context.store.fits(self.context.study_key, "final")
-            if fit.number < self.n_seeds and fit.status == "complete" and same_params(fit.params, self.params)
+            if fit.number < self.n_seeds and fit.status == Status.COMPLETE and same_params(fit.params, self.params)
         }
 
     def fit(self, seeds: Sequence[int], leases: Leases, done: dict[int, Fit]) -> None:
@@ -278,8 +289,8 @@ class FinalFits:
         if len(seeds) > MAX_SHARED_SEEDS or context.slots.device != "cpu" or not context.workers.keeps_models:
             return False
         seconds = [
-            fit.facts.get("seconds", 0.0)
+            TrialFacts.of(fit).seconds
             for fit in context.store.fits(context.study_key, "search")
-            if fit.status == "complete"
+            if fit.status == Status.COMPLETE
         ]
         return not seconds or statistics.median(seconds) <= MAX_SHARED_SECONDS

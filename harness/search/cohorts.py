@@ -9,6 +9,7 @@ from functools import partial
 
 from harness.search.coordinator import Coordinator
 from harness.search.subsets import FULL_FIDELITY
+from leaderboard.result import Status
 
 COHORT_SIZE = 10
 """Trials that go through the rungs together: the sampler's first so many suggestions are random anyway."""
@@ -88,7 +89,7 @@ class Cohorts:
                 if number == 0:
                     start_full_fit(number)
                 else:
-                    trials.record(number, "pruned")
+                    trials.record(number, Status.PRUNED)
             numbers = sorted(set(losses) - losers)
         for number in numbers:
             start_full_fit(number)

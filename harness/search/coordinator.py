@@ -18,6 +18,7 @@ from harness.search.sampler import KEPT_BEST, KEPT_OTHERS, MAX_OBSERVATIONS, Sam
 from harness.search.subsets import FULL_FIDELITY
 from harness.search.trial import RunningTrial
 from harness.search.trial_runner import TrialRunner
+from leaderboard.result import Status
 
 SLOW_FIT_SECONDS = 1.0
 """Seconds of a fit from which on a slower sampler pays, and smaller batches of suggestions."""
@@ -156,4 +157,4 @@ class Coordinator:
             run(sorted(chosen), FULL_FIDELITY)
             rejected = [number for number in rejected if number not in chosen]
         for number in rejected:
-            self.record(number, "pruned")
+            self.record(number, Status.PRUNED)

@@ -20,6 +20,8 @@ from harness.search.asha import FIRST_RUNG, REDUCTION_FACTOR, Rungs, lowest_loss
 from harness.search.low_fidelity import LOW_FIDELITY, MIN_PROMOTED, LowFidelity, Prediction
 from harness.search.subsets import FULL_FIDELITY, MIN_SUBSET_ROWS
 from harness.search.trial import RunningTrial, SearchConfig
+from leaderboard.result import Status
+from leaderboard.store.facts import TrialFacts
 from leaderboard.store.store import Fit
 
 MAX_STARTUP_TRIALS, MIN_STARTUP_TRIALS = 16, 6
@@ -94,39 +96,38 @@ class FidelityPolicy:
 
     def record_end(self, number: int, trial: RunningTrial, status: str) -> None:
         """Record that a trial ended with this status."""
-        if status == "complete":
+        if status == Status.COMPLETE:
             if trial.value is None:
                 raise ValueError(f"trial {number} is complete and has no value")
             self.rungs.record_final(number, len(trial.losses), self.sign * trial.value)
             if self.low_fidelity is not None:
                 self.low_fidelity.record_final(number, self.sign * trial.value, len(trial.losses))
-        elif self.low_fidelity is not None and status != "pruned":
+        elif self.low_fidelity is not None and status != Status.PRUNED:
             self.low_fidelity.discard(number)
 
-    def facts(self, trial: RunningTrial) -> dict[str, Any]:
-        """Results at low fidelities, as they are stored with a trial."""
-        if trial.partial and self.low_fidelity is not None:
-            return {
-                "drafts": {str(fidelity): value for fidelity, value in trial.partial.items()},
-                "tried": {str(fidelity): reports for fidelity, reports in trial.reports.items()},
-            }
-        return {"parts": trial.partial} if trial.partial and self.on_subsets else {}
+    def facts(self, trial: RunningTrial, losses: Sequence[float | None]) -> TrialFacts:
+        """Return the facts of a trial that ends, with these losses of its full fit."""
+        low = trial.partial if self.low_fidelity is not None else {}
+        subsets = trial.partial if self.low_fidelity is None and self.on_subsets else {}
+        reports = trial.reports if low else {}
+        return TrialFacts(trial.seconds, losses, trial.error, trial.members, dict(low), dict(reports), dict(subsets))
 
     def load(self, fit: Fit) -> None:
         """Load a recorded trial."""
-        losses = fit.facts.get("losses", [])
-        value = self.sign * fit.value if fit.status == "complete" and fit.value is not None else None
-        self.rungs.restore(fit.number, losses, value)
-        if self.low_fidelity is not None and fit.status in ("complete", "pruned"):
-            for key, loss in fit.facts.get("drafts", {}).items():
-                self.low_fidelity.record(fit.number, int(key), loss, fit.facts["tried"][key], fit.params)
+        facts = TrialFacts.of(fit)
+        value = self.sign * fit.value if fit.status == Status.COMPLETE and fit.value is not None else None
+        self.rungs.restore(fit.number, facts.losses, value)
+        if self.low_fidelity is not None and fit.status in (Status.COMPLETE, Status.PRUNED):
+            for fidelity, loss in facts.low_fidelity.items():
+                reports = facts.low_fidelity_reports.get(fidelity, 0)
+                self.low_fidelity.record(fit.number, fidelity, loss, reports, fit.params)
             if value is not None:
-                self.low_fidelity.record_final(fit.number, value, len(losses))
-        if losses:
+                self.low_fidelity.record_final(fit.number, value, len(facts.losses))
+        if facts.losses:
             self.on_subsets = False
-        for key, loss in fit.facts.get("parts", {}).items():
+        for ninths, loss in facts.subsets.items():
             self.on_subsets = True
-            self.subset_rungs.losers(int(key), {fit.number: loss})
+            self.subset_rungs.losers(ninths, {fit.number: loss})
 
     def should_continue(self, number: int, trial: RunningTrial, fidelity: int) -> bool:
         """Tell whether a trial that runs alone should continue at the next fidelity."""

@@ -12,6 +12,8 @@ from harness.dispatch import POLL_SECONDS, RunContext
 from harness.search.fidelity import FidelityPolicy
 from harness.search.low_fidelity import LOW_FIDELITY
 from harness.search.trial import RunningTrial
+from leaderboard.result import Status
+from leaderboard.store.facts import TrialFacts
 from leaderboard.store.store import Fit
 
 GIVE_UP_AFTER_FAILURES = 3
@@ -47,7 +49,7 @@ class TrialHistory:
         for fit in self.context.store.fits(self.context.study_key, "search", numbers):
             if fit.number in self.fits or fit.number >= self.n_trials:
                 continue
-            if fit.status in ("complete", "pruned") or fit.attempt == self.context.attempt:
+            if fit.status in (Status.COMPLETE, Status.PRUNED) or fit.attempt == self.context.attempt:
                 self.add(fit)
                 self.policy.load(fit)
 
@@ -76,10 +78,10 @@ class TrialHistory:
     def add(self, fit: Fit) -> None:
         """Add a finished trial."""
         self.fits[fit.number] = fit
-        if fit.status == "complete" and fit.value is not None:
+        if fit.status == Status.COMPLETE and fit.value is not None:
             sign = self.policy.sign
             self.best = fit.value if self.best is None or sign * fit.value < sign * self.best else self.best
-            insort(self.full_fit_times, float(fit.facts.get("seconds", 0.0)))
+            insort(self.full_fit_times, TrialFacts.of(fit).seconds)
 
     def record(self, number: int, status: str) -> bool:
         """Record a running trial as finished with this status; return whether it stands on record by this call.
@@ -91,11 +93,10 @@ class TrialHistory:
             return False  # this command ended the fit, so it has no result
         losses = [loss if math.isfinite(loss) else None for loss in trial.losses]
         with self.lock:
-            trial.facts |= self.policy.facts(trial)
             self.policy.record_end(number, trial, status)
-            facts = {**trial.facts, "seconds": trial.seconds, "losses": losses}
+            facts = self.policy.facts(trial, losses)
         key, attempt, value = context.study_key, context.attempt, trial.value
-        fit = Fit(key, "search", number, dict(trial.params), attempt, status, value, facts)
+        fit = Fit(key, "search", number, dict(trial.params), attempt, status, value, facts.stored())
         if not context.store.add_fit(fit, self.leases[number]):
             return False  # the lease expired while this machine slept: another command runs and records the trial
         with self.lock:
@@ -106,7 +107,9 @@ class TrialHistory:
     def should_stop(self) -> bool:
         """Tell whether no more trials may start: the deadline is past, or the first trials have all failed."""
         fits = list(self.fits.values())
-        hopeless = len(fits) >= GIVE_UP_AFTER_FAILURES and all(fit.status not in ("complete", "pruned") for fit in fits)
+        hopeless = len(fits) >= GIVE_UP_AFTER_FAILURES and all(
+            fit.status not in (Status.COMPLETE, Status.PRUNED) for fit in fits
+        )
         hopeless = hopeless and not any(trial.partial for trial in list(self.running.values()))
         return hopeless or time.monotonic() > self.deadline
 

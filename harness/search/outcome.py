@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import TrialFailed
+from leaderboard.result import Status
+from leaderboard.store.facts import TrialFacts
 from leaderboard.store.store import Fit
 
 
@@ -33,20 +35,20 @@ def summarize(fits: Sequence[Fit], sign: float) -> SearchResult:
 
     ``sign`` is -1 where higher values are better. If no trial is complete, raises TrialFailed with the first failure.
     """
-    complete = [fit for fit in fits if fit.status == "complete"]
-    failed = [fit for fit in fits if fit.status not in ("complete", "pruned")]
+    complete = [fit for fit in fits if fit.status == Status.COMPLETE]
+    failed = [fit for fit in fits if fit.status not in (Status.COMPLETE, Status.PRUNED)]
     if not complete:
         if failed:
-            raise TrialFailed(failed[0].status, str(failed[0].facts.get("error")))
-        raise TrialFailed("timeout", "no trial was finished in the time given; raise --timeout")
+            raise TrialFailed(failed[0].status, str(TrialFacts.of(failed[0]).error))
+        raise TrialFailed(Status.TIMEOUT, "no trial was finished in the time given; raise --timeout")
     best = min(complete, key=lambda fit: sign * (fit.value if fit.value is not None else math.inf))
     return SearchResult(
         best.params,
         best.value,
         len(fits),
-        sum(fit.status == "pruned" for fit in fits),
+        sum(fit.status == Status.PRUNED for fit in fits),
         len(failed),
-        sum(fit.facts.get("seconds", 0.0) for fit in fits),
+        sum(TrialFacts.of(fit).seconds for fit in fits),
         improvements(complete, sign),
     )
 

@@ -22,6 +22,8 @@ from harness.contract import Distribution
 from harness.plugins.description import Description
 from harness.search.importance import ped_anova
 from harness.search.low_fidelity import CLEARLY_BAD, Prediction
+from leaderboard.result import Status
+from leaderboard.store.facts import TrialFacts
 from leaderboard.store.store import Fit
 
 SEARCH_SEED = 0
@@ -36,6 +38,10 @@ NEAREST_TRIALS = 3
 """Number of finished trials whose values estimate the final value of a pruned trial."""
 MIN_FOR_IMPORTANCE = 10
 """Finished trials from which on importances are computed."""
+
+
+TRIAL_STATES: Mapping[str, TrialState] = {Status.COMPLETE: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
+"""Optuna's states of trials that teach something."""
 
 
 def midpoint(distribution: Distribution) -> Any:
@@ -174,7 +180,7 @@ class Sampler:
 
     def tell(self, fit: Fit) -> None:
         """Add a finished or pruned trial to the observations. Failed trials are ignored."""
-        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(fit.status)
+        state = TRIAL_STATES.get(fit.status)
         if state is None or (state is TrialState.COMPLETE and fit.value is None):
             return
         self.observations.append(fit)
@@ -226,16 +232,17 @@ def single_threaded() -> Iterator[None]:
 
 def intermediate_values(fit: Fit) -> dict[int, float]:
     """Return a trial's finite losses: by report, by subset in ninths, or that of its first low-fidelity fit under 1."""
-    reported = {step: loss for step, loss in enumerate(fit.facts.get("losses", []), start=1) if loss is not None}
-    by_fidelity = fit.facts.get("parts") or {
-        key: loss for key, loss in fit.facts.get("drafts", {}).items() if key == "1"
-    }
-    return reported or {int(key): loss for key, loss in by_fidelity.items()}
+    facts = TrialFacts.of(fit)
+    reported = {step: loss for step, loss in enumerate(facts.losses, start=1) if loss is not None}
+    first = {fidelity: loss for fidelity, loss in facts.low_fidelity.items() if fidelity == 1}
+    return reported or dict(facts.subsets) or first
 
 
 def low_fidelity_observations(fits: Sequence[Fit]) -> list[tuple[dict[str, Any], float]]:
     """Return hyperparameters and low-fidelity losses of the trials that have one; lower is better."""
-    return [(dict(fit.params), fit.facts["drafts"]["1"]) for fit in fits if "1" in fit.facts.get("drafts", {})]
+    return [
+        (dict(fit.params), facts.low_fidelity[1]) for fit in fits if 1 in (facts := TrialFacts.of(fit)).low_fidelity
+    ]
 
 
 def full_fit_estimates(fits: Sequence[Fit], sign: float) -> list[tuple[dict[str, Any], float]]:
@@ -285,14 +292,15 @@ def importance(space: Mapping[str, Distribution], fits: Sequence[Fit], *, higher
     Low-fidelity losses are used if all trials have one. Otherwise final values are used, and pruned trials count as the worst
     finished one.
     """
-    fits = [fit for fit in fits if fit.status in ("complete", "pruned")]
-    finished = [fit.value for fit in fits if fit.status == "complete" and fit.value is not None]
+    fits = [fit for fit in fits if fit.status in (Status.COMPLETE, Status.PRUNED)]
+    finished = [fit.value for fit in fits if fit.status == Status.COMPLETE and fit.value is not None]
     if len(finished) < 2 or len(fits) < MIN_FOR_IMPORTANCE:
         return {}
     sign = -1.0 if higher_is_better else 1.0
     worst = max(sign * value for value in finished)
     values = [
-        (fit.params, sign * fit.value if fit.status == "complete" and fit.value is not None else worst) for fit in fits
+        (fit.params, sign * fit.value if fit.status == Status.COMPLETE and fit.value is not None else worst)
+        for fit in fits
     ]
     at_low_fidelity = low_fidelity_observations(fits)
     return ped_anova(space, at_low_fidelity if len(at_low_fidelity) == len(fits) else values)

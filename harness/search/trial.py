@@ -34,6 +34,8 @@ class RunningTrial:
     partial: dict[int, float] = field(default_factory=dict)
     reports: dict[int, int] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    members: int | None = None
+    """Number of trials in its vectorized fit; None if it is fitted alone."""
+    error: str | None = None
     value: float | None = None
     seconds: float = 0.0

@@ -23,6 +23,7 @@ from harness.search.fidelity import FidelityPolicy
 from harness.search.history import TrialHistory
 from harness.search.sampler import SEARCH_SEED
 from harness.search.subsets import FULL_FIDELITY, subset
+from leaderboard.result import Status
 
 MAX_REPORTS = 10_000
 """Maximum number of reports of one trial that are compared and recorded."""
@@ -129,21 +130,22 @@ class TrialRunner:
                 trial.seconds += time.monotonic() - started
                 return
             trial.losses.clear()  # from a slot that was lost
-            trial.facts.clear()
+            trial.members = trial.error = None
             trial.value = fit(FULL_FIDELITY, on_report)
-            status = "complete"
+            status: str = Status.COMPLETE
         except TrialPruned:
             if is_partial:
                 return
-            status = "pruned"
+            status = Status.PRUNED
         except TrialFailed as error:
             raise_if_crowded(error, device, self.context.slots)
-            status, trial.facts = error.status, {"error": str(error)}
+            status, trial.error = error.status, str(error)
         except SlotLost as error:
             self.lost_slots[number] += 1
             if self.lost_slots[number] < MAX_LOST_SLOTS:
                 raise
-            status, trial.facts = "failed", {"error": f"{error}, the {MAX_LOST_SLOTS}th that it ran on"}
+            status, trial.error = Status.FAILED, f"{error}, the {MAX_LOST_SLOTS}th that it ran on"
+            trial.members = None
         trial.seconds += time.monotonic() - started
         self.record(number, status)
 
@@ -211,8 +213,8 @@ class TrialRunner:
                 reported = {numbers[member]: trials[member].losses for member in losses}
                 losers = self.policy.losers_at(max(steps), reported) if len(steps) == 1 else set()
             for number in losers:
-                self.history.running[number].facts["together"] = len(losses)
-                self.record(number, "pruned")
+                self.history.running[number].members = len(losses)
+                self.record(number, Status.PRUNED)
             return {member for member in losses if numbers[member] in losers}
 
         try:
@@ -229,19 +231,19 @@ class TrialRunner:
                 share_time(fitted)
                 for member in fitted:
                     number, trial = numbers[member], trials[member]
-                    trial.facts["together"] = len(numbers)
-                    status = "complete"
+                    trial.members = len(numbers)
+                    status: str = Status.COMPLETE
                     try:
                         score = self.score(BatchMember(fork, member), number)
                     except TrialFailed as error:
                         if not fork.alive:
                             raise
-                        status, trial.facts = error.status, {"error": str(error)}
+                        status, trial.members, trial.error = error.status, None, str(error)
                     share_time([member])
-                    if status == "complete" and not is_full:
+                    if status == Status.COMPLETE and not is_full:
                         self.record_partial(number, fidelity, score, trial.seconds)
                         continue
-                    trial.value = score if status == "complete" else None
+                    trial.value = score if status == Status.COMPLETE else None
                     self.record(number, status)
         except TrialFailed as error:  # one member may have failed them all; run alone, the culprit shows
             left = self.not_run(numbers, fidelity)

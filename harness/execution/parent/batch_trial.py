@@ -12,6 +12,7 @@ from harness.contract import Array, Kind
 from harness.errors import TrialFailed
 from harness.execution.parent.trial import Trial, drive
 from harness.execution.shared.channel import clean_line, finite_number, whole_number
+from leaderboard.result import Status
 
 OnReports = Callable[[Mapping[int, float]], set[int]]
 """Callback: takes the losses by member number, NaN where not finite; returns the numbers of the members to prune."""
@@ -60,7 +61,7 @@ class BatchTrial(Trial):
             remaining = sorted(running - set(rejected) - later)
             if sorted(map(str, fitted)) == sorted(map(str, remaining)):
                 return BatchResult(remaining, rejected, later)
-        raise TrialFailed("invalid", "the process should have said of each member whether it is fitted")
+        raise TrialFailed(Status.INVALID, "the process should have said of each member whether it is fitted")
 
     def _receive_before(self, deadline: float) -> dict[str, Any]:
         """Return the next message, at most one fit's time limit from now and before ``deadline``."""
@@ -73,17 +74,17 @@ class BatchTrial(Trial):
         for member, loss in pairs(value):
             number, finite = whole_number(member), finite_number(loss)
             if number not in running:
-                raise TrialFailed("invalid", "the process reported the loss of a member that it does not have")
+                raise TrialFailed(Status.INVALID, "the process reported the loss of a member that it does not have")
             losses[number] = math.nan if finite is None else finite
         if not losses:
-            raise TrialFailed("invalid", "the process reported losses of nobody")
+            raise TrialFailed(Status.INVALID, "the process reported losses of nobody")
         return losses
 
 
 def pairs(value: object) -> list[tuple[object, list[object]]]:
     """Check that an untrusted value is a list of pairs. Raises TrialFailed."""
     if not isinstance(value, list) or not all(isinstance(item, list) and len(item) == 2 for item in value):
-        raise TrialFailed("invalid", "the process should have sent a list of pairs")
+        raise TrialFailed(Status.INVALID, "the process should have sent a list of pairs")
     return [(first, second) for first, second in value]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from harness.contract import Limits
 from harness.execution.parent.cgroups import Group
 from harness.execution.shared.processes import process_tree
+from leaderboard.result import Status
 
 MONITOR_INTERVAL_SECONDS = 0.1
 """Seconds between two measurements."""
@@ -133,20 +134,21 @@ class LimitMonitor:
         self.peak = max(self.peak, now.memory)
         if not self.group and limits.memory is not None and now.memory > limits.memory:
             return LimitExceeded(
-                "out-of-memory",
+                Status.OUT_OF_MEMORY,
                 f"used {format_bytes(now.memory)} of memory; {advice('memory', format_bytes(limits.memory))}",
             )
         if limits.cpu_seconds is not None and now.cpu_seconds > limits.cpu_seconds:
             return LimitExceeded(
-                "cpu-limit", f"computed for {now.cpu_seconds:.4g} s; {advice('cpu', f'{limits.cpu_seconds:g} s')}"
+                Status.CPU_LIMIT, f"computed for {now.cpu_seconds:.4g} s; {advice('cpu', f'{limits.cpu_seconds:g} s')}"
             )
         if not self.group and limits.processes is not None and now.processes >= limits.processes:
             return LimitExceeded(
-                "process-limit", f"had {now.processes} processes and threads; {advice('process', limits.processes)}"
+                Status.PROCESS_LIMIT,
+                f"had {now.processes} processes and threads; {advice('process', limits.processes)}",
             )
         if self.scratch and limits.disk is not None and (used := disk_usage(self.scratch)) > limits.disk:
             return LimitExceeded(
-                "disk-limit", f"wrote {format_bytes(used)}; {advice('disk', format_bytes(limits.disk))}"
+                Status.DISK_LIMIT, f"wrote {format_bytes(used)}; {advice('disk', format_bytes(limits.disk))}"
             )
         return None
 
@@ -155,11 +157,12 @@ def group_exceeded(group: Group, limits: Limits) -> LimitExceeded | None:
     """Return the limit that the kernel enforced on a control group, or None."""
     if group.out_of_memory and limits.memory is not None:
         return LimitExceeded(
-            "out-of-memory", f"needed more memory than it may have; {advice('memory', format_bytes(limits.memory))}"
+            Status.OUT_OF_MEMORY,
+            f"needed more memory than it may have; {advice('memory', format_bytes(limits.memory))}",
         )
     if group.refused_processes:
         return LimitExceeded(
-            "process-limit", f"started too many processes and threads; {advice('process', limits.processes)}"
+            Status.PROCESS_LIMIT, f"started too many processes and threads; {advice('process', limits.processes)}"
         )
     return None
 
@@ -167,7 +170,7 @@ def group_exceeded(group: Group, limits: Limits) -> LimitExceeded | None:
 def output_exceeded(limits: Limits) -> LimitExceeded:
     """Return the exceeded output limit."""
     limit = format_bytes(limits.output or 0)
-    return LimitExceeded("output-limit", f"printed more than {limit}; {advice('output', limit)}")
+    return LimitExceeded(Status.OUTPUT_LIMIT, f"printed more than {limit}; {advice('output', limit)}")
 
 
 def advice(limit: str, value: object) -> str:

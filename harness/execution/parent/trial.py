@@ -44,11 +44,12 @@ from harness.execution.shared.channel import (
 )
 from harness.execution.shared.memory import SealedBytes, SharedArray
 from harness.execution.shared.processes import kill_tree
+from leaderboard.result import Status
 
 EXIT_LIMIT_SECONDS = 5.0
 """Seconds for which the parent waits, twice, for the report of a fork's exit before it kills the whole worker."""
 LOG_LIMIT_BYTES = 64 * 1024
-CHILD_STATUSES = ("failed", "out-of-memory", "invalid", "process-limit", "disk-limit")
+CHILD_STATUSES = (Status.FAILED, Status.OUT_OF_MEMORY, Status.INVALID, Status.PROCESS_LIMIT, Status.DISK_LIMIT)
 """Statuses that a child may report of itself. None is to its advantage."""
 
 
@@ -245,7 +246,7 @@ class Trial:
             chosen = [form for form in forms if form.name == message.get("form")]
             if not chosen:
                 raise TrialFailed(
-                    "invalid", f"the answer's form should be one of {', '.join(form.name for form in forms)}"
+                    Status.INVALID, f"the answer's form should be one of {', '.join(form.name for form in forms)}"
                 )
             return answer.read(chosen[0]), seconds
 
@@ -258,7 +259,7 @@ class Trial:
             parcel.seal()
         except OSError as error:
             parcel.close()
-            raise TrialFailed("invalid", f"the pickled model is still being written to: {error}") from error
+            raise TrialFailed(Status.INVALID, f"the pickled model is still being written to: {error}") from error
         except BaseException:
             parcel.close()
             raise
@@ -372,11 +373,11 @@ class Trial:
             status = message.get("status")
             error = clean_line(message.get("error")) or "it failed and said nothing of why"
             limits = self.worker.limits
-            if status == "disk-limit" and limits.disk:
+            if status == Status.DISK_LIMIT and limits.disk:
                 error += f"; {advice('disk', format_bytes(limits.disk))}"
-            elif status == "process-limit":
+            elif status == Status.PROCESS_LIMIT:
                 error += f"; {advice('process', limits.processes)}"
-            raise TrialFailed(status if status in CHILD_STATUSES else "failed", error)
+            raise TrialFailed(status if status in CHILD_STATUSES else Status.FAILED, error)
         return message
 
     def _find_exceeded(self) -> LimitExceeded | None:
@@ -386,13 +387,15 @@ class Trial:
 
     def _expect(self, message: Mapping[str, Any], event: str) -> None:
         if message.get("event") != event:
-            raise TrialFailed("invalid", f"the process should have said {event!r}; it said {json.dumps(message)[:80]}")
+            raise TrialFailed(
+                Status.INVALID, f"the process should have said {event!r}; it said {json.dumps(message)[:80]}"
+            )
 
     def _raise_timeout(self) -> NoReturn:
         if exceeded := self._find_exceeded():  # it was killed, but a descendant kept the channel open
             raise TrialFailed(exceeded.status, exceeded.error)
         raise TrialFailed(
-            "timeout", f"took more than {self.time_limit:g} s for fit and predict; raise --time-limit or do less"
+            Status.TIMEOUT, f"took more than {self.time_limit:g} s for fit and predict; raise --time-limit or do less"
         )
 
     def _raise_death(self) -> NoReturn:
@@ -401,17 +404,19 @@ class Trial:
         if exceeded := self._find_exceeded():
             raise TrialFailed(exceeded.status, exceeded.error)
         if code is None:
-            raise TrialFailed("failed", "the submission's process is gone: it was killed, or killed itself")
+            raise TrialFailed(Status.FAILED, "the submission's process is gone: it was killed, or killed itself")
         if self.killed and not killed_before:
-            raise TrialFailed("failed", "its process closed its channel, or sent what is no message, and was ended")
+            raise TrialFailed(
+                Status.FAILED, "its process closed its channel, or sent what is no message, and was ended"
+            )
         if code == -signal.SIGXCPU:
-            raise TrialFailed("cpu-limit", f"computed too long; {advice('cpu', self.worker.limits.cpu_seconds)} s")
+            raise TrialFailed(Status.CPU_LIMIT, f"computed too long; {advice('cpu', self.worker.limits.cpu_seconds)} s")
         if code == -signal.SIGKILL:
             raise TrialFailed(
-                "out-of-memory",
+                Status.OUT_OF_MEMORY,
                 "killed by the system, most likely because memory ran out; use a smaller model or batch",
             )
-        raise TrialFailed("failed", f"its process ended before it answered ({exit_reason(code)})")
+        raise TrialFailed(Status.FAILED, f"its process ended before it answered ({exit_reason(code)})")
 
 
 def verified(kind: Kind, x: Array, answer: Array, seconds: float) -> tuple[Array, float]:
@@ -419,7 +424,7 @@ def verified(kind: Kind, x: Array, answer: Array, seconds: float) -> tuple[Array
     try:
         kind.verify(answer, x)
     except InvalidPrediction as error:
-        raise TrialFailed("invalid", str(error)) from error
+        raise TrialFailed(Status.INVALID, str(error)) from error
     return answer, seconds
 
 

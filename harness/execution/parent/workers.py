@@ -45,6 +45,7 @@ from harness.execution.shared.memory import SealedBytes
 from harness.execution.shared.processes import count_user_processes, kill, process_tree
 from harness.plugins.bundle import Bundle
 from harness.plugins.description import Description, allowed
+from leaderboard.result import Status
 
 WARM_LIMIT_SECONDS = 180.0
 """Seconds that a submission may take to import what it needs."""
@@ -175,7 +176,7 @@ class Worker(AbstractContextManager["Worker"]):
             raise PluginError(f"{name} ended while it was imported ({why})") from None
         if message.get("event") != "ready":
             error_text = f"{name} could not be loaded: {clean_line(message.get('error'))}"
-            if message.get("status") in ("out-of-memory", "process-limit", "disk-limit"):
+            if message.get("status") in (Status.OUT_OF_MEMORY, Status.PROCESS_LIMIT, Status.DISK_LIMIT):
                 raise TrialFailed(str(message["status"]), error_text)
             raise PluginError(error_text)
         self.channel.message_limit = SMALL_MESSAGE_BYTES
