@@ -17,8 +17,11 @@ from torch import nn
 from harness import Categorical, Float, Int, Split
 from harness.frameworks.torch import TorchSubmission
 from harness.plugins.description import Description
+from harness.search.fidelity import FidelityPolicy
 from harness.search.low_fidelity import CLEARLY_BAD, MIN_FULL_FITS, RECHECKED_TRIALS, LowFidelity, Prediction, encode
 from harness.search.sampler import Sampler
+from harness.search.trial import SearchConfig
+from leaderboard.store.store import Fit
 
 SPACE = {"rate": Float(1e-4, 1e-1, log=True), "units": Int(1, 9), "how": Categorical(("a", "b"))}
 values = st.floats(0, 10)
@@ -299,3 +302,12 @@ def test_a_search_out_of_time_keeps_its_best_short_fit(tmp_path: Path) -> None:
 def test_without_halving_there_are_no_short_fits(tmp_path: Path) -> None:
     _, fits = searched(tmp_path, BUDGETED, 12, halving=False)
     assert {fit.status for fit in fits} == {"complete"} and not any("drafts" in fit.facts for fit in fits)
+
+
+def test_a_trial_that_never_reported_loads_again() -> None:
+    """A submission may go by its budget and report nothing: its stored trials hold no numbers of reports."""
+    description = Description(("image-classification",), {"rate": Float(1e-4, 1e-1, log=True)}, {}, budget=True)
+    policy = FidelityPolicy(description, SearchConfig(), 64, 1.0)
+    facts = {"drafts": {"1": 0.5}, "tried": {}, "seconds": 1.0, "losses": []}
+    policy.load(Fit("study", "search", 7, {"rate": 0.01}, 0, "pruned", None, facts))
+    assert policy.low_fidelity is not None and policy.low_fidelity.losses[1] == {7: 0.5}
