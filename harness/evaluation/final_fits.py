@@ -1,9 +1,8 @@
 """Final fits of one entry, from fit to score. No process sees hidden test inputs before all its seeds are fitted.
 
 A process that has seen test inputs could pass them on to the next fit. So either each seed has a process of its own, or all seeds
-of
-a process are fitted before the first one predicts. If a kind sends more than one query, the models are pickled, their process ends,
-and each query goes to a process of its own, which gets all models and no other query.
+of a process are fitted before the first one predicts. If a kind sends more than one query, the models are pickled, their process
+ends, and each query goes to a process of its own, which gets all models and no other query.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.contract import Array, Data, OutputSpec, Split
+from harness.contract import Array, Data, Split
 from harness.errors import DataError, InvalidPrediction
 
 
@@ -57,23 +57,3 @@ def answer_finite(answer: Array) -> None:
 def answer_range(answer: Array, low: int, high: int, what: str) -> None:
     if answer.size and (answer.min() < low or answer.max() > high):
         raise InvalidPrediction(f"{what} should lie in {low}..{high}; they span {answer.min()}..{answer.max()}")
-
-
-def class_specs(n: int, classes: int) -> tuple[OutputSpec, OutputSpec]:
-    return OutputSpec("probabilities", (n, classes), "float32"), OutputSpec("labels", (n,), "int64")
-
-
-def class_answer(answer: Array, classes: int) -> None:
-    """Raise InvalidPrediction unless an answer is labels in range, or finite non-negative rows that sum to about one."""
-    if answer.ndim == 1:
-        answer_range(answer, 0, classes - 1, "predicted labels")
-        return
-    answer_finite(answer)
-    if answer.min() < 0:
-        raise InvalidPrediction(f"class probabilities should not be negative; the smallest is {answer.min():.3g}")
-    sums = answer.sum(axis=1)
-    worst = sums[np.abs(sums - 1).argmax()]
-    if abs(worst - 1) > 1e-2:
-        raise InvalidPrediction(
-            f"each row of class probabilities should sum to 1; one sums to {worst:.4g} (logits need a softmax)"
-        )

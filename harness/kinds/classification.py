@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from harness import metrics
 from harness.contract import Array, Kind, Measure, Metric, OutputSpec, Split
+from harness.errors import InvalidPrediction
 from harness.kinds import checks, pictures
 
 
@@ -25,10 +28,24 @@ class Classification(Kind):
     )
 
     def output_specs(self, x: Array) -> Sequence[OutputSpec]:
-        return checks.class_specs(len(x), self.classes)
+        return (
+            OutputSpec("probabilities", (len(x), self.classes), "float32"),
+            OutputSpec("labels", (len(x),), "int64"),
+        )
 
     def verify(self, answer: Array, x: Array) -> None:
-        checks.class_answer(answer, self.classes)
+        if answer.ndim == 1:
+            checks.answer_range(answer, 0, self.classes - 1, "predicted labels")
+            return
+        checks.answer_finite(answer)
+        if answer.min() < 0:
+            raise InvalidPrediction(f"class probabilities should not be negative; the smallest is {answer.min():.3g}")
+        sums = answer.sum(axis=1)
+        worst = sums[np.abs(sums - 1).argmax()]
+        if abs(worst - 1) > 1e-2:
+            raise InvalidPrediction(
+                f"each row of class probabilities should sum to 1; one sums to {worst:.4g} (logits need a softmax)"
+            )
 
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
         y, classes = split.labels, self.classes

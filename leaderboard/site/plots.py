@@ -9,7 +9,7 @@ import numpy as np
 
 from leaderboard.statistics.compare import Comparison
 from leaderboard.statistics.overall import Overall
-from leaderboard.store.facts import curve_of
+from leaderboard.store.facts import FinalFacts
 from leaderboard.store.store import Fit, Store
 from leaderboard.tables.render import Row
 
@@ -67,7 +67,7 @@ def entry(store: Store, row: Row) -> dict[str, Any]:
     curve = [
         {"seed": f"seed {fit.number}", "step": step, "loss": loss}
         for fit in final_fits(store, row)
-        for step, loss in subsample_losses(curve_of(fit))
+        for step, loss in subsample_losses(FinalFacts.of(fit).curve)
         if loss is not None
     ]
     fits = [fit for fit in store.fits(row["study"], "search") if fit.number < row["n_trials"]]

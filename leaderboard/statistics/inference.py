@@ -4,8 +4,7 @@ A score is a mean over seeds and hidden samples, crossed: every seed predicts ev
 with random effects (Searle, Casella and McCulloch 1992).
 
 - The sampling variance comes from bootstrap replicates. All entries of a task use the same draws, so the variance of a difference
-is
-  the variance of the difference of replicates (Efron and Tibshirani 1993). A board is compared pair by pair without its samples.
+  is the variance of the difference of replicates (Efron and Tibshirani 1993). A board is compared pair by pair without its samples.
 - The seed variance comes from few seeds: three seeds give two degrees of freedom. Quantiles of Student's t are weighted by
   Cochran's rule (1964). The entries of a board share information about the seed variance (Smyth 2004).
 """

@@ -105,6 +105,7 @@ def rank_sets(differ: Array | list[list[bool]]) -> list[tuple[int, int]]:
     return [(1 + n_better, len(differ) - n_worse) for n_better, n_worse in zip(better, worse, strict=True)]
 
 
+@gc_paused()
 def rank(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> list[dict[str, Any]]:
     """Make the board of one task, best first: each row starts with its ranks, ``rank`` 1-based.
 
@@ -114,12 +115,8 @@ def rank(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> li
     it. ``resolution`` is the typical significant difference in the better half of the board. Incomplete rows come last, without a
     rank. ``asked`` is as for `current_results`.
     """
-    with gc_paused():
-        return _rank(current_results(results, asked))
-
-
-def _rank(results: Sequence[ReplicatedResult]) -> list[dict[str, Any]]:
-    complete = best_first(results)
+    current = current_results(results, asked)
+    complete = best_first(current)
     pairs = board_pairs(complete)
     differ = significant_differences(complete, pairs)
     resolution = pairs.resolution(max(2, math.ceil(len(complete) / 2))) if pairs else None
@@ -129,7 +126,7 @@ def _rank(results: Sequence[ReplicatedResult]) -> list[dict[str, Any]]:
             leader, group = index, group + 1
         ranks = dict(zip(RANK_KEYS, (index + 1, low, high, group, resolution), strict=True))
         rows.append(ranks | result.row())
-    failed = sorted((pair[0] for pair in results if not pair[0].complete), key=lambda result: result.submission)
+    failed = sorted((pair[0] for pair in current if not pair[0].complete), key=lambda result: result.submission)
     return rows + [unranked_row(result) for result in failed]
 
 

@@ -70,20 +70,14 @@ class FinalFacts:
     n_parameters: int | None
     summary: str
     curve: Sequence[float | None]
-    """Reported losses, at most a thousand; None for one that is not finite."""
+    """Reported losses, at most a thousand; None for one that is not finite. Empty for a fit of a version that did not keep them."""
 
     @classmethod
     def of(cls, fit: Fit) -> Self:
         """Read the facts of a recorded final fit."""
-        return cls(
-            **{name: fit.facts[name] for name in cls.__dataclass_fields__ if name != "curve"}, curve=curve_of(fit)
-        )
+        facts = {**fit.facts, "curve": fit.facts.get("curve") or ()}
+        return cls(**{name: facts[name] for name in cls.__dataclass_fields__})
 
     def stored(self) -> dict[str, Any]:
         """Return the JSON object for the store."""
         return dict(vars(self))
-
-
-def curve_of(fit: Fit) -> Sequence[float | None]:
-    """Reported losses of a final fit; empty for a fit of a version that did not keep them."""
-    return fit.facts.get("curve") or []

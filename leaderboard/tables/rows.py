@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import closing
 from html import escape
 from pathlib import Path
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
 class Rows(list[dict[str, Any]]):
     """Rows of one or several boards, sorted by task and rank; keys as in `leaderboard --format json`."""
-
-    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
-        super().__init__(rows)
 
     @property
     def frame(self) -> pd.DataFrame:

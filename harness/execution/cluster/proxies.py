@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from harness.contract import Array, Kind
+from harness.contract import Array, OutputSpec
 from harness.errors import BakeoffError, PluginError, SlotLost, TrialFailed, TrialPruned
 from harness.execution.cluster.node_agent import NodeInfo, Reply
 from harness.execution.parent.batch_trial import BatchResult, OnReports
 from harness.execution.parent.fit_data import FitInputs, SharedInputs
-from harness.execution.parent.trial import FitResult, TrialUsage, drive, verified
+from harness.execution.parent.trial import FitResult, TrialUsage, VerifiedPredictions, drive
 from harness.execution.parent.workers import WARM_LIMIT_SECONDS, WorkerConfig
 from harness.plugins.bundle import Bundle
 from harness.plugins.description import Description
@@ -241,7 +241,7 @@ def with_device(slot: RemoteSlot, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "device": slot.info.device}
 
 
-class RemoteTrial:
+class RemoteTrial(VerifiedPredictions):
     """`Trial` on another machine. Every call may raise SlotLost."""
 
     def __init__(self, slot: RemoteSlot, number: int, time_limit: float) -> None:
@@ -262,9 +262,9 @@ class RemoteTrial:
                 return value
             answer = yield value
 
-    def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
-        answer, seconds = self.slot.call("answer", self.number, x, kind.output_specs(x), member, wait=self.call_limit)
-        return verified(kind, x, answer, seconds)
+    def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
+        reply: tuple[Array, float] = self.slot.call("answer", self.number, x, forms, member, wait=self.call_limit)
+        return reply
 
     def freeze(self) -> RemoteModel:
         return RemoteModel(self.slot, self.slot.call("freeze", self.number, wait=self.call_limit))

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
@@ -140,7 +141,24 @@ class WorkerHandle(Protocol):
     def give_up(self) -> None: ...
 
 
-class Trial:
+class VerifiedPredictions(ABC):
+    """Base of a fitted trial, here or on another machine: `predict` verifies what `answer` returns."""
+
+    @abstractmethod
+    def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
+        """Return an unverified answer in one of these output specs, and its seconds. Raises TrialFailed."""
+
+    def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
+        """Return the verified prediction for ``x`` and its seconds; ``member`` selects the model of a batch. Raises TrialFailed."""
+        prediction, seconds = self.answer(x, kind.output_specs(x), member)
+        try:
+            kind.verify(prediction, x)
+        except InvalidPrediction as error:
+            raise TrialFailed(Status.INVALID, str(error)) from error
+        return prediction, seconds
+
+
+class Trial(VerifiedPredictions):
     """One fork: `fit`, then `predict` any number of times. Leaving the ``with`` block ends the process and sets `usage`."""
 
     def __init__(
@@ -220,12 +238,7 @@ class Trial:
         """Stop the trial's clock until the next query."""
         self.time_left = self.deadline - time.monotonic()
 
-    def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
-        """Return the verified prediction for ``x`` and its seconds; ``member`` selects the model of a batch. Raises TrialFailed."""
-        return verified(kind, x, *self.answer(x, kind.output_specs(x), member))
-
     def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
-        """Return an unverified answer in one of these output specs, and its seconds. Raises TrialFailed."""
         if self.time_left is not None:
             self.deadline, self.time_left = time.monotonic() + self.time_left, None
         with SharedArray.of(x) as query, SharedArray.blank(forms) as answer:
@@ -417,15 +430,6 @@ class Trial:
                 "killed by the system, most likely because memory ran out; use a smaller model or batch",
             )
         raise TrialFailed(Status.FAILED, f"its process ended before it answered ({exit_reason(code)})")
-
-
-def verified(kind: Kind, x: Array, answer: Array, seconds: float) -> tuple[Array, float]:
-    """Return the answer and its seconds if its kind accepts it. Raises TrialFailed."""
-    try:
-        kind.verify(answer, x)
-    except InvalidPrediction as error:
-        raise TrialFailed(Status.INVALID, str(error)) from error
-    return answer, seconds
 
 
 def exit_reason(code: int | None) -> str:

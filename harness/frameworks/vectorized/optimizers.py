@@ -176,8 +176,7 @@ class VectorizedOptimizer:
     """Optimizer for members whose own optimizers have the same type, over parameters of the same names and shapes.
 
     Weights are a list of arrays (members, n), one for each of ``packs``. Raises NotVectorizable if the optimizers differ in more
-    than
-    numbers, or have settings that no rule supports.
+    than numbers, or have settings that no rule supports.
     """
 
     def __init__(self, members: Sequence[optim.Optimizer], parameters: Mapping[str, nn.Parameter]) -> None:
