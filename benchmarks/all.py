@@ -30,6 +30,7 @@ ALL = (
     ("sampler.py",),
     ("boards.py",),
     ("simulation.py",),
+    ("complexity.py",),
 )
 
 

@@ -1,6 +1,7 @@
-"""Entry point of ``bakeoff``. Each command imports its modules when it runs, so that help and boards come at once.
+"""Entry point of ``bakeoff``. Each command imports its modules only when it runs, so that help texts and boards appear at once.
 
-Exit codes: 0 all entries complete; 1 at least one entry failed; 2 the command was wrong; 130 interrupted.
+Exit codes: 0 success; 1 a failed entry, a failed check or a replay with other scores; 2 a command that could not be carried out;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DEMO = {
     "digit-spelling": ("most-frequent-sequence", "svm-speller", "forest-speller", "seq2seq"),
     "digit-images": ("noise", "pca-gaussian", "mixture", "gan", "vae-keras"),
 }
-"""Tasks whose data come with the libraries, so that no network is needed, and some baselines for each."""
+"""Baselines that `bakeoff demo` runs, by task. The data of these tasks come with installed libraries: the demo needs no network."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def is_user_error(error: Exception) -> bool:
-    """Tell whether an error is a user's mistake, said in one sentence. Modules that were never loaded stay so."""
+    """Tell whether an error is a `BakeoffError` or `StoreError`: its message is one sentence for the user. Imports no module."""
     known = [
         getattr(sys.modules.get(module), name, ())
         for module, name in (("harness.errors", "BakeoffError"), ("leaderboard.store.store", "StoreError"))
@@ -101,7 +102,10 @@ def run_command(options: argparse.Namespace) -> int:
 
 
 def print_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> int:
-    """Print the rows of a run as JSON, or the whole boards on which they stand. Return the exit code."""
+    """Print the rows of evaluated entries as JSON (``--json``), or else the whole boards of their tasks.
+
+    Return the exit code: 0 if all rows are complete, else 1.
+    """
     if options.json:
         print_json({"rows": rows})
     else:
@@ -173,14 +177,18 @@ def data_command(options: argparse.Namespace) -> int:
 
 
 def open_store(options: argparse.Namespace) -> Store:
-    """Open the store that a command reads. Raises StoreError if there is none."""
+    """Open the existing store that ``--home`` and ``--store`` name, and return it. Raises StoreError if there is none."""
     from leaderboard import Store
 
     return Store(options.home, url=options.store, create=False)
 
 
 def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: Sequence[str] = ()) -> Boards:
-    """Return the boards of these tasks, or of all that have results. Results ``asked`` for always stand on them."""
+    """Return the boards (rows by task) of the ``wanted`` tasks, or of all tasks with results.
+
+    Results with ids in ``asked`` count as the newest of their submissions, so that a board shows them. Raises StoreError if a
+    wanted task, or the store, has no results.
+    """
     from leaderboard import StoreError, rank
 
     store = open_store(options)
@@ -198,7 +206,10 @@ def read_boards(options: argparse.Namespace, wanted: Sequence[str] = (), asked: 
 
 
 def task_name(reference: str) -> str:
-    """Return a task's name. The reference is a name or a path."""
+    """Return the name of the task that a reference names.
+
+    A path (``path.py`` or ``path.py:OBJECT``) is imported; any other reference is the name itself.
+    """
     if reference.endswith(".py") or ".py:" in reference:
         from harness.plugins import registry
 

@@ -1,7 +1,7 @@
 """Names for plug-in authors: tasks, data, kinds, submissions, search spaces and errors.
 
-Everything here is data or an abstract class; nothing loads a framework. The packages above (kinds, execution, scoring, search)
-are written against these names.
+Everything here is data or an abstract class, and an import of this module loads no machine-learning framework. The other packages
+(kinds, execution, search, evaluation) are written against these names.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ Reader = Callable[[Sequence[Array]], Array]
 
 
 MAX_SECONDS = 1e8
-"""Longest time limit, three years."""
+"""Longest time limit that is allowed, in seconds: about three years."""
 
 
 @deprecated.renamed_field("about", "metadata")
 @dataclass(frozen=True)
 class Split:
-    """Inputs and targets, first axis aligned.
+    """One split of a task's data: inputs ``x`` and targets ``y``, whose first axis is the row.
 
-    The kind says what ``x`` and ``y`` hold: see the docstrings of `harness.kinds`. ``y`` is None where it is hidden.
+    The kind says what ``x`` and ``y`` hold: see the docstrings of `harness.kinds`. ``y`` is None if the targets are hidden.
 
-    ``unlabelled`` are further inputs like those of ``x``, of any number and without targets: a semi-supervised task gives them
-    with its train split. ``metadata`` holds facts of the rows, one value each, such as file names, sizes or times. The leak checks
-    of `bakeoff check` read it; no submission is ever given it.
+    ``unlabelled`` holds further inputs, shaped like those in ``x`` and without targets, in any number. A semi-supervised task gives
+    them with its train split. ``metadata`` holds facts about the rows, such as file names, sizes or times: for each name an array
+    with one value per row. The leak checks of `bakeoff check` read these facts; no submission ever gets them.
     """
 
     x: Array
@@ -89,7 +89,7 @@ class Split:
 
     @property
     def labels(self) -> Array:
-        """Targets ``y``. Raises DataError if they are hidden."""
+        """Targets ``y``. Raises DataError if they are hidden (None)."""
         if self.y is None:
             raise DataError("the targets of this split are hidden")
         return self.y
@@ -104,7 +104,7 @@ class Data:
     test: Split
 
     def sha256(self) -> str:
-        """Return a hash of every array's dtype, shape and bytes, in a fixed order."""
+        """Return the SHA-256, in hex, of the dtype, shape and bytes of all inputs and targets, without ``metadata``."""
         digest = hashlib.sha256()
         for split in (self.train, self.valid, self.test):
             for array in (split.x, split.labels, *(() if split.unlabelled is None else (split.unlabelled,))):
@@ -115,7 +115,10 @@ class Data:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """Name, shape and dtype that an answer may have. Every axis is fixed: the child never chooses a size."""
+    """Output spec: name, shape and dtype of an array that ``predict`` may return.
+
+    Every axis is fixed: the process that runs a submission never chooses a size.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -126,9 +129,9 @@ class OutputSpec:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
     def accepts(self, answer: Array) -> bool:
-        """Tell whether an answer has this shape and a fitting dtype.
+        """Tell whether an answer has the shape of this spec and a dtype that fits it.
 
-        Any float fits a float and any integer a signed integer. Other dtypes must be equal.
+        Any float fits a float, and any integer fits a signed integer. Other dtypes must be equal.
         """
         wanted = np.dtype(self.dtype)
         kinds = {"i": "iu", "f": "f"}.get(wanted.kind)
@@ -141,7 +144,7 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class Metric:
-    """Name of a metric, its direction, and a short unit or explanation for tables."""
+    """Metric of a kind: its name, its direction, and a short unit or explanation for tables."""
 
     name: str
     higher_is_better: bool
@@ -149,16 +152,16 @@ class Metric:
 
     @property
     def loss_sign(self) -> float:
-        """Factor that makes a loss of a value, so that lower is better: -1.0 where higher is better, else 1.0."""
+        """Factor that turns a value of this metric into a loss (lower is better): -1.0 if higher values are better, else 1.0."""
         return -1.0 if self.higher_is_better else 1.0
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Metric of one set of predictions, to be computed over any subset or resample of the samples.
+    """Metric of one set of predictions, which can be computed over any subset or resample of the samples.
 
-    ``of(index)`` is the metric over the samples at ``index`` (int64, repeats allowed). Where the metric is a mean over
-    samples, ``values`` (n,) float64 holds the value of each sample.
+    ``of(index)`` returns the metric over the samples at ``index`` (int64, repeats allowed). If the metric is a mean over samples,
+    ``values`` (n,) float64 holds the value of each sample.
     """
 
     of: Callable[[Array], float]
@@ -166,7 +169,7 @@ class Measure:
 
     @classmethod
     def mean_of(cls, values: Array) -> Measure:
-        """Return a measure that is the mean of per-sample values (n,)."""
+        """Return the measure that is the mean of ``values`` (n,), one value per sample."""
         values = np.asarray(values, dtype=np.float64)
         return cls(of=lambda index: float(values[index].mean()), values=values)
 
@@ -174,7 +177,7 @@ class Measure:
 @deprecated.renamed_methods(deprecated.KIND_METHODS)
 @dataclass(frozen=True)
 class Kind(ABC):
-    """Meaning of a task's arrays, its valid answers, and how they are measured and drawn.
+    """Base class of the kinds of task. A kind defines the arrays of a task, its valid answers, its metrics and its pictures.
 
     A kind is a frozen dataclass. Its fields (plain numbers and strings) are the constants of one task: classes, horizon, and so on.
     """
@@ -188,48 +191,54 @@ class Kind(ABC):
 
     @abstractmethod
     def check(self, data: Data) -> None:
-        """Raise DataError if the arrays do not fit this kind."""
+        """Raise DataError if the shapes, dtypes or values of the arrays in ``data`` do not fit this kind."""
 
     @abstractmethod
     def output_specs(self, x: Array) -> Sequence[OutputSpec]:
-        """Return the shapes and dtypes that ``predict(x)`` may answer with, preferred first."""
+        """Return the specs of the arrays that ``predict(x)`` may return, the preferred one first."""
 
     @abstractmethod
     def verify(self, answer: Array, x: Array) -> None:
-        """Raise InvalidPrediction if values are out of range. Shape and dtype are right when this is called."""
+        """Raise InvalidPrediction if ``answer``, the predictions for ``x``, has invalid values.
+
+        Its shape and dtype match an output spec when this is called.
+        """
 
     @abstractmethod
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
-        """Return every metric of the kind for ``answer`` to ``split.x``. The truth is ``split.y``."""
+        """Return every metric of the kind, by name, of ``answer``: the predictions for ``split.x``, whose truth is ``split.y``.
+
+        ``train`` is the train split of the task, for metrics that compare with it.
+        """
 
     def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
-        """Return the queries whose replies give the answer to ``x``, one call of ``predict`` each, and a reader of the replies.
+        """Return the queries (arrays, one call of ``predict`` each) and a reader that makes the answer to ``x`` from the replies.
 
-        By default there is one query, the rows in random order, so that an answer cannot be made from row order. A kind may add
-        queries that verify the answer; its reader may raise InvalidPrediction. Every query has as many rows as ``x``.
+        By default there is one query: the rows of ``x`` in random order, so that an answer cannot be made from row order. A kind
+        may add queries that verify the answer; its reader may raise InvalidPrediction. Every query has as many rows as ``x``.
         """
         order = rng.permutation(len(x))
         back = np.argsort(order)
         return [x[order]], lambda answers: answers[0][back]
 
     def references(self, data: Data) -> Mapping[str, float]:
-        """Return figures to show beside every score of a task, such as a floor. They are named like metrics, with a suffix."""
+        """Return reference scores to show with a task's board, such as a floor, by name: the name of a metric with a suffix."""
         return {}
 
     def flags(self, metrics: Mapping[str, float]) -> Sequence[str]:
-        """Return warnings about an entry with these scores, such as that it copies. They are shown beside its rank."""
+        """Return warnings to show with an entry, such as that it copies, from the ``metrics`` of its test predictions, by name."""
         return ()
 
     def snapshots(self) -> OutputSpec | None:
-        """Return the shape and dtype of pictures that a submission may keep from its training, or None for no pictures."""
+        """Return the spec of all pictures that a submission may keep from its training, in one array; None for no pictures."""
         return None
 
     def draw(self, answer: Array, split: Split) -> bytes | None:
-        """Return a PNG of ``answer`` beside the truth, or None."""
+        """Return a picture (PNG) of ``answer``, the predictions for ``split.x``, beside the truth; None for no picture."""
         return None
 
     def examples(self, train: Split) -> bytes | None:
-        """Return a PNG of training examples, or None."""
+        """Return a picture (PNG) of some examples of the train split; None for no picture."""
         return None
 
     @property
@@ -245,17 +254,17 @@ class Kind(ABC):
         raise UsageError(f"{self.name} has no metric {name!r}; it has {known}")
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of this kind, as a submission gets them (`Submission.task_kind`)."""
+        """Return the values of this kind's fields by name. A submission gets them in `Submission.task_kind`."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one fit with its predictions, beside the wall-clock time. None means the default of the machine.
+    """Resource limits of one fit with its predictions, besides the time limit. None means the harness's default.
 
-    ``memory`` and ``disk`` are bytes at any moment, over all its processes; ``cpu_seconds`` is the computing time of all of them;
-    ``processes`` counts threads too; ``output`` is the number of printed bytes.
+    ``cpu_seconds`` is processor time, ``memory`` and ``disk`` are bytes in use at any moment: each is the sum over all processes of
+    the fit. ``processes`` counts these processes with their threads; ``output`` is the number of bytes that they may print.
     """
 
     cpu_seconds: float | None = None
@@ -271,7 +280,7 @@ class Limits:
                 raise UsageError(f"the limit {one.name} should be more than 0; it is {value}")
 
     def over(self, other: Limits) -> Limits:
-        """Return these limits, with those of ``other`` where these are None."""
+        """Return the limits of this object, with those of ``other`` for every field that is None here."""
         mine = {one.name: getattr(self, one.name) for one in fields(self)}
         return replace(other, **{name: value for name, value in mine.items() if value is not None})
 
@@ -279,13 +288,14 @@ class Limits:
 @deprecated.renamed_field("known", "accepted_findings")
 @dataclass(frozen=True)
 class Task:
-    """Problem with fixed data and one ranking metric.
+    """Problem with fixed data and one ranking metric, on which submissions are compared.
 
-    ``load`` returns the three splits, the same ones every time. ``time_limit`` is the default number of seconds for one fit
-    with its predictions, ``limits`` are its other limits. A change that makes old scores incomparable bumps ``version``, which
-    starts a new board.
+    ``load`` returns the three splits, the same ones every time. ``metric`` is the name of the kind's metric that ranks entries.
+    ``time_limit`` is the default number of seconds for one fit with its predictions; ``limits`` are its other limits. A change that
+    makes old scores incomparable needs a new ``version``, which starts a new board.
 
-    ``accepted_findings`` are findings of `bakeoff check` that the task cannot avoid, by the name in brackets, each with the reason.
+    ``accepted_findings`` are leaks that the task cannot avoid: for the name of a check, as `bakeoff check` prints it in brackets,
+    the reason why. Such a leak is reported and does not fail the check.
     """
 
     name: str
@@ -316,23 +326,25 @@ class Task:
 
 @deprecated.renamed_methods(deprecated.SUBMISSION_METHODS)
 class Submission(ABC):
-    """Model for tasks of some kinds. One object is one model: it is made, fitted once, then queried.
+    """Base class of submissions: models for tasks of one kind or several. An object is one model: made, fitted once, then queried.
 
-    ``space`` names the hyperparameters and their Optuna distributions; ``defaults`` gives values to try first. The harness
-    sets ``task_kind`` before ``fit``: a namespace with ``name`` and the task's fields (``classes``, ``horizon``, ...).
+    ``kind`` is the name of a kind, or a tuple of names. ``space`` maps hyperparameters to their Optuna distributions; ``defaults``
+    gives values to try first. Before ``fit`` the harness sets ``task_kind``: a namespace with ``name`` and the fields of the task's
+    kind (``classes``, ``horizon``, ...).
     """
 
     kind: ClassVar[str | tuple[str, ...]]
     space: ClassVar[Mapping[str, Distribution]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
     files: ClassVar[str | tuple[str, ...]] = ()
-    """Files beside the plug-in that it reads (``Path(__file__).parent / name``), a literal. Modules come by themselves."""
+    """Names of files beside the plug-in that it reads (``Path(__file__).parent / name``), as a literal. Modules that it imports
+    from its folder need no mention."""
     task_kind: SimpleNamespace
     budget: float = 1.0
-    """Share of a full fit's epochs that ``fit`` is to take, where it `supports_budget`: a search tries configurations on a tenth.
-    The learning rate should run its whole course in that share."""
+    """Share (0..1) of a full fit's epochs that ``fit`` should run, if `supports_budget` is true. A search tries configurations on a
+    tenth. The learning rate should run its whole schedule in that share."""
     snapshots: Sequence[Array] = ()
-    """Pictures kept during training, oldest first, each of `Kind.snapshots` shape without its first axis."""
+    """Pictures kept during training, oldest first: arrays with the dtype and shape of `Kind.snapshots`, without its first axis."""
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
@@ -345,26 +357,29 @@ class Submission(ABC):
 
     @abstractmethod
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
-        """Learn from ``train``; ``valid`` is for early stopping. ``report(loss)``, lower is better, once an epoch or so.
+        """Learn from ``train``; ``valid`` is for early stopping. Call ``report(loss)`` about once an epoch; lower is better.
 
-        ``report`` may not return: that is how the search ends a trial that does badly.
+        A call of ``report`` may never return: in this way the search prunes a trial.
         """
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """Answer ``x`` by one of the output specs of the task's kind. May be called several times, with any number of rows."""
+        """Return predictions for ``x`` that match one of the output specs of the task's kind.
+
+        Called after ``fit``, once or several times, with any number of rows.
+        """
 
     @classmethod
     def supports_budget(cls) -> bool:
-        """Tell whether ``fit`` takes ``budget`` into account. Bases of frameworks do, unless a plug-in has its own ``fit``."""
+        """Tell whether ``fit`` obeys ``budget``: False here, True for the ``fit`` of `TorchSubmission` and `KerasSubmission`."""
         return False
 
     def n_parameters(self) -> int | None:
-        """Return the number of learned parameters, or None."""
+        """Return the number of learned parameters, or None if it is unknown."""
         return None
 
     def summary(self) -> str:
-        """Return a few lines about the fitted model, such as its layers."""
+        """Return a few lines of text about the fitted model, such as its layers; "" for none."""
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Sources of data: downloads with checked hashes, files that libraries ship, and the two splits that most tasks need."""
+"""Sources of data: downloads with verified hashes, files that libraries ship, and the two ways to split that most tasks need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.errors import DataError
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_SECONDS = 30.0
-"""Longest silence of a download."""
+"""Seconds without data from the server after which a download fails."""
 FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -31,29 +31,30 @@ FASHION_MNIST_SHA256 = {
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""Hashes of the decompressed files."""
+"""SHA-256 of each decompressed file of Fashion-MNIST, by the name of the gzipped file."""
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 
 def cache_folder() -> Path:
-    """Return the folder of downloads: ``$XDG_CACHE_HOME/bakeoff`` or ``~/.cache/bakeoff``."""
+    """Return the folder that keeps downloaded files: ``$XDG_CACHE_HOME/bakeoff`` or ``~/.cache/bakeoff``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bakeoff"
 
 
 def data_folders() -> list[Path]:
-    """Return the folders of data sets. A sandbox must not see them: hidden labels lie there too."""
+    """Return the folders that data sets are read from or downloaded to. They hold hidden labels too, so no sandbox may see them."""
     given = os.environ.get("BAKEOFF_DATA")
     return [cache_folder(), *([Path(given)] if given else [])]
 
 
 def fetch(dataset: str, url: str, sha256: str) -> Path:
-    """Return the path of a file with this SHA-256. Download it if there is no copy.
+    """Return the path of the file with this SHA-256 of a data set. The file is downloaded if there is no copy.
 
-    ``sha256`` is the hash of the content; for ``.gz`` files that of the decompressed content, because mirrors recompress (archives,
-    ``.tar.gz``, count as they are). The file is searched in ``$BAKEOFF_DATA/<dataset>/``, then in the cache, then at ``url``.
-    Raises DataError with the address, the hash and the place to put the file. A copy with other content is never used and never
-    overwrites a good one.
+    ``sha256`` is the hash of the content. For ``.gz`` files it is that of the decompressed content, because mirrors recompress; an
+    archive (``.tar.gz``) is hashed as it is. The file is looked for in ``$BAKEOFF_DATA/<dataset>/``, then in the cache, then at
+    ``url``. A copy with other content is never used and never overwrites a good one.
+
+    Raises DataError if the file cannot be had. The message gives the address, the hash and the place to put the file.
     """
     file = url.rsplit("/", 1)[-1]
     kept = cache_folder() / dataset / file
@@ -111,9 +112,9 @@ def _download(url: str, part: Path) -> None:
 
 
 def content_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, decompressed for ``.gz``; "unreadable: ..." if gzip cannot read it.
+    """Return the SHA-256, in hex, of a file's content, decompressed for ``.gz``; "unreadable: ..." if gzip cannot read the file.
 
-    A ``.tar.gz`` counts as it is: archives are published with the hash of the whole.
+    A ``.tar.gz`` is hashed as it is, because archives are published with the hash of the whole file.
     """
     digest = hashlib.sha256()
     packed = path.suffix == ".gz" and not path.name.endswith(".tar.gz")
@@ -127,7 +128,7 @@ def content_sha256(path: Path) -> str:
 
 
 def shipped_file(package: str, file: str) -> Path | None:
-    """Return the path of a file that an installed package ships, without importing it; None if there is none."""
+    """Return the path of ``file`` inside an installed package, found without an import of the package; None if there is none."""
     spec = importlib.util.find_spec(package)
     places = [Path(place) / file for place in (spec.submodule_search_locations or [])] if spec else []
     return next((path for path in places if path.is_file()), None)
@@ -136,7 +137,7 @@ def shipped_file(package: str, file: str) -> Path | None:
 def digits() -> tuple[Array, Array]:
     """Return scikit-learn's digits (Alpaydin and Kaynak 1998): images float64 (1797, 8, 8) in 0..16, labels int64 (1797,).
 
-    Their file is read directly: importing scikit-learn takes longer than all else that a command does before training. If the
+    The data file is read directly: an import of scikit-learn takes longer than all else that a command does before training. If the
     file has moved, scikit-learn is imported.
     """
     path = shipped_file("sklearn", "datasets/data/digits.csv.gz")
@@ -150,7 +151,10 @@ def digits() -> tuple[Array, Array]:
 
 
 def sunspots() -> Array:
-    """Return yearly sunspot numbers 1700-2008 (SIDC), float64 (309, 1), from the file of statsmodels, read as `digits` are."""
+    """Return yearly sunspot numbers 1700-2008 (SIDC), float64 (309, 1).
+
+    The data file of statsmodels is read directly; statsmodels is imported only if the file has moved.
+    """
     path = shipped_file("statsmodels", "datasets/sunspots/sunspots.csv")
     if path is None:
         from statsmodels.datasets import sunspots as theirs
@@ -161,7 +165,7 @@ def sunspots() -> Array:
 
 
 def read_idx(path: Path) -> Array:
-    """Return the uint8 array of any rank in a gzipped IDX file, the format of MNIST and Fashion-MNIST."""
+    """Return the array in a gzipped IDX file, the format of MNIST and Fashion-MNIST: uint8, of any rank."""
     with gzip.open(path, "rb") as content:
         raw = content.read()
     rank = raw[3]
@@ -172,8 +176,9 @@ def read_idx(path: Path) -> Array:
 def fetch_mnist(dataset: str, source: str, sha256: Mapping[str, str]) -> Data:
     """Return a data set with the layout of MNIST: four gzipped IDX files at ``source``, train before test, images before labels.
 
-    uint8 (n, height, width, 1) to int64 (n,). The test split is as published; 5,000 of 60,000 training rows, each class in its
-    share, are valid. ``sha256`` are the hashes of the decompressed files, by name. Raises DataError.
+    Images are uint8 (n, height, width, 1), labels int64 (n,). The test split is as published. The validation split is 5,000 of the
+    60,000 training rows, with the same share of every class. ``sha256`` maps the names of the four files, in the order above, to
+    the hashes of their decompressed content. Raises DataError if a file cannot be had.
     """
     images, labels, test_images, test_labels = (
         read_idx(fetch(dataset, source + file, sha256[file])) for file in sha256
@@ -183,17 +188,23 @@ def fetch_mnist(dataset: str, source: str, sha256: Mapping[str, str]) -> Data:
 
 
 def fashion_mnist() -> Data:
-    """Return Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), split as `fetch_mnist` does. Raises DataError."""
+    """Return Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), as `fetch_mnist` does. Raises DataError if a file cannot be had."""
     return fetch_mnist("fashion-mnist", FASHION_MNIST_URL, FASHION_MNIST_SHA256)
 
 
 def cifar10() -> tuple[Split, Split]:
-    """Return training and test images of CIFAR-10 (Krizhevsky 2009), as `read_cifar` gives them. Raises DataError."""
+    """Return the training and the test split of CIFAR-10 (Krizhevsky 2009), downloaded if there is no copy; see `read_cifar`.
+
+    Raises DataError if the archive cannot be had or read.
+    """
     return read_cifar(fetch("cifar10", CIFAR10_URL, CIFAR10_SHA256))
 
 
 def read_cifar(path: Path) -> tuple[Split, Split]:
-    """Return 50,000 training and 10,000 test images of CIFAR-10's "binary version": uint8 (n, 32, 32, 3), labels int64 (n,)."""
+    """Return 50,000 training and 10,000 test rows of the archive of CIFAR-10's "binary version" at ``path``.
+
+    Images are uint8 (n, 32, 32, 3), labels int64 (n,). Raises DataError if the archive cannot be read or lacks a file.
+    """
     records: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
@@ -218,10 +229,10 @@ def read_cifar(path: Path) -> tuple[Split, Split]:
 
 
 def stratified(x: Array, y: Array, *, valid: float, test: float, by: Array | None = None, seed: int = 0) -> Data:
-    """Split rows at random so that each split has its share of every class, rounded.
+    """Return rows split at random, so that each split has its share of every class, rounded to whole rows.
 
-    ``valid`` and ``test`` are shares of all rows in 0..1, the rest is train. The classes are ``by`` (n,), or ``y`` where its
-    values (n,) are the classes.
+    ``valid`` and ``test`` are shares of all rows, in 0..1; train gets the rest. ``by`` (n,) holds the class of each row; without
+    it, ``y`` (n,) does.
     """
     rng = np.random.default_rng(seed)
     classes = y if by is None else by
@@ -238,8 +249,9 @@ def stratified(x: Array, y: Array, *, valid: float, test: float, by: Array | Non
 def windows(series: Array, *, lookback: int, horizon: int, bounds: Sequence[int]) -> Data:
     """Return stride-1 forecasting windows of a series (t, variables), split by time.
 
-    ``bounds`` are the ends of train, valid and test, in steps. Targets lie wholly inside their part; a look-back may reach
-    back into the part before, as is usual. Returns float32 x (n, lookback, variables), y (n, horizon, variables).
+    Inputs are float32 (n, lookback, variables), targets float32 (n, horizon, variables). ``bounds`` are the ends of train, valid
+    and test, in steps. Targets lie wholly inside their split; a look-back may reach into the split before, as is usual. Raises
+    DataError if the bounds do not fit the series or leave a split without a window.
     """
     series = np.asarray(series, dtype=np.float32)
     if (

@@ -1,4 +1,4 @@
-"""Public names of version 0.1. They work for one more release and warn; then this file goes, with the lines that import it."""
+"""Public names of version 0.1. They work for one more release, with a warning; then this file and all imports of it are removed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ SUBMISSION_METHODS: Mapping[str, str] = {"heeds_budget": "supports_budget"}
 
 
 def warn(found: str, instead: str, stacklevel: int = 3) -> None:
-    """Warn that an old name is in use. ``stacklevel`` 3 blames the caller of the function that calls this one."""
+    """Warn that the old name ``found`` is in use where ``instead`` should be written.
+
+    With ``stacklevel`` 3 the warning points at the caller of the function that calls `warn`.
+    """
     warnings.warn(f"{found} is a name of Bakeoff 0.1; write {instead} instead", DeprecationWarning, stacklevel)
 
 
 class OldName:
-    """Old name of a method, beside the new one in the namespace of the same class, so that ``super()`` finds both alike."""
+    """Descriptor that gives a method under its old name, with a warning.
+
+    It stands in the same class as the method under its new name, so that ``super()`` finds both alike.
+    """
 
     def __init__(self, found: str, instead: str, value: Any) -> None:
         self.found, self.instead, self.value = found, instead, value
@@ -30,9 +36,10 @@ class OldName:
 
 
 def adopt_methods(cls: type, names: Mapping[str, str]) -> None:
-    """Make methods that ``cls`` or a mixin defines under an old name the new ones, and give each new one its old name.
+    """Let renamed methods of a class be defined and called by both names. ``names`` maps old names to new ones.
 
-    Called from ``__init_subclass__``, before `abc.ABCMeta` looks for abstract methods.
+    A method that ``cls`` or a mixin defines under an old name becomes the method of the new name, with a warning. Each method under
+    a new name gets its old name too. Called from ``__init_subclass__``, before `abc.ABCMeta` looks for abstract methods.
     """
     for old, new in names.items():
         for base in cls.__mro__:
@@ -48,7 +55,7 @@ def adopt_methods(cls: type, names: Mapping[str, str]) -> None:
 
 
 def renamed_methods(names: Mapping[str, str]) -> Callable[[Class], Class]:
-    """Return a class decorator that gives the methods of a base class their old names too."""
+    """Return a decorator of a base class that also gives its methods their old names. ``names`` maps old names to new ones."""
 
     def decorate(cls: Class) -> Class:
         adopt_methods(cls, names)
@@ -58,9 +65,9 @@ def renamed_methods(names: Mapping[str, str]) -> Callable[[Class], Class]:
 
 
 def renamed_field(old: str, new: str) -> Callable[[Class], Class]:
-    """Return a class decorator that lets a dataclass take and show a field under its old name.
+    """Return a decorator of a dataclass that accepts and shows the field ``new`` under the name ``old`` too, with a warning.
 
-    The old keyword wins where both are given: `dataclasses.replace` passes the present value on under the new name.
+    If both keywords are given, the old one wins: `dataclasses.replace` passes the present value on under the new name.
     """
 
     def decorate(cls: Class) -> Class:
@@ -86,7 +93,7 @@ def renamed_field(old: str, new: str) -> Callable[[Class], Class]:
 
 
 def module_attribute(module: str, name: str, output_spec: type | None) -> Any:
-    """Return `OutputSpec` for its old name, `Form`. Raises AttributeError for any other name."""
+    """Return ``output_spec``, the class `OutputSpec`, if ``name`` is its old name, "Form", and warn. Else raise AttributeError."""
     if name != "Form":
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warn(f"{module}.Form", "OutputSpec", stacklevel=4)

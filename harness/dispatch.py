@@ -17,14 +17,17 @@ from leaderboard import Result, Store
 from leaderboard.result import Status
 
 MAX_LOST_SLOTS = 3
-"""Slots that a job may lose before it fails: the job itself may be what ends them."""
+"""Number of slots that one job may lose before it fails. The job itself may be what ends its slots."""
 
 POLL_SECONDS = 2.0
 """Seconds between two reads of the fits that other commands have recorded for the same entry."""
 
 
 class Progress:
-    """Receiver of a run's progress. This one is silent; subclasses print or write pages."""
+    """Receiver of the progress of a run. It is called at start and end of an entry, after trials and final seeds, and with notes.
+
+    This class is silent; subclasses print or write pages.
+    """
 
     def begin(self, task: str, submission: str, place: int, total: int) -> None: ...
     def trial(self, done: int, wanted: int, best: float | None) -> None: ...
@@ -37,8 +40,8 @@ class Progress:
 class RunContext:
     """Processes, data, scorer, store and slots that the trials of one entry use.
 
-    ``study_key`` is the key under which its fits are recorded, ``time_limit`` the seconds for one fit with its predictions.
-    Fits that failed in an earlier ``attempt`` are run again.
+    ``study_key`` is the key under which the store keeps the entry's fits, ``time_limit`` the seconds for one fit with its
+    predictions. Fits that failed in an earlier ``attempt`` are run again.
     """
 
     workers: WorkerPool | RemoteWorkerPool
@@ -56,9 +59,10 @@ J = TypeVar("J")
 
 
 def run_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: RunContext) -> None:
-    """Run jobs, as many at once as there are slots, each with the device of its slot. Any error ends all processes and is raised.
+    """Call ``run(job, device)`` for each job, as many at once as ``bench`` has slots, and return when all jobs are done.
 
-    A job whose slot is lost is run again on another. Raises TrialFailed for a job that has lost `MAX_LOST_SLOTS` slots.
+    The first error of a job closes all workers and is raised. A job that loses its slot is run again on another slot. Raises
+    TrialFailed for a job that has lost `MAX_LOST_SLOTS` slots.
     """
 
     def one(job: J) -> None:
@@ -86,6 +90,6 @@ def run_parallel(jobs: Sequence[J], run: Callable[[J, str], None], bench: RunCon
 
 
 def raise_if_crowded(error: TrialFailed, device: str, slots: Slots) -> None:
-    """Raise SlotCrowded if a job ran out of the memory of a GPU that it shared."""
+    """Raise SlotCrowded if a job failed for lack of memory on a GPU that it shared; then also halve the slots of the GPU."""
     if error.status == Status.OUT_OF_MEMORY and slots.shrink(device):
         raise SlotCrowded(f"the memory of {device} ran out, with several trials on it") from error

@@ -28,11 +28,11 @@ class InvalidPrediction(BakeoffError):
 
 
 class UnknownKind(BakeoffError):
-    """Kind of task that no embedded task has."""
+    """Name of a kind for which Bakeoff has no task of its own."""
 
 
 class TrialFailed(Exception):
-    """Trial without a valid answer. ``status`` is a row's status, any but complete."""
+    """Failure of a trial to give a valid answer. ``status`` is the status of the trial's row, any but complete."""
 
     def __init__(self, status: str, error: str) -> None:
         super().__init__(error)
@@ -44,11 +44,11 @@ class TrialPruned(Exception):
 
 
 class SlotLost(Exception):
-    """Loss of the machine that a job ran on. The state of the job is unknown: run it again on another slot."""
+    """Loss of the machine that a job ran on. The state of the job is unknown: run the job again on another slot."""
 
 
 class SlotCrowded(SlotLost):
-    """Out-of-memory job on a device that it shared. Run it again beside fewer jobs."""
+    """Lack of memory on a GPU that several jobs shared. Run the job again beside fewer jobs."""
 
 
 class ChannelClosed(Exception):
@@ -56,11 +56,11 @@ class ChannelClosed(Exception):
 
 
 class ProbeFailed(Exception):
-    """Isolation tier in which even the probe cannot run."""
+    """Failure to run the probe in a tier of isolation, so that the tier is unavailable. The message is the reason."""
 
 
 class WrongOutputSpec(Exception):
-    """Answer that matches none of the output specs of its kind."""
+    """Answer with a shape or dtype that none of the output specs of its kind accepts."""
 
 
 class CheckFailed(Exception):
@@ -80,8 +80,8 @@ class NotVectorizable(Exception):
 
 
 class HyperparameterVaries(Exception):
-    """Read of a hyperparameter that the members of a vectorized fit do not share, where all need the same value."""
+    """Read of a hyperparameter that differs between members of a vectorized fit where all need one value. The message names it."""
 
 
 class StepChanged(Exception):
-    """Training step that no longer computes what was captured."""
+    """Training step of a vectorized fit that no longer computes what was captured of it."""

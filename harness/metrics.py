@@ -10,17 +10,17 @@ import numpy as np
 from harness.contract import Array
 
 SMALLEST_PROBABILITY = 1e-15
-"""Lower bound of probabilities before a logarithm, that of scikit-learn's ``log_loss`` for years: one confident mistake costs
-34.5 nats, not infinity."""
+"""Lower bound of probabilities before a logarithm, for years that of scikit-learn's ``log_loss``. One confident mistake costs 34.5
+nats, not infinity."""
 
 
 def hard_labels(answer: Array) -> Array:
-    """Return class labels (n,) int64 of an answer that is labels (n,) or probabilities (n, c)."""
+    """Return class labels, int64 (n,), of an answer: labels (n,), or probabilities (n, c), whose largest gives the label."""
     return np.asarray(answer.argmax(axis=1) if answer.ndim == 2 else answer, dtype=np.int64)
 
 
 def probabilities(answer: Array, classes: int) -> Array:
-    """Return probabilities (n, c) float64 of an answer that is labels (n,) or probabilities (n, c); rows sum to one."""
+    """Return class probabilities, float64 (n, c), of an answer that is labels (n,) or probabilities (n, c). Rows sum to one."""
     if answer.ndim == 2:
         p = answer.astype(np.float64)
         return np.asarray(p / p.sum(axis=1, keepdims=True))
@@ -29,12 +29,12 @@ def probabilities(answer: Array, classes: int) -> Array:
 
 
 def accuracy(answer: Array, y: Array) -> Array:
-    """Return (n,): 1 where the label is right, else 0."""
+    """Return float64 (n,): 1 where the label of an answer, labels (n,) or probabilities (n, c), equals ``y`` (n,), else 0."""
     return np.asarray(hard_labels(answer) == y, dtype=np.float64)
 
 
 def balanced_accuracy(answer: Array, y: Array) -> float:
-    """Return the mean recall over the classes that occur in ``y`` (Brodersen et al. 2010)."""
+    """Return the mean recall (0..1) over the classes that occur in ``y`` (Brodersen et al. 2010)."""
     right = accuracy(answer, y)
     counts = np.bincount(y)
     hits = np.bincount(y, weights=right)
@@ -42,13 +42,16 @@ def balanced_accuracy(answer: Array, y: Array) -> float:
 
 
 def log_loss(answer: Array, y: Array, classes: int) -> Array:
-    """Return the (n,) negative log-probability of the true class, nats."""
+    """Return the negative log-probability of the true class ``y`` for each sample, (n,), in nats.
+
+    The answer is labels (n,) or probabilities (n, classes).
+    """
     p = probabilities(answer, classes)[np.arange(len(y)), y]
     return np.asarray(-np.log(np.clip(p, SMALLEST_PROBABILITY, 1.0)))
 
 
 def calibration_error(answer: Array, y: Array, classes: int, bins: int = 15) -> float:
-    """Return the expected calibration error of the top label over equal-width bins (Guo et al. 2017)."""
+    """Return the expected calibration error (0..1) of the most probable label, over equal-width bins (Guo et al. 2017)."""
     p = probabilities(answer, classes)
     confidence, right = p.max(axis=1), accuracy(answer, y)
     which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
@@ -57,19 +60,20 @@ def calibration_error(answer: Array, y: Array, classes: int, bins: int = 15) -> 
 
 
 def squared_error(answer: Array, y: Array) -> Array:
-    """Return the (n,) mean over horizon and variables of the squared error; answer and y are (n, h, v)."""
+    """Return the squared error of each sample, (n,): a mean over horizon and variables. ``answer`` and ``y`` are (n, h, v)."""
     return np.asarray(np.square(answer.astype(np.float64) - y).mean(axis=(1, 2)))
 
 
 def absolute_error(answer: Array, y: Array) -> Array:
-    """Return the (n,) mean over horizon and variables of the absolute error; answer and y are (n, h, v)."""
+    """Return the absolute error of each sample, (n,): a mean over horizon and variables. ``answer`` and ``y`` are (n, h, v)."""
     return np.asarray(np.abs(answer.astype(np.float64) - y).mean(axis=(1, 2)))
 
 
 def scaled_error(answer: Array, y: Array, history: Array, season: int) -> Array:
-    """Return (n,) absolute errors in units of the seasonal naive error inside ``history`` (m, t, v), per variable.
+    """Return the MASE of each sample, (n,) (Hyndman and Koehler 2006); ``answer`` and ``y`` are (n, h, v).
 
-    MASE of Hyndman and Koehler (2006). A variable that never changes has scale 1.
+    The absolute error of a variable is divided by that of the seasonal naive forecast inside ``history`` (m, t, v); ``season`` is
+    in steps. The divisor of a variable that never changes is 1.
     """
     steps = np.abs(history[:, season:].astype(np.float64) - history[:, :-season]).mean(axis=(0, 1))
     scale = np.where(steps > 0, steps, 1.0)
@@ -77,18 +81,24 @@ def scaled_error(answer: Array, y: Array, history: Array, season: int) -> Array:
 
 
 def token_nats(answer: Array, y: Array) -> Array:
-    """Return the (n,) mean over positions of the negative log-probability of the true token; answer (n, t, c), y (n, t)."""
+    """Return the negative log-probability of the true token, (n,), in nats: a mean over positions.
+
+    ``answer`` (n, t, c) holds log-probabilities, ``y`` (n, t) the true tokens.
+    """
     chosen = np.take_along_axis(answer, y[..., None], axis=2)[..., 0]
     return np.asarray(-np.maximum(chosen.astype(np.float64), np.log(SMALLEST_PROBABILITY)).mean(axis=1))
 
 
 def exact_match(answer: Array, y: Array) -> Array:
-    """Return (n,): 1 where every token is right, padding included, else 0."""
+    """Return float64 (n,): 1 where all tokens of ``answer`` equal those of ``y``, both (n, t), padding included; else 0."""
     return np.asarray((answer == y).all(axis=1), dtype=np.float64)
 
 
 def token_accuracy(answer: Array, y: Array, pad: int) -> Array:
-    """Return (n,) shares of right positions where truth or answer is not padding; 1 if both are all padding."""
+    """Return the share of right tokens of each sample, (n,), over positions where ``answer`` or ``y``, both (n, t), is not ``pad``.
+
+    It is 1 if both are all padding.
+    """
     counted = ((answer != pad) | (y != pad)).sum(axis=1)
     wrong = (answer != y).sum(axis=1)
     return np.asarray(1 - wrong / np.maximum(counted, 1))

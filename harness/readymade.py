@@ -4,8 +4,8 @@
     TASK = harness.image_table("train.parquet", "test.parquet")  # the columns that hubs use
     TASK = harness.csv_series("load.csv", horizon=24, lookback=168, season=24)
 
-A relative path starts from the file that the line stands in. Splits are made once and are the same every time. File names, sizes
-and times go into `Split.metadata`, where `bakeoff check` looks for leaks; no submission sees them.
+A relative path starts from the folder of the file that the line stands in. Splits are the same at every load. File names, sizes and
+times go into `Split.metadata`, where `bakeoff check` looks for leaks; no submission sees them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from harness.kinds.image_classification import ImageClassification
 from harness.kinds.sequence_prediction import Forecasting
 
 DEFAULT_SIDE = 64
-"""Side in pixels to which images of several sizes are scaled by default."""
+"""Side in pixels of the squares that images are cropped and scaled to, if they differ in size and no ``size`` is given."""
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 TRAIN, VALID, TEST = ("train", "training"), ("valid", "val", "validation", "dev"), ("test", "testing")
 MIN_IMAGES_PER_CLASS = 5
-"""Least number of images of a class. A small class may still be missing from a small split."""
+"""Least number of images of a class before images are drawn for missing splits. A small split may still lack a small class."""
 PathLike = str | os.PathLike[str]
 LabelledImages = tuple[Array, Mapping[str, Array], Sequence[Any]]
-"""Images, facts about them, and the label of each as it was found."""
+"""Images uint8 (n, height, width, channels), facts about them, (n,) by name, and the label of each as it was found."""
 
 
 def image_folder(
@@ -48,12 +48,14 @@ def image_folder(
     test: float = 0.2,
     **more: Any,
 ) -> Task:
-    """Return an image-classification task from a folder with one folder a class, or with ``train`` and ``test`` of such folders.
+    """Return an image-classification task from a folder with one folder per class, or with ``train`` and ``test`` of such folders.
 
-    ``size`` is the side in pixels that images are cropped and scaled to; without it images that are all alike stay as they are,
-    others become 64 x 64. ``valid`` and ``test`` are shares of what has not been split already. Grey images have one channel,
-    a folder with one that is coloured three. ``more`` goes to `Task`. Loading raises DataError, naming the file, for an image that
-    cannot be read and for a class of fewer than five images.
+    ``size`` is the side in pixels that images are cropped and scaled to. Without it, images of one size stay as they are; others
+    become 64 x 64. ``valid`` and ``test`` are the shares of images to draw for a split that has no folder. Images have one channel
+    if all are grey, else three. ``more`` holds further arguments of `Task`.
+
+    Raises DataError if there is no such folder or fewer than two classes. Loading raises DataError for an image that cannot be read
+    and for a class of fewer than five images.
     """
     folder = _resolve(path)
     if not folder.is_dir():
@@ -89,8 +91,9 @@ def image_table(
 ) -> Task:
     """Return an image-classification task from Parquet tables of labels and encoded images (bytes, or a struct with ``bytes``).
 
-    ``image`` and ``label`` name the columns; without them the first that looks like one is taken. Where there is no ``test``
-    table, it is a ``share`` of the rows. Labels are numbers or words. ``size`` and ``more`` as in `image_folder`.
+    ``image`` and ``label`` name the columns; without them the first column of a suitable type is taken. Labels are whole numbers or
+    words. Without a ``test`` table, the test split is drawn from ``train``: a ``share`` of its rows; ``valid`` is the share of the
+    validation split. ``size`` and ``more`` are as in `image_folder`. Raises DataError for a table without such columns.
     """
     tables = [_resolve(train), *([_resolve(test)] if test is not None else [])]
     classes = sorted(set().union(*(_labels(table, label) for table in tables)))
@@ -116,12 +119,12 @@ def csv_series(
     test: float = 0.2,
     **more: Any,
 ) -> Task:
-    """Return a forecasting task from a CSV file, a row a step, oldest first: ``lookback`` steps to the next ``horizon``.
+    """Return a forecasting task from a CSV file with one row per step, oldest first: ``lookback`` steps to the next ``horizon``.
 
-    ``columns`` are the variables; without them every column of numbers. The last ``test`` share of the rows is the test, what
-    stands before it valid; values are standardised with the mean and deviation of the training rows. A column of dates, where
-    there is one, must rise. ``season`` is the period in steps that MASE and seasonal entries use. Loading raises DataError for
-    gaps in the numbers.
+    ``columns`` are the variables; without them, all columns of numbers. The last ``test`` share of the rows is the test split, the
+    ``valid`` share before it the validation split. Values are standardised with the mean and deviation of the training rows. A
+    column of dates must not go back in time. ``season`` is the period in steps for MASE and seasonal entries. ``more`` holds
+    further arguments of `Task`. Loading raises DataError for gaps in the numbers.
     """
     file = _resolve(path)
     return Task(
@@ -134,7 +137,10 @@ def csv_series(
 
 
 def _resolve(path: PathLike) -> Path:
-    """Resolve a path; a relative one starts from the file that called the public function."""
+    """Return an absolute path. A relative one starts from the folder of the file that called the public function.
+
+    Raises DataError if nothing is there.
+    """
     caller = sys._getframe(2).f_globals.get("__file__")
     placed = (Path(caller).parent if caller else Path.cwd()) / path  # an absolute path stays what it is
     if not placed.exists():
@@ -155,7 +161,7 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    """Return the folders of ``train``, ``valid`` and ``test`` that exist; without a split the folder itself is train."""
+    """Return the folder of each split that a folder of images has; without train and test folders it is itself that of train."""
     named = {child.name.lower(): child for child in _subfolders(folder)}
     found = {
         part: named[alias]
@@ -198,7 +204,10 @@ def _load_folder(folder: Path, classes: Sequence[str], size: int | None, valid: 
 
 
 def _columns(file: Path, image: str | None, label: str | None) -> tuple[str, str]:
-    """Return the names of the columns of images and labels. Raises DataError with the existing columns."""
+    """Return the names of the image and the label column of a Parquet file: the given ones, or the first of a suitable type.
+
+    Raises DataError if there is no such column.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -273,7 +282,10 @@ def _load_tables(
 
 
 def _decoded(sources: Sequence[tuple[str, Any]], size: int | None) -> Array:
-    """Decode images to uint8 (n, height, width, channels). ``sources`` are pairs of a name and a function that reads bytes."""
+    """Return decoded images, uint8 (n, height, width, channels), cropped and scaled to ``size`` pixels a side if it is not None.
+
+    ``sources`` are pairs of a name for errors and a function that returns the encoded bytes. Raises DataError if one is unreadable.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     def decode(source: tuple[str, Any]) -> Any:
@@ -303,7 +315,11 @@ def _decoded(sources: Sequence[tuple[str, Any]], size: int | None) -> Array:
 
 
 def _split(rows: Mapping[str, LabelledImages], classes: Sequence[Any], valid: float, test: float, where: str) -> Data:
-    """Return the three splits: existing ones as they are, the others drawn from train with each class in its share."""
+    """Return the data of a task: splits in ``rows`` as they are, missing ones drawn from train, with the same share of every class.
+
+    ``valid`` and ``test`` are the shares to draw; ``where`` names the source in errors. Raises DataError for a class that is too
+    small.
+    """
     place = {label: number for number, label in enumerate(classes)}
     parts = {
         part: Split(x, np.array([place[label] for label in own], dtype=np.int64), None, about)

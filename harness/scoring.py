@@ -18,12 +18,16 @@ from harness.errors import DataError, InvalidPrediction, TrialFailed
 from leaderboard.result import Status
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
-"""Bootstrap draws: many where the metric is a mean over samples, fewer where each draw computes it anew."""
+"""Numbers of bootstrap draws: many if the metric is a mean over samples, fewer for other metrics, which each draw computes anew."""
 
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """Score of one answer to the hidden test. ``metrics`` has every metric of the kind, the ranking one included."""
+    """Score of one answer to the hidden test split, in the ranking metric; also on its ``public`` and ``private`` halves.
+
+    ``metrics`` has every finite metric of the kind, the ranking one included. ``replicates`` (draws,) float32 are bootstrap scores.
+    ``losses`` (samples,) float32 are the metric of each sample; empty if the score is no mean over samples.
+    """
 
     score: float
     public: float
@@ -34,16 +38,21 @@ class ScoredAnswer:
 
 
 def public_private_split(n: int, block: int, key: str) -> tuple[Array, Array]:
-    """Return indices of the public and the private half of n hidden samples: random, or in order where neighbours overlap."""
+    """Return the indices of the public and of the private half of ``n`` hidden samples, sorted, int64.
+
+    Halves are drawn at random, seeded by ``key``; if neighbours overlap (``block`` above 1), they are the first and the second
+    half.
+    """
     order = np.arange(n) if block > 1 else seeded_generator("hidden", key).permutation(n)
     half = max(n // 2, 1)
     return np.sort(order[:half]), np.sort(order[half:] if n > 1 else order)
 
 
 def bootstrap_samples(n: int, block: int, count: int, key: str) -> Iterator[Array]:
-    """Yield ``count`` bootstrap samples of 0..n-1, the same for every entry of a board; whole blocks where neighbours overlap.
+    """Yield ``count`` bootstrap samples of 0..n-1, each (n,) int64. Entries of a board get the same samples, seeded by ``key``.
 
-    Blocks are the circular ones of Politis and Romano (1992), so that no sample is drawn less often than another.
+    If neighbours overlap, blocks of ``block`` neighbours are drawn. They are the circular ones of Politis and Romano (1992), so
+    that no sample is drawn less often than another.
     """
     rng = seeded_generator("bootstrap", key)
     block = min(block, max(n // 2, 1))
@@ -53,36 +62,41 @@ def bootstrap_samples(n: int, block: int, count: int, key: str) -> Iterator[Arra
 
 
 def seeded_generator(*words: str) -> np.random.Generator:
-    """Return a generator that depends on these words alone."""
+    """Return a random generator whose seed is a hash of ``words``: equal words give equal numbers."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:8], "big"))
 
 
 class FittedTrial(Protocol):
-    """Fitted model in another process."""
+    """Interface of a fitted model in another process, as a scorer queries it."""
 
     def predict(self, x: Array, kind: Kind) -> tuple[Array, float]: ...
 
 
 class ValidationScorer:
-    """Scorer of answers to the validation split. It holds train and valid alone: all that a search may see."""
+    """Scorer of answers to the validation split. It holds only train and valid, which are all that a search may see."""
 
     def __init__(self, task: Task, train: Split, valid: Split, data_sha256: str) -> None:
         self.task, self.train_split, self.valid_split = task, train, valid
         self.key = f"{task.name}|{task.version}|{data_sha256}"
 
     def ask(self, trial: FittedTrial, split: Split, turn: str) -> tuple[Array, float]:
-        """Return a fitted trial's answer to a split's inputs and its seconds. One process answers all queries; see `queries`."""
+        """Return a fitted trial's answer to the inputs of ``split``, and the mean seconds of a reply. Raises TrialFailed.
+
+        The trial's one process answers all queries. ``turn`` names the fit; see `queries`.
+        """
         queries, read = self.queries(split, turn)
         return read([trial.predict(query, self.task.kind) for query in queries])
 
     def queries(
         self, split: Split, turn: str
     ) -> tuple[Sequence[Array], Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]]:
-        """Return the queries of the kind for a split, and a reader of the replies and their seconds.
+        """Return the queries (input arrays) that the kind sends for the inputs of ``split``, and a reader of their replies.
 
-        The reader returns the answer to the split's inputs, in their order, and the mean seconds of a reply; it raises TrialFailed.
-        The order of rows depends on the hidden labels and on ``turn``, which names the fit: a submission does not know it, and a
-        replay repeats it.
+        The reader takes a pair (reply, seconds) for each query. It returns the answer to the split's inputs, in their order, and
+        the mean seconds of a reply. It raises TrialFailed for invalid replies.
+
+        The order of rows in a query depends on the hidden labels and on ``turn``, which names the fit. A submission cannot know the
+        order; a replay repeats it.
         """
         queries, read = self.task.kind.queries(split.x, seeded_generator("questions", self.key, turn))
 
@@ -96,11 +110,17 @@ class ValidationScorer:
         return queries, read_all
 
     def valid(self, answer: Array) -> float:
-        """Return the ranking metric on the validation split, which is all that a search sees."""
+        """Return the ranking metric of an answer to the validation split. A search sees no other score.
+
+        Raises TrialFailed if the metric is not finite.
+        """
         return self._value(self._measure(answer, self.valid_split)[self.task.metric].of, len(answer))
 
     def _measure(self, answer: Array, split: Split) -> Mapping[str, Measure]:
-        """Return every metric. An error of the kind is the task's, not the entry's: raises DataError."""
+        """Return every metric of an answer to ``split``, by name.
+
+        Raises DataError if the kind fails, because that is the task's fault and not the entry's.
+        """
         try:
             return self.task.kind.measure(answer, split, self.train_split)
         except Exception as error:
@@ -120,7 +140,7 @@ class ValidationScorer:
 
 
 class Scorer(ValidationScorer):
-    """Scorer of answers to all splits of a task. It holds the hidden targets."""
+    """Scorer of answers to the validation and test splits of a task. It holds the hidden targets."""
 
     def __init__(self, task: Task, data: Data, data_sha256: str) -> None:
         super().__init__(task, data.train, data.valid, data_sha256)
@@ -128,7 +148,10 @@ class Scorer(ValidationScorer):
         self.public, self.private = public_private_split(len(data.test), task.kind.block, self.key)
 
     def test(self, answer: Array) -> ScoredAnswer:
-        """Score an answer to the hidden test. Raises TrialFailed("invalid") for a score that is not finite."""
+        """Return the score of an answer to the hidden test split.
+
+        Raises TrialFailed with status invalid if the score, a bootstrap score or a sample's loss is not finite.
+        """
         split: Split = self.data.test
         measures = self._measure(answer, split)
         chosen = measures[self.task.metric]
@@ -155,5 +178,5 @@ class Scorer(ValidationScorer):
         )
 
     def measured(self, answer: Array) -> Measure:
-        """Return the ranking metric of an answer to the hidden test."""
+        """Return the ranking metric of an answer to the hidden test split, to be computed on any subset of the samples."""
         return self._measure(answer, self.data.test)[self.task.metric]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 State = tuple[Any, ...]
-"""States of the generators, to be compared and restored."""
+"""States of the random number generators of Python, numpy and torch, which can be compared and restored."""
 
 
 def seed_everything(seed: int) -> None:
@@ -20,7 +20,7 @@ def seed_everything(seed: int) -> None:
 
 
 def generator_state(device: str) -> State:
-    """Return the states of the generators of Python, numpy and torch, with that of a CUDA ``device``."""
+    """Return the states of the random number generators of Python, numpy and, if loaded, torch (CPU and a CUDA ``device``)."""
     numpy: Any = np.random.get_state(legacy=True)
     found: list[Any] = [random.getstate(), (numpy[0], numpy[1].tobytes(), *numpy[2:])]
     if torch := sys.modules.get("torch"):

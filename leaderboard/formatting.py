@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 
 def format_number(value: float | None) -> str:
-    """Format a score with four significant digits and no leading zero: .9926, 1.516, 12.34."""
+    """Format a score: at least four significant digits from 1 on (1.516, 12.34), four decimals and no leading zero below 1 (.9926).
+
+    Absolute values below 0.0005 get an exponent (1.2e-05), and None is a dash.
+    """
     if value is None:
         return "–"
     if value == 0:
@@ -18,7 +21,7 @@ def format_number(value: float | None) -> str:
 
 
 def format_seconds(value: float | None) -> str:
-    """Format a duration in milliseconds, seconds or minutes."""
+    """Format a duration, given in seconds, in milliseconds, seconds or minutes: 250 ms, 12.3 s, 2.5 min. None is a dash."""
     if value is None:
         return "–"
     if value < 1:
@@ -27,14 +30,18 @@ def format_seconds(value: float | None) -> str:
 
 
 def format_count(value: int | None) -> str:
-    """Format a count: 950, 12 k, 3.4 M."""
+    """Format a count: 950, 12 k, 3.4 M. None is a dash."""
     if value is None:
         return "–"
     return f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value / 1e3:.0f} k" if value >= 1e4 else str(value)
 
 
 def align_columns(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Align cells in columns, names (the second column) to the left. The last cell of a shorter line may have any width."""
+    """Return one line of text for each row of cells in ``lines``, with aligned columns.
+
+    The second column (names) is aligned to the left, all others to the right. The first row sets the number of columns. The last
+    cell of a shorter row may have any width.
+    """
     columns = len(lines[0])
     widths = [0] * columns
     for line in lines:

@@ -1,4 +1,4 @@
-"""Record of one evaluated entry, and the content keys under which a second write changes nothing."""
+"""`Result`, the record of one evaluated entry, and `content_key`, the hash that identifies requests, fits and results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Status(StrEnum):
     OUTPUT_LIMIT = "output-limit"
     DISK_LIMIT = "disk-limit"
     PRUNED = "pruned"
-    """Trials only: a row of a board is never pruned."""
+    """Outcome of trials only: a row of a board is never pruned."""
 
 
 STATUSES = tuple(status for status in Status if status is not Status.PRUNED)
@@ -52,21 +52,21 @@ class Result:
     ci_high: float | None = None
     seeds: list[float] = field(default_factory=list)
     seed_interaction: float = 0.0
-    """Part of the variance between seeds that comes from the finite number of hidden samples (seed by sample interaction)."""
+    """Part of the variance of the mean over seeds due to the finite number of hidden samples (seed by sample interaction)."""
     units: int = 0
-    """Number of independent hidden samples: all of them, or blocks where neighbours overlap; 0 if unknown."""
+    """Number of independent hidden samples: all hidden samples, or blocks of them if neighbours overlap; 0 if unknown."""
     public_score: float | None = None
     private_score: float | None = None
     valid_score: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     references: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
-    """Notes for readers of the board."""
+    """Notes on this entry for readers of a board, where a flag marks entries with notes."""
     params: dict[str, Any] = field(default_factory=dict)
     history: list[list[float]] = field(default_factory=list)
     """Pairs (number of trials, best validation score so far), one for each improvement during the search."""
     importance: dict[str, float] = field(default_factory=dict)
-    """Importance of each hyperparameter in the search, as shares of 1; empty after too few trials."""
+    """Importance of each hyperparameter in the search, as shares that add up to 1; empty after too few trials."""
     n_trials: int = 0
     n_pruned: int = 0
     n_failed: int = 0
@@ -76,18 +76,21 @@ class Result:
     peak_memory_mb: float | None = None
     n_parameters: int | None = None
     energy_joules: float | None = None
-    """Mean energy of a final seed, fit and predictions. None if the machine has no meter, and after more than ten minutes,
-    because the meter may have wrapped."""
+    """Mean energy in joules of one final seed: its fit and its predictions.
+
+    None on a machine without a meter, on a cluster, if recorded seeds were reused, and after more than ten minutes, because the
+    meter may have wrapped.
+    """
     summary: str = ""
     device: str = "cpu"
     isolation: str = "process"
     """Isolation tier that the code ran under: sandbox-a, sandbox-b or process; file for submitted predictions."""
     probe: dict[str, str] = field(default_factory=dict)
-    """Result of each probe of that tier on this machine: open or closed."""
+    """Result of each probe of the isolation tier on this machine: the name of an attempt to escape, then ``open`` or ``closed``."""
     study: str = ""
-    """Key of this entry's trials and seeds in the store."""
+    """Key under which the store keeps the trials and final seeds of this entry; empty for submitted predictions."""
     source: str = ""
-    """File of the plug-in among the kept ones, with ``:Object`` if the user named an object."""
+    """Name of the submission's file among the files kept with the result, with ``:Object`` if the user named an object in it."""
     source_sha256: str = ""
     data_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -106,20 +109,20 @@ class Result:
 
     @property
     def complete(self) -> bool:
-        """True if the entry has a score."""
+        """True if the evaluation succeeded, so that there is a score."""
         return self.status == Status.COMPLETE
 
     def row(self) -> dict[str, Any]:
-        """The result as a dict with the keys of INTERFACE.md; the status is a plain string."""
+        """Return the result as a dict with one key for each field. Nested values are not copied."""
         return dict(vars(self))  # not `asdict`, whose deep copies cost more than the rest of a large board
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Make a result from a stored row; unknown keys are ignored."""
+        """Return the result that a stored row describes. Unknown keys are ignored; missing optional ones get their defaults."""
         return cls(**{name: value for name, value in row.items() if name in cls.__dataclass_fields__})
 
 
 def content_key(*parts: Any) -> str:
-    """Hash of JSON values, 24 hexadecimal digits."""
+    """Return a hash of the given JSON values, 24 hexadecimal digits. Equal values have equal keys."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:24]

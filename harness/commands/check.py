@@ -1,4 +1,4 @@
-"""Contract suite: checks whether a task or submission can be run. Each finding comes with its reason."""
+"""Contract suite, `bakeoff check`: tries whether a task or submission can be run, and gives a reason with each finding."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from harness.search.sampler import default_params
 from leaderboard import StoreError
 
 ROWS = 200
-"""Rows of each split that a submission is tried on, at most."""
+"""Most rows of each split that a submission is tried on."""
 SHUFFLED = 5_000
-"""Train rows that the shuffled control learns from, at most."""
+"""Most train rows that the tree of `shuffled_control` is fitted to."""
 TIME_LIMIT = 120.0
 PROVERB = "the quick brown fox jumps over the lazy dog. "
 STANDARD_TASKS = {
@@ -37,12 +37,12 @@ STANDARD_TASKS = {
     "transduction": "digit-spelling",
     "image-generation": "digit-images",
 }
-"""Embedded task that each kind is tried on. Next-token models read a proverb."""
+"""Shipped task on which submissions of each kind are tried. Next-token submissions are tried on `proverb`."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check. ``says`` is a note, or the reason of a failure."""
+    """Result of one check of a plug-in. ``what`` is the claim that was checked; ``says`` is a note, or the reason of a failure."""
 
     what: str
     passed: bool
@@ -53,7 +53,11 @@ class Finding:
 
 
 def check(reference: str) -> list[Finding]:
-    """Check a plug-in. A file may hold a task or a submission; a name is looked up among both."""
+    """Check the task or submission that a path or name refers to, and return the findings.
+
+    A file may hold a task or a submission; a name is looked up among both. Raises UsageError for an unknown name, PluginError for a
+    file that is missing or no valid plug-in.
+    """
     path, _ = registry.as_path(reference)
     if path is not None and not path.is_file():
         raise PluginError(f"there is no file {path}")
@@ -62,7 +66,10 @@ def check(reference: str) -> list[Finding]:
 
 
 def has_submission(reference: str) -> bool:
-    """Tell whether a file defines a class with a ``kind``, as a submission does and a task does not."""
+    """Tell whether a file defines a class with a literal ``kind``, as a submission does and a task does not.
+
+    Raises PluginError if the file is not valid Python.
+    """
     try:
         return bool(registry.find_submission(reference).kinds)
     except PluginError as error:
@@ -72,7 +79,7 @@ def has_submission(reference: str) -> bool:
 
 
 class Findings(list[Finding]):
-    """Findings so far. `trying` adds one, whatever is raised in its block."""
+    """Findings so far in the check of a plug-in. A block ``with findings.trying(claim)`` adds one, failed if the block raises."""
 
     @contextmanager
     def trying(self, what: str) -> Iterator[Callable[[str], None]]:
@@ -91,7 +98,7 @@ class Findings(list[Finding]):
 
 
 def require(holds: bool, message: str) -> None:
-    """Raise CheckFailed with the message unless the condition holds. An ``assert`` would hold nothing under ``python -O``."""
+    """Raise CheckFailed with ``message`` unless ``holds`` is true. An ``assert`` would be skipped under ``python -O``."""
     if not holds:
         raise CheckFailed(message)
 
@@ -123,7 +130,11 @@ def check_task(reference: str) -> list[Finding]:
 
 
 def leak_findings(task: Task, data: Data) -> list[Finding]:
-    """Run every leak check on a task. In brackets stands the name by which `Task.accepted_findings` excuses a finding."""
+    """Run every leak check on a task's data and return the findings.
+
+    A finding has in brackets the name under which `Task.accepted_findings` can accept it. An unknown name in
+    `Task.accepted_findings` is a failed finding too.
+    """
     checks = {**leakage.checks(data), **CONTROL_CHECKS}
     findings = [run_leak_check(name, claim, leak_check, task, data) for (name, claim), leak_check in checks.items()]
     names = [name for name, _ in checks]
@@ -134,8 +145,10 @@ def leak_findings(task: Task, data: Data) -> list[Finding]:
 
 
 def run_leak_check(name: str, claim: str, leak_check: leakage.LeakCheck, task: Task, data: Data) -> Finding:
-    """One look of the leakage. What a task declares as known and unavoidable (`Task.accepted_findings`) is told and does not fail
-    it."""
+    """Run one leak check on a task's data and return its finding.
+
+    Only a leak fails the check. A leak that the task declares as unavoidable (`Task.accepted_findings`) is noted and does not.
+    """
     what = f"{claim} [{name}]"
     try:
         return Finding(what, True, leak_check(task, data))
@@ -149,7 +162,11 @@ def run_leak_check(name: str, claim: str, leak_check: leakage.LeakCheck, task: T
 
 
 def answer_of_truth(kind: Kind, split: Split, fill: float | None) -> Array | None:
-    """Return the truth, or a constant, by the last output spec of the kind (labels rather than probabilities)."""
+    """Return the targets of a split as an answer, or an answer with the constant ``fill``; None if targets have another form.
+
+    The answer matches the last output spec of the kind: labels rather than probabilities. If it holds log-probabilities of tokens,
+    the constant answer is the uniform one.
+    """
     spec = kind.output_specs(split.x)[-1]
     if spec.shape == split.labels.shape:
         return split.labels.astype(spec.dtype) if fill is None else np.full(spec.shape, fill, spec.dtype)
@@ -162,7 +179,10 @@ def answer_of_truth(kind: Kind, split: Split, fill: float | None) -> Array | Non
 
 
 def agreeing_targets(task: Task, data: Data) -> str:
-    """Find targets that contradict each other: no answer is right for all rows of a repeated input."""
+    """Return a note on equal inputs with different targets, which no answer gets right; "" if there are none.
+
+    Raises Leak if they are more than 1 % of the rows, Skip if targets are no classes.
+    """
     if data.train.labels.dtype.kind not in "iu" or leakage.is_text(data) or data.train.x[:1].size < 2:
         raise Skip("targets are no classes of inputs")
     first: dict[int, tuple[int, str]] = {}
@@ -180,7 +200,10 @@ def agreeing_targets(task: Task, data: Data) -> str:
 
 
 def copied_target(task: Task, data: Data) -> str:
-    """Find an input value that is a numeric target up to its scale, in rows of train and of test."""
+    """Raise Leak if an input value is a numeric target up to offset and scale, in rows of train and of test; else return "".
+
+    Raises Skip if targets are no numbers or rows are too few.
+    """
     if data.train.labels.dtype.kind != "f":
         raise Skip("targets are no numbers")
     found: list[dict[int, int]] = []
@@ -199,7 +222,10 @@ def copied_target(task: Task, data: Data) -> str:
 
 
 def scaled_columns(table: Array) -> list[bytes]:
-    """Return a key for each column. Columns that differ in scale alone share it; a constant column has an empty one."""
+    """Return a key for each column of a table (n, columns). Columns that differ in offset and scale alone have the same key.
+
+    A constant column has an empty key.
+    """
     z = table.astype(np.float64) - table.mean(axis=0)
     spread = z.std(axis=0)
     z = np.round(z / np.maximum(spread, 1e-12) * np.where(z[0] < 0, -1, 1), 2) + 0.0
@@ -207,7 +233,11 @@ def scaled_columns(table: Array) -> list[bytes]:
 
 
 def constant_control(task: Task, data: Data) -> str:
-    """Measure how far constant answers come from guesses to the truth. Far is misleading: nothing was learned."""
+    """Return a note on the score of constant answers, beside those of random guesses and of the truth.
+
+    Raises Leak if a constant comes 50 % of the way from guesses to the truth (90 % for numbers): such scores mislead, as nothing
+    was learned. Raises Skip if answers are not made of classes or numbers.
+    """
     control = Control(task, data)
     y = control.y.reshape(len(control.y), -1)
     if control.numbers:
@@ -226,7 +256,11 @@ def constant_control(task: Task, data: Data) -> str:
 
 
 def shuffled_control(task: Task, data: Data) -> str:
-    """Measure how far a tree fitted to shuffled targets comes, or the truth in another order where targets are no classes."""
+    """Return a note on the score of a tree fitted to shuffled targets; if targets are no classes, of the truth in another order.
+
+    Raises Leak if the tree is right more often than by chance, or if the score comes half of the way from random guesses to the
+    truth. Raises Skip if answers are not made of classes or numbers.
+    """
     from scipy.stats import binom
     from sklearn.tree import ExtraTreeClassifier
 
@@ -255,7 +289,10 @@ def shuffled_control(task: Task, data: Data) -> str:
 
 
 class Control:
-    """Scale of the task's own metric from random guesses (0) to the truth (1), for answers that know nothing."""
+    """Scale of a task's ranking metric from random guesses (0) to the truth (1), on which answers that know nothing are placed.
+
+    Raises Skip if answers are not made of classes or numbers.
+    """
 
     def __init__(self, task: Task, data: Data) -> None:
         self.task, self.data, self.y = task, data, data.train.labels
@@ -271,7 +308,10 @@ class Control:
         self.truth = self.best(self.answers(data.test.labels))
 
     def answers(self, targets: Array, shares: Array | None = None) -> list[Array]:
-        """Return targets, one for each test row or one for all, by each output spec; probabilities are ``shares`` or certain."""
+        """Return ``targets``, one for each test row or one for all rows, as answers: one for each output spec that fits.
+
+        Class probabilities are ``shares``, or without them 1 for the target. Raises Skip if no spec fits.
+        """
         found, shape, rng = [], self.data.test.labels.shape, np.random.default_rng(0)
         for spec in self.task.kind.output_specs(self.data.test.x):
             if spec.shape == shape:
@@ -343,7 +383,7 @@ def standard_task(kind: str) -> Task:
 
 
 def proverb() -> Data:
-    """Return a sentence over and over, in chunks of 32 tokens."""
+    """Return the data of a next-token task: a sentence, repeated, in chunks of 32 tokens."""
     letters = sorted(set(PROVERB))
     tokens = np.array([letters.index(letter) for letter in PROVERB * 100])
     count = (len(tokens) - 1) // 32
@@ -352,7 +392,7 @@ def proverb() -> Data:
 
 
 def first_rows(data: Data) -> Data:
-    """Return at most `ROWS` rows of each split."""
+    """Return the data with at most the first `ROWS` rows of each split."""
     return Data(*(Split(part.x[:ROWS], part.labels[:ROWS]) for part in (data.train, data.valid, data.test)))
 
 

@@ -1,4 +1,4 @@
-"""`bakeoff competition`: the host's side of `leaderboard.competition.competition`. It reads files and scores them."""
+"""`bakeoff competition`: reads and scores the files of a competition. `leaderboard.competition.competition` keeps its events."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ from leaderboard.competition.rules import Rules
 from leaderboard.formatting import align_columns, format_number
 
 BOOTSTRAP_DRAWS = 200
-"""Bootstrap draws for the standard error of a metric that is no mean over samples."""
+"""Number of bootstrap draws for the standard error of a metric that is not a mean over samples."""
 
 
 @dataclass(frozen=True)
 class OpenCompetition:
-    """Open competition: its rules, its task and its events."""
+    """Competition that an action works on: its rules, its task, and its record of events (``competition``)."""
 
     rules: Rules
     task: Task
     competition: Competition
 
     def score_entry(self, path: Path, team: str) -> ScoredEntry:
-        """Return a file's scores on the public and the private samples. A wrong file is refused, and the refusal recorded."""
+        """Return the scores of a team's file of predictions on the public and the private samples.
+
+        Raises Refused, after the refusal is recorded, if the rules do not allow the entry or the file is wrong.
+        """
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.competition.check(team, digest)
         try:
@@ -51,7 +54,10 @@ class OpenCompetition:
             raise
 
     def score_file(self, path: Path, digest: str) -> ScoredEntry:
-        """Return a file's scores and record nothing. Raises UsageError, InvalidPrediction and TrialFailed."""
+        """Return the scores of a file of predictions on the public and the private samples, and record nothing.
+
+        ``digest`` is the SHA-256 of the file. Raises UsageError or InvalidPrediction for a wrong file.
+        """
         with closing(TaskData(self.task)) as task_data:
             test = task_data.data.test
             answer = read(path, self.task.kind.output_specs(test.x))
@@ -60,7 +66,10 @@ class OpenCompetition:
 
 
 def score_answer(task_data: TaskData, answer: Array, public: Array, private: Array, digest: str) -> ScoredEntry:
-    """Return scores of a verified answer with the losses and error that the Ladder needs. Raises TrialFailed if not finite."""
+    """Return the scores of a verified answer on the public and the private samples (arrays of indices).
+
+    They come with the losses and the standard error that the Ladder needs. ``digest`` is the SHA-256 of the answer's file.
+    """
     measure = task_data.scorer.measured(answer)
     scores = [float(measure.of(part)) for part in (public, private)]
     if measure.values is None:
@@ -178,7 +187,7 @@ def history(options: argparse.Namespace) -> int:
 
 
 def event_record(event: Event) -> dict[str, Any]:
-    """Return the part of an event that everybody may see."""
+    """Return the parts of an event that everybody may see, by name: all but the sealed scores."""
     return {
         "number": event.number,
         "at": event.at,

@@ -12,11 +12,11 @@ from harness.evaluation.provenance import LIBRARIES
 from harness.execution.parent import cgroups, isolation, slots
 
 Answer = tuple[str, bool, str]
-"""Name of a thing, whether it works, and details."""
+"""Answer of `bakeoff doctor` about one thing: its name, whether it works, and details."""
 
 
 def examine() -> list[Answer]:
-    """Return answers in the order in which a person would ask."""
+    """Return an answer about each thing of this machine that Bakeoff uses, in the order in which a person would ask."""
     answers: list[Answer] = [
         ("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")
     ]
@@ -59,7 +59,7 @@ def examine() -> list[Answer]:
 
 
 def examine_isolation() -> list[Answer]:
-    """Return the tier of isolation that a run takes here, the findings of its probe, and why there is no better tier."""
+    """Return answers about isolation: the tier that a run takes here, the findings of its probe, and why no tier is better."""
     answers: list[Answer] = []
     reasons = []
     for tier in isolation.TIERS[:2]:

@@ -1,12 +1,12 @@
 """Checks of a task's data for leaks, which would let an entry score well without learning what the task asks.
 
-A check takes a task and its data and returns a note. It raises `Leak` with numbers, an example and advice, or `Skip` if it does
-not apply. It goes by the shapes and dtypes of the arrays, so that a stranger's kind is checked too.
+A check takes a task and its data and returns a note. It raises `Leak` with numbers, an example and advice, or `Skip` if it does not
+apply. It goes by the shapes and dtypes of the arrays, so that a stranger's kind is checked too.
 
-Statistics: a check that makes several tests holds them to `FALSE_ALARM_RATE` together (Bonferroni), so ten checks wrongly blame a
-clean task at most once in a hundred. Targets are predicted for rows that no rule was made from, and the hits held against the exact
-binomial bound; how near one split's rows lie to another's is held against how near train's own do (Fisher's exact test), so that
-data which are alike by nature pass.
+Statistics: all tests of one check together blame a clean task at most at the rate `FALSE_ALARM_RATE` (Bonferroni), so ten checks
+blame it at most once in a hundred. A rule that predicts targets is made from some rows and tested on others: its hits are compared
+with chance by the exact binomial test. The distance between two splits is compared with the distance inside train by Fisher's exact
+test, so that data which are alike by nature pass.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LeakCheck = Callable[[Task, Data], str]
 
 
 def checks(data: Data) -> dict[tuple[str, str], LeakCheck]:
-    """Return all checks of a task's data by name and claim."""
+    """Return the leak checks of a task's data, by name and claim: one for each fact in ``Split.metadata``, and five others."""
     facts = sorted({fact for _, split in named_splits(data) for fact in split.metadata})
     about = partial(partial, predicts_targets, level=FALSE_ALARM_RATE / max(len(facts), 1))
     return {
@@ -74,7 +74,10 @@ def named_splits(data: Data) -> list[tuple[str, Split]]:
 
 
 def compared_rows(task: Task, data: Data) -> dict[str, Array]:
-    """Return the rows that two splits should not share: inputs, or targets where inputs are classes to be drawn."""
+    """Return, by split, the rows that two splits should not share: inputs, or in image generation the target images.
+
+    Inputs without targets are a split called "unlabelled". Raises Skip if inputs are single values.
+    """
     drawn = task.kind.name == "image-generation"
     found = {name: split.labels if drawn else split.x for name, split in named_splits(data)}
     if data.train.unlabelled is not None and not drawn:
@@ -97,13 +100,16 @@ def is_series(data: Data) -> bool:
 
 
 def by_split(data: Data, rows: Array) -> dict[str, Array]:
-    """Part an array of all rows, one split after the other, by split."""
+    """Return the parts of an array by split. Its rows are those of train, valid and test, one split after the other."""
     ends = [len(data.train), len(data.train) + len(data.valid)]
     return dict(zip(("train", "valid", "test"), np.split(rows, ends), strict=True))
 
 
 def class_codes(data: Data) -> dict[str, Array] | None:
-    """Return targets as codes 0, 1, ... if few differ, None if many do."""
+    """Return the targets of each split as class codes 0, 1, ..., int64 (n,); None if targets are no classes or are next tokens.
+
+    Targets count as classes if they are whole numbers with at most a tenth as many values as there are rows.
+    """
     y = np.concatenate([split.labels for _, split in named_splits(data)])
     if y.dtype.kind not in "iub" or y.ndim > 2 or is_text(data):
         return None
@@ -112,7 +118,10 @@ def class_codes(data: Data) -> dict[str, Array] | None:
 
 
 def targets(data: Data) -> list[dict[str, Array]]:
-    """Return codes (n,) of each split for up to ten target columns. Numbers are cut at their quartiles."""
+    """Return up to ten columns of targets, each as class codes (n,) by split. Numbers are cut at their quartiles if they are many.
+
+    Raises Skip if targets are pictures or follow from one row to the next.
+    """
     if is_text(data) or is_series(data) or data.train.labels.ndim > 3:
         raise Skip("targets are pictures" if data.train.labels.ndim > 3 else "targets follow from one row to the next")
     codes = class_codes(data)
@@ -129,13 +138,13 @@ def targets(data: Data) -> list[dict[str, Array]]:
 
 
 def row_hashes(rows: Array) -> Array:
-    """Return a hash of each row's content, (n,) uint64."""
+    """Return a hash of the content of each row, uint64 (n,)."""
     digests = [blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest() for row in rows]
     return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 
 def exceeds_natural_rate(hits: int, n: int, usual: int, m: int, tests: int) -> bool:
-    """Tell whether hits among n rows are more frequent than the usual ones among m (Fisher's exact test)."""
+    """Tell whether ``hits`` of ``n`` rows are too many beside ``usual`` of ``m`` (Fisher's exact test, one of ``tests`` tests)."""
     from scipy.stats import hypergeom
 
     return bool(hypergeom.sf(hits - 1, n + m, hits + usual, n) < FALSE_ALARM_RATE / tests)
@@ -162,7 +171,10 @@ def exact_duplicates(task: Task, data: Data) -> str:
 
 
 def near_duplicates(task: Task, data: Data) -> str:
-    """Find rows of nearly the same shape, without brightness and contrast, under shifts by one pixel or step."""
+    """Look for rows of two splits that are nearly the same, apart from brightness, contrast and a shift by one pixel or step.
+
+    Returns a note. Raises Leak if such rows are too many, Skip for series, tokens and inputs of fewer than 16 numbers.
+    """
     found = compared_rows(task, data)
     train = found["train"]
     if is_series(data) or train.ndim not in (2, 3, 4) or (train.ndim == 2 and train.dtype.kind in "iu"):
@@ -199,7 +211,10 @@ def near_duplicates(task: Task, data: Data) -> str:
 
 
 def downscale(x: Array, rows: Array, mean: Array | float, spread: Array | float) -> Array:
-    """Return (n, height, width) float16 of at most 32 a side: grey images; or standardised steps and variables, or columns."""
+    """Return the ``rows`` of ``x``, less ``mean`` and over ``spread``, averaged to at most 32 a side: float16 (n, height, width).
+
+    Images become grey. A series has steps and variables as its axes, a table one step and its columns.
+    """
     parts = []
     for start in range(0, len(rows), 2048):
         part = (x[rows[start : start + 2048]].astype(np.float32) - mean) / spread
@@ -209,7 +224,7 @@ def downscale(x: Array, rows: Array, mean: Array | float, spread: Array | float)
 
 
 def pool_mean(x: Array, axis: int, cells: int) -> Array:
-    """Average neighbours along an axis of x (n, height, width) until at most ``cells`` remain."""
+    """Return x (n, height, width) with neighbours along an axis (1 or 2) averaged, so that at most ``cells`` remain."""
     edges = np.linspace(0, x.shape[axis], min(cells, x.shape[axis]) + 1).round().astype(int)
     width = np.diff(edges).astype(np.float32)
     sums = np.asarray(np.add.reduceat(x, edges[:-1], axis=axis))
@@ -217,7 +232,10 @@ def pool_mean(x: Array, axis: int, cells: int) -> Array:
 
 
 def unit_vectors(small: Array, shift: tuple[int, ...], cells: int) -> Array:
-    """Return unit vectors (n, d) of mean 0, without the border, moved by ``shift``. Short axes have no border."""
+    """Return images (n, height, width) as unit vectors (n, d) of mean 0, moved by ``shift`` and averaged to ``cells`` a side.
+
+    ``shift`` is in pixels per axis. Axes shorter than 6 pixels are not moved; others lose a border of one pixel.
+    """
     x = small.astype(np.float32)
     for axis, step in enumerate(shift, start=1):
         if x.shape[axis] >= 6:
@@ -229,9 +247,10 @@ def unit_vectors(small: Array, shift: tuple[int, ...], cells: int) -> Array:
 
 
 def nearest_neighbours(rows: Array, among: Array, own: Array | None = None) -> tuple[Array, Array]:
-    """Return the distance from each of ``rows`` to its most similar row of ``among``, and that row's index.
+    """Return the distance (n,) from each of ``rows`` to its most similar row of ``among``, and that row's index (n,).
 
-    ``own`` holds one index of ``among`` for each row to leave out.
+    Both are images (n, height, width), compared as unit vectors under shifts by one pixel. ``own`` holds, for each of ``rows``, the
+    index of a row of ``among`` to leave out: the row itself.
     """
     shifts = list(itertools.product(*((-1, 0, 1) if size >= 6 else (0,) for size in rows.shape[1:])))
     best, nearest = np.full(len(rows), -2, np.float32), np.zeros(len(rows), np.int64)
@@ -253,7 +272,11 @@ def nearest_neighbours(rows: Array, among: Array, own: Array | None = None) -> t
 
 
 def predicts_targets(task: Task, data: Data, *, fact: str | None, level: float) -> str:
-    """Test whether a fact, or the row number, predicts targets of held-out rows of its split better than chance."""
+    """Raise Leak if a fact predicts targets of held-out rows better than chance; else return a note.
+
+    For ``fact`` None the row number is tested. ``level`` is the significance level of all tests. Raises Skip if no targets can be
+    tested.
+    """
     from scipy.stats import binom
 
     facts = {name: split.metadata.get(fact) if fact else np.arange(len(split)) for name, split in named_splits(data)}
@@ -276,7 +299,10 @@ def predicts_targets(task: Task, data: Data, *, fact: str | None, level: float) 
 
 
 def held_out_hits(fact: Array, y: Array) -> tuple[int, int, float]:
-    """Return a tree's hits on the held-out half of the rows, the number of these rows, and the share of hits by chance."""
+    """Fit a tree that predicts class codes ``y`` (n,) from a fact (n,) on half of the rows, and try it on rows of the other half.
+
+    Return the number of hits, the number of rows tried, and the share of hits that chance gives.
+    """
     from sklearn.tree import DecisionTreeClassifier
 
     columns, order = fact_columns(fact, len(np.unique(y)))
@@ -292,7 +318,10 @@ def held_out_hits(fact: Array, y: Array) -> tuple[int, int, float]:
 
 
 def fact_columns(fact: Array, classes: int) -> tuple[list[Array], Array]:
-    """Return the readings of a fact, and the rows in its order: a number with remainders, or a text's words and last number."""
+    """Return columns (n,) for a tree to learn a fact (n,) from, and the indices of the rows in the order of the fact.
+
+    The columns are a number with its remainders, or a text's words, length and last number.
+    """
     columns = []
     if fact.dtype.kind not in "iubfmM":
         whole = fact.astype(str)
@@ -331,7 +360,10 @@ def telltale_input(task: Task, data: Data) -> str:
 
 
 def best_kappa(x: Array, z: Array, y: Array, truth: Array) -> tuple[float, int]:
-    """Return Cohen's kappa, on held-out rows, of "this value means that class" for the best class; and that class."""
+    """Return the best Cohen's kappa of a rule "this value means that class", and the code of that class.
+
+    The rules are made from values ``x`` (n,) and class codes ``y`` (n,), and tested on held-out values ``z`` and codes ``truth``.
+    """
     edges = np.unique(x)  # exact values where there are few, else 64 bins, equally full
     if len(edges) > 256:
         edges = np.unique(np.quantile(x, np.linspace(0, 1, 65)[1:-1]))
@@ -348,7 +380,10 @@ def best_kappa(x: Array, z: Array, y: Array, truth: Array) -> tuple[float, int]:
 
 
 def time_overlap(task: Task, data: Data) -> str:
-    """Find windows that hold another split's targets, and times in ``Split.metadata`` that run backwards from train to test."""
+    """Look for windows that hold another split's targets, and for times in ``Split.metadata`` that run back from train to test.
+
+    Returns a note. Raises Leak if there are any, Skip if there are no windows or times.
+    """
     from scipy.stats import mannwhitneyu
 
     leaks, notes, windows = list[str](), list[str](), is_text(data) or is_series(data)
@@ -371,7 +406,11 @@ def time_overlap(task: Task, data: Data) -> str:
 
 
 def repeated_targets(later: str, one: Split, earlier: str, two: Split, text: bool) -> list[str]:
-    """Describe targets of one split that stand, with the steps before them, in windows of another. Empty if there are none."""
+    """Return a sentence on targets of split ``one`` that stand, with the steps before them, in windows of split ``two``.
+
+    It is the only one in the list; the list is empty if there are no such targets. ``later`` and ``earlier`` are the names of the
+    splits; ``text`` is true for tokens. Raises Skip if windows are too short to tell.
+    """
     a, b = (np.concatenate([step_hashes(split.x), step_hashes(split.labels)[:, -1:] if text else step_hashes(split.labels)], axis=1)
             for split in (one, two))  # fmt: skip
     _, counts = np.unique(b[:: max(1, b.size // 100_000)], return_counts=True)
@@ -391,7 +430,7 @@ def repeated_targets(later: str, one: Split, earlier: str, two: Split, text: boo
 
 
 def step_hashes(values: Array) -> Array:
-    """Return a hash of all values of each step, (n, steps) uint64."""
+    """Return a hash of the values of each step, uint64 (n, steps); ``values`` is (n, steps) or (n, steps, variables)."""
     whole = values.astype(np.int64) if values.dtype.kind in "iu" else (values.astype(np.float32) + 0.0).view(np.uint32)
     out, rng = np.zeros(whole.shape[:2], np.uint64), np.random.default_rng(0)
     for variable in np.moveaxis(whole.reshape(*whole.shape[:2], -1), 2, 0):
@@ -400,7 +439,7 @@ def step_hashes(values: Array) -> Array:
 
 
 def run_hashes(steps: Array, k: int) -> Array:
-    """Return a hash of every k steps in a row, (n, steps - k + 1) uint64; 0 where all k are the same."""
+    """Return a hash of every ``k`` neighbouring steps, uint64 (n, steps - k + 1); 0 where all ``k`` steps are the same."""
     size = steps.shape[1] - k + 1
     out, moved = np.zeros((len(steps), size), np.uint64), np.zeros((len(steps), size), bool)
     for start in range(k):

@@ -16,13 +16,13 @@ from leaderboard.formatting import format_number
 from leaderboard.site import Site
 
 STATUS_SECONDS = 1.0
-"""Least time between two writes of the current step."""
+"""Least time in seconds between two writes of the current step."""
 PAUSE_AFTER_BUILD = 20
-"""Pause after a build in mid-run, in multiples of the time that it took."""
+"""Least pause after a build of the pages during a run, in multiples of the time that the build took."""
 
 
 class LivePages(Progress):
-    """Progress that keeps a folder of pages up to date and passes every report on to ``other``.
+    """Receiver of a run's progress that keeps the pages in the folder ``out`` up to date and passes every report on to ``other``.
 
     Pages that cannot be written are given up with a note: results matter more.
     """

@@ -78,7 +78,11 @@ TASK = Task(name="{title}", kind=ImageClassification(classes=2), load=load, metr
 
 
 def create(what: str, name: str, framework: str) -> Path:
-    """Write ``name.py`` into the working folder. Raises UsageError rather than overwrite."""
+    """Write a template of a task or submission to NAME.py in the working folder, and return its path.
+
+    ``what`` is "task" or "submission"; ``framework`` is "sklearn", "keras" or "torch". Raises UsageError for an invalid name, and
+    if the file exists or cannot be written.
+    """
     stem = name.replace("-", "_").lower()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", stem):
         raise UsageError(f"a name should be letters, digits and hyphens, a letter first; it is {name!r}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_seconds(seconds: float | None) -> None:
-    """Raise UsageError for a time limit that is out of range; None is no limit."""
+    """Raise UsageError unless a time limit lies between 0 and `MAX_SECONDS` or is None (no limit)."""
     if seconds is not None and not 0 < seconds <= MAX_SECONDS:
         raise UsageError(f"a time limit should be more than 0 seconds and at most {MAX_SECONDS:g}; it is {seconds:g}")
 
@@ -23,9 +23,11 @@ def check_seconds(seconds: float | None) -> None:
 class RunOptions:
     """Machines and limits of the trials, and the place where results are kept. Raises UsageError for a wrong time limit.
 
-    ``time_limit`` is in seconds for one fit with its predictions, None the task's own. ``limits`` go before the task's.
-    ``workers`` is the number of trials at once, None one a core or GPU. ``cluster`` is the address of a Ray cluster, None this
-    machine. ``store`` is the URL of a PostgreSQL server, None SQLite in ``home``.
+    ``time_limit`` is in seconds, for one fit with its predictions; None is the task's own. ``workers`` is the number of trials at
+    once; None is one per core or GPU. ``devices`` is "auto", "cpu" or a list such as "cuda:0,cuda:1". ``isolation_tier`` is "auto"
+    (the best that works), "sandbox" (a or b), "sandbox-a", "sandbox-b" or "process". ``limits`` override the task's limits.
+    ``cluster`` is the address of a Ray cluster; None is this machine. ``store`` is the URL of a PostgreSQL server; None is SQLite
+    in ``home``.
     """
 
     time_limit: float | None = None
@@ -42,7 +44,7 @@ class RunOptions:
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> RunOptions:
-        """Return the options of a parsed command line."""
+        """Return the options that the parsed command line of `bakeoff run` or `bakeoff tune` gives."""
         return cls(
             time_limit=arguments.time_limit,
             workers=arguments.workers,

@@ -12,7 +12,7 @@ from harness import __version__
 
 
 def parse_bytes(text: str) -> int:
-    """Return a number of bytes from 500M, 4G, or a plain number."""
+    """Return the number of bytes in a text such as "500M", "4G" or "1000". Raises ArgumentTypeError for any other text."""
     scale = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1:].upper())
     try:
         return int(float(text[:-1]) * scale) if scale else int(text)

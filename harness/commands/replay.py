@@ -17,11 +17,14 @@ from harness.plugins.source import read_submission
 from leaderboard import Result, Store
 
 TOLERANCE = 1e-6
-"""Relative difference up to which two scores are the same."""
+"""Relative difference up to which two scores count as the same; it is absolute for scores below 1."""
 
 
 def find_task_of(result: Result, reference: str | None, progress: Progress) -> Task:
-    """Return the task of a result. Raises UsageError if it is not found or is another one."""
+    """Return the task of a result, found by ``reference`` (a name or path) or else by its name.
+
+    Raises UsageError if it is not found, or is now another task or version.
+    """
     try:
         found = registry.find_task(reference or result.task, progress.note).task
     except UsageError as error:
@@ -36,7 +39,10 @@ def find_task_of(result: Result, reference: str | None, progress: Progress) -> T
 
 @dataclass(frozen=True)
 class Replay:
-    """Recorded result beside the scores that the same source gives now, one a seed."""
+    """Recorded result beside the ``scores`` that the same source gives now, one per seed.
+
+    ``changes`` names the libraries that have other versions now, and the task's data if they have changed.
+    """
 
     recorded: Result
     scores: list[float]
@@ -67,9 +73,10 @@ def replay(
     store: str | None = None,
     progress: Progress | None = None,
 ) -> Replay:
-    """Fit a result again. ``task`` is the path of its task if its name does not find it.
+    """Fit a recorded result again, from its kept source, parameters and seeds, and return its scores beside the recorded ones.
 
-    Raises UsageError for a result that cannot be replayed, TrialFailed's reason included.
+    ``reference`` is the result's id, or the beginning of it. ``task`` is the path of its task, if the name of the task does not
+    find it. Raises UsageError for a result that cannot be replayed or fitted again, StoreError for an id that is not in the store.
     """
     progress = progress or Progress()
     recorded = Store(Path(home), url=store, create=False)

@@ -46,13 +46,17 @@ def run(
     site: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Rows:
-    """Evaluate submissions on tasks and return the rows of their boards, in order of tasks and ranks: dicts, with a pandas frame.
+    """Evaluate submissions on tasks and return a row (dict) per entry, by task and rank; ``.frame`` has the rows in pandas.
 
-    ``tasks`` are names, paths or Task objects; ``submissions`` names or paths, none for every baseline that fits the task's
-    kind. ``store`` is the URL of a PostgreSQL server that keeps the scores, None for SQLite in ``home``, which keeps pictures and
-    sources either way. What is recorded there is not done again. Raises UsageError or PluginError before anything has run where the
-    request is wrong; an entry that fails is a row with its status. ``cluster`` is the address of a Ray cluster whose machines run
-    the trials. ``site`` is a folder whose pages follow the run, None for none.
+    ``tasks`` are names, paths or Task objects. ``submissions`` are names or paths; none stands for all shipped and installed ones
+    of the task's kind. ``trials`` is the number of configurations that a search tries, ``seeds`` the number of final fits.
+    ``time_limit`` is in seconds, for one fit with its predictions. ``workers``, ``devices``, ``isolation_tier`` and ``limits`` are
+    as in `RunOptions`. ``store`` is the URL of a PostgreSQL server that keeps the scores; None is SQLite in ``home``. Pictures and
+    sources are kept in ``home`` in either case. Fits that are on record are not run again. ``cluster`` is the address of a Ray
+    cluster whose machines run the trials. ``site`` is a folder for pages that follow the run; None is no pages.
+
+    Raises UsageError or PluginError before anything has run if the request is wrong, and BakeoffError if the only task cannot be
+    loaded. An entry that fails is a row with its status.
     """
     options = RunOptions(time_limit, workers, devices, isolation_tier, limits, cluster, Path(home), store)
     return run_with(tasks, submissions, options, trials=trials, seeds=seeds, site=site, progress=progress)
@@ -68,7 +72,7 @@ def run_with(
     site: str | Path | None,
     progress: Progress | None,
 ) -> Rows:
-    """Evaluate submissions on tasks under these options; see `run`."""
+    """Evaluate submissions on tasks under ``options`` and return the row of each entry; all else is as in `run`."""
     progress = progress or Progress()
     if trials < 0 or seeds < 1:
         raise UsageError(f"trials should be at least 0 and seeds at least 1; they are {trials} and {seeds}")
@@ -91,7 +95,10 @@ def evaluate(
     store: Store,
     progress: Progress,
 ) -> Rows:
-    """Evaluate what `match_entries` has matched and return the rows. A task that cannot be loaded fails its own entries alone."""
+    """Evaluate the submissions matched with each task by `match_entries`, and return the rows of the entries.
+
+    A task that cannot be loaded fails its own entries alone; if it is the only task, raises BakeoffError.
+    """
     ids: dict[str, set[str]] = defaultdict(set)
     unevaluated: list[Result] = []
     for task, sources in matches:
@@ -113,7 +120,10 @@ def evaluate(
 
 
 def open_resources(stack: ExitStack, options: RunOptions, progress: Progress) -> dict[str, Any]:
-    """Return slots, isolation and cluster, as `EntrySettings` takes them. ``stack`` closes the connection to a cluster."""
+    """Return slots, isolation and, with ``options.cluster``, the cluster of a run: keyword arguments of `EntrySettings`.
+
+    ``stack`` closes the connection to the cluster. Raises UsageError for a device, isolation or cluster that is not available.
+    """
     if options.cluster is None:
         return {
             "slots": slots.plan(options.devices, options.workers),
@@ -132,7 +142,10 @@ def open_resources(stack: ExitStack, options: RunOptions, progress: Progress) ->
 
 
 def choose_isolation(options: RunOptions, progress: Progress) -> isolation.Isolation:
-    """Return the isolation of a run. First clear away what killed harnesses have left on this machine."""
+    """Return the isolation in which a run starts submissions, after the remains of killed harnesses on this machine are removed.
+
+    Raises UsageError if the tier in ``options`` is not available.
+    """
     isolation.sweep()
     cgroups.sweep()
     hidden = [options.home, *datasets.data_folders()]
@@ -140,7 +153,7 @@ def choose_isolation(options: RunOptions, progress: Progress) -> isolation.Isola
 
 
 def unevaluated_result(task: Task, source: Source, error: str) -> Result:
-    """Return the result of an entry whose task could not be loaded. It is shown and not recorded: nothing was tried."""
+    """Return a failed result for an entry whose task could not be loaded. It is shown but not recorded, as nothing was tried."""
     higher = task.ranking.higher_is_better
     return Result(
         "", "", task.name, task.version, task.kind.name, source.name, task.metric, higher, Status.FAILED, error
@@ -150,7 +163,12 @@ def unevaluated_result(task: Task, source: Source, error: str) -> Result:
 def match_entries(
     tasks: Sequence[Task], references: Sequence[str], progress: Progress
 ) -> list[tuple[Task, list[Source]]]:
-    """Match submissions with the tasks of their kinds. Raises UsageError for a submission or task without a match."""
+    """Return each task with the submissions that answer its kind.
+
+    They are those in ``references`` (names or paths), or if it is empty all shipped and installed ones. If submissions are named
+    and there are several tasks, a task without a match is left out with a note. Raises UsageError for any other task or submission
+    without a match, and for two submissions with one name.
+    """
     if references:
         chosen = [registry.find_submission(reference, progress.note) for reference in references]
         for source in chosen:
@@ -178,7 +196,10 @@ def match_entries(
 def evaluate_task(
     task: Task, sources: Sequence[Source], settings: EntrySettings, store: Store, progress: Progress
 ) -> Iterable[Result]:
-    """Evaluate submissions one after another. The process of the next one warms up in the meantime."""
+    """Evaluate submissions on a task, one after another, and yield their results; a recorded result is not made again.
+
+    The process of the next submission starts in the meantime.
+    """
     task_data = TaskData(task)
     try:
         entries = [Entry(task_data, source, settings, store) for source in sources]

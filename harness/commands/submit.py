@@ -1,4 +1,4 @@
-"""`bakeoff submit` and `bakeoff data`: score a file of predictions, and write the data that one needs to make it.
+"""`bakeoff submit` and `bakeoff data`: score a file of predictions, and write the data that a competitor needs to make it.
 
 A file is not trusted. Its rows are matched with the hidden test by id, and it is scored like any other entry.
 """
@@ -31,7 +31,7 @@ from leaderboard.store.store import utc_timestamp
 
 MAX_IDS_SHOWN = 5
 MAX_BYTES_PER_VALUE = 64
-"""Bytes that a text file may use for a value. A larger file is not read."""
+"""Most bytes that a file of predictions may use for a value. A larger file is not read."""
 
 
 def submit(
@@ -43,10 +43,10 @@ def submit(
     store: str | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Score a file of predictions and return its row as a list of one, like `harness.run`.
+    """Score a file of predictions, record it as the entry ``name``, and return a list of its row, like that of `harness.run`.
 
-    Raises UsageError for a wrong file; nothing is recorded then. A file cannot be queried again, so kinds that verify answers
-    by further queries, such as next-token tasks, take no files.
+    Raises UsageError for a wrong name or file; nothing is recorded then. A file cannot be queried again, so kinds that verify
+    answers by further queries, such as next-token tasks, take no files.
     """
     progress = progress or Progress()
     path = Path(file)
@@ -90,7 +90,7 @@ def submit(
 
 
 def scored_result(task_data: TaskData, name: str, digest: str, scored: ScoredAnswer, answer: Array) -> Result:
-    """Return the complete result of a file's answer. ``digest`` is the SHA-256 of the file."""
+    """Return the complete result of a file's scored answer, to be recorded. ``digest`` is the SHA-256 of the file."""
     task = task_data.task
     key = content_key(task.name, task.version, task_data.sha256, name, digest)
     blank = Result(
@@ -128,7 +128,7 @@ def scored_result(task_data: TaskData, name: str, digest: str, scored: ScoredAns
 
 
 def check_file(path: Path) -> Path:
-    """Return the path. Raises UsageError if it is missing, no plain file, or has an ending that is not read."""
+    """Return the path of a file of predictions. Raises UsageError unless it is a readable .csv, .parquet or .npy file."""
     if path.suffix not in (".csv", ".parquet", ".npy"):
         raise UsageError(
             f"predictions should be a .csv, .parquet or .npy file; {path.name} ends in {path.suffix or 'nothing'!r}"
@@ -145,7 +145,10 @@ def check_file(path: Path) -> Path:
 
 
 def read(path: Path, specs: Sequence[OutputSpec]) -> Array:
-    """Return the predictions in a file by one of the output specs. Raises UsageError with what was expected and what came."""
+    """Return the predictions in a file as an array that matches one of the output ``specs``, in the order of ids.
+
+    Raises UsageError, with what was expected and what came, if the file is too large, cannot be read or matches no spec.
+    """
     limit = max(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs) * MAX_BYTES_PER_VALUE + (1 << 20)
     size = path.stat().st_size
     if size > limit:
@@ -207,7 +210,10 @@ def _table(path: Path, specs: Sequence[OutputSpec]) -> Array:
 
 
 def _parquet_fits(path: Path, n: int) -> None:
-    """Refuse a small file that would be large in memory, by its schema: a run of equal values costs nothing in Parquet."""
+    """Raise UsageError if a Parquet file has more than ``2 * n`` rows, for ``n`` ids, or a column that does not hold numbers.
+
+    Only the metadata are read: a small file could be large in memory, as a run of equal values takes no space in Parquet.
+    """
     import pyarrow.parquet as pq
     from pyarrow import types
 
@@ -220,14 +226,17 @@ def _parquet_fits(path: Path, n: int) -> None:
 
 
 def _refuse_ids(path: Path, what: str, ids: Array) -> None:
-    """Raise UsageError that names the first of these ids, if there are any."""
+    """Raise UsageError that names the first of the wrong ``ids``, if there are any. ``what`` says what is wrong with them."""
     if len(ids):
         more = f" and {len(ids) - MAX_IDS_SHOWN:,} more" if len(ids) > MAX_IDS_SHOWN else ""
         raise UsageError(f"{path}: ids {what}: {', '.join(map(str, ids[:MAX_IDS_SHOWN]))}{more}")
 
 
 def export(task: str, out: str | Path, *, progress: Progress | None = None) -> list[Path]:
-    """Write the data that a competitor may see as .npy files: train and valid, test inputs, and a sample of predictions."""
+    """Write the data of a task that a competitor may see as .npy files to the folder ``out``, and return their paths.
+
+    The arrays are train and valid with targets, the test inputs, and a sample of predictions. Raises UsageError if it cannot write.
+    """
     found = registry.find_task(task, (progress or Progress()).note).task
     task_data = TaskData(found)
     try:

@@ -12,7 +12,10 @@ from leaderboard.formatting import format_number
 
 
 class Terminal(Progress):
-    """Progress as text. On a terminal the moving line is redrawn in place; elsewhere only finished entries are printed."""
+    """Receiver of a run's progress that prints it as text. On a terminal a moving line is redrawn in place.
+
+    Elsewhere only finished entries and notes are printed.
+    """
 
     def __init__(self, out: TextIO | None = None) -> None:
         self.out = out or sys.stderr

@@ -1,4 +1,4 @@
-"""`bakeoff tune`: search only. Holds its result, warm starts from another task, and the export to Optuna's own tools."""
+"""`bakeoff tune`: a search without final fits, its result, warm starts from another task, and the export to Optuna's tools."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from leaderboard.store.facts import TrialFacts
 from leaderboard.store.store import Fit
 
 WARM_START_TRIALS = 5
-"""Best configurations of another task's search that a warm start tries first."""
+"""Number of the best configurations of another task's search that a warm start tries first."""
 
 
 @dataclass(frozen=True)
 class TuningResult(SearchResult):
     """Result of a search with its course and the importance of hyperparameters.
 
-    ``history[k]`` is the best validation score after k + 1 trials, None before the first complete one. ``importance`` is each
-    hyperparameter's share in the difference between good trials and others, by PED-ANOVA (Watanabe et al. 2023); it is empty if
+    ``history[k]`` is the best validation score after k + 1 trials, None before the first complete one. ``importance`` is the share
+    of each hyperparameter in the difference between the best trials and all, by PED-ANOVA (Watanabe et al. 2023); it is empty if
     trials are too few.
     """
 
@@ -68,11 +68,15 @@ def tune(
     store: str | None = None,
     progress: Progress | None = None,
 ) -> TuningResult:
-    """Search only: run trials up to number ``trials``. A search that was stopped goes on from its recorded trials.
+    """Search the hyperparameters of a submission on a task, up to ``trials`` trials in all, and return the best; no final fits.
 
-    ``warm_start`` names another task: the best configurations of the same submission there are tried first. ``seed`` is the
-    sampler's; without ``halving`` no trial is pruned. Each of these makes another search. ``export`` is the file or address of an
-    Optuna storage, to which the trials are written as well; ``cluster`` that of a Ray cluster whose machines run them.
+    A search that was stopped goes on from its recorded trials. After ``timeout`` seconds no trial is started. ``time_limit`` is in
+    seconds, for one fit with its predictions. ``warm_start`` names another task: the best configurations of the submission's search
+    on that task are tried first. ``seed`` is the sampler's; without ``halving`` no trial is pruned. Another value of
+    ``warm_start``, ``seed`` or ``halving`` makes another search. ``export`` is the file or URL of an Optuna storage that gets the
+    trials too. ``cluster`` is the address of a Ray cluster whose machines run the trials.
+
+    Raises UsageError or PluginError if the request is wrong, TrialFailed if no trial succeeds.
     """
     options = RunOptions(time_limit, workers, devices, isolation_tier, limits, cluster, Path(home), store)
     return tune_with(
@@ -102,7 +106,7 @@ def tune_with(
     export: str | None,
     progress: Progress | None,
 ) -> TuningResult:
-    """Search under these options; see `tune`."""
+    """Search the hyperparameters of a submission on a task under ``options`` and return the best; all else is as in `tune`."""
     progress = progress or Progress()
     if trials < 1:
         raise UsageError(f"trials should be at least 1; it is {trials}")
@@ -150,7 +154,10 @@ def tune_with(
 def best_params_on(
     reference: str, source: Source, settings: EntrySettings, store: Store, progress: Progress
 ) -> list[Mapping[str, Any]]:
-    """Return the best configurations of this submission's search on another task, best first. Raises UsageError for none."""
+    """Return the best configurations of a submission's recorded search on the task ``reference``, best first.
+
+    At most `WARM_START_TRIALS` are returned. Raises UsageError if the search has no complete trial.
+    """
     task = registry.find_task(reference, progress.note).task
     with closing(TaskData(task)) as task_data:
         study = Entry(task_data, source, settings, store).study
@@ -164,7 +171,7 @@ def best_params_on(
 
 
 def best_after_each_trial(fits: Sequence[Fit], trials: int, *, higher_is_better: bool) -> list[float | None]:
-    """Return the best complete value after each trial, in the order of trial numbers. None before the first one."""
+    """Return the best validation score of the complete trials up to each trial number; None before the first complete one."""
     better = max if higher_is_better else min
     values = {fit.number: fit.value for fit in fits if fit.status == Status.COMPLETE}
     best: list[float | None] = []
@@ -175,7 +182,10 @@ def best_after_each_trial(fits: Sequence[Fit], trials: int, *, higher_is_better:
 
 
 def export_study(place: str, task: Task, source: Source, description: Description, fits: Sequence[Fit]) -> None:
-    """Add the trials of this search that an Optuna storage does not hold yet. Raises UsageError if it cannot be written."""
+    """Add the trials of a search to the Optuna storage at ``place``, a file or URL, except those that it holds already.
+
+    Raises UsageError if the storage cannot be written.
+    """
     url = place if "://" in place else f"sqlite:///{Path(place).absolute()}"
     direction = StudyDirection.MAXIMIZE if task.ranking.higher_is_better else StudyDirection.MINIMIZE
     try:
@@ -190,7 +200,7 @@ def export_study(place: str, task: Task, source: Source, description: Descriptio
 
 
 def frozen_trial(fit: Fit, space: Mapping[str, Distribution]) -> FrozenTrial:
-    """Return a recorded trial as Optuna keeps it, with the metric's own sign."""
+    """Return a recorded trial as a trial of Optuna. Its value is the validation score itself, in the metric's own direction."""
     state = TRIAL_STATES.get(fit.status, TrialState.FAIL)
     return optuna.trial.create_trial(
         state=state,

@@ -1,4 +1,4 @@
-"""One entry from start to finish: search, final seeds, score, record."""
+"""One entry (a submission on a task) from start to finish: search, final seeds, score, record."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from leaderboard.store.store import Fit, utc_timestamp
 
 @dataclass(frozen=True)
 class EntrySettings:
-    """Settings for the evaluation of entries. ``time_limit`` is in seconds, for one fit with its predictions; None is the task's
-    own.
+    """Settings for the evaluation of entries: numbers of search ``trials`` and final ``seeds``, limits, slots, isolation.
 
-    ``limits`` take precedence over the task's.
+    ``time_limit`` is in seconds, for one fit with its predictions; None takes the task's own. ``limits`` take precedence over the
+    task's.
     """
 
     trials: int
@@ -57,7 +57,10 @@ class EntrySettings:
 
 
 def workers_for(code: Bundle, task: Task, settings: EntrySettings) -> WorkerPool | RemoteWorkerPool:
-    """Start the first process of a submission. The task's data need not be loaded yet."""
+    """Start the first process of the submission ``code`` and return the pool of its workers.
+
+    The task gives limits only; its data need not be loaded yet.
+    """
     limits = settings.limits.over(task.limits)
     if settings.cluster:
         return settings.cluster.worker_pool(code, limits)
@@ -67,7 +70,10 @@ def workers_for(code: Bundle, task: Task, settings: EntrySettings) -> WorkerPool
 
 
 class Entry:
-    """One submission on one task, under given settings. Search, fit finals, score, record."""
+    """One submission on one task, under given settings. `evaluate` searches, runs the final fits, scores and records.
+
+    ``ground`` is the task with its data, ``manner`` the settings of the search. ``code`` is the submission's code, if already read.
+    """
 
     def __init__(
         self,
@@ -122,15 +128,15 @@ class Entry:
 
     @property
     def scorer(self) -> Scorer:
-        """Scorer that holds the hidden targets, for the final fits alone."""
+        """Scorer that holds the hidden targets. Only the final fits use it."""
         return self.task_data.scorer
 
     def start_workers(self) -> WorkerPool | RemoteWorkerPool:
-        """Start the first process of this submission. The caller closes the pool."""
+        """Start the first process of this submission and return the pool of its workers. The caller closes the pool."""
         return workers_for(self.bundle, self.task, self.settings)
 
     def run_context(self, crew: WorkerPool | RemoteWorkerPool, progress: Progress) -> RunContext:
-        """Return the context that this entry's trials run in. The processes may still be starting."""
+        """Return the context in which this entry's trials run. Processes of the workers ``crew`` may still be starting."""
         ground, slots = self.task_data, self.settings.slots
         return RunContext(
             crew,
@@ -145,7 +151,11 @@ class Entry:
         )
 
     def evaluate(self, bench: RunContext) -> Result:
-        """Search, fit again over seeds, record. Every failure of the submission ends as a row, none as an exception."""
+        """Search, run the final fits over seeds, score them, record and return the entry's row.
+
+        A failure of the submission gives a row with status and error, not an exception. Raises BakeoffError for a fault of the
+        task, and StoreError.
+        """
         result, replicates = self.blank_result(), np.zeros(0, dtype=np.float32)
         kind = self.task.kind.name
         try:
@@ -187,7 +197,10 @@ class Entry:
         return result
 
     def search(self, bench: RunContext, description: Description, timeout: float | None = None) -> SearchResult:
-        """Search hyperparameters. Without a search space or trials, return the default ones."""
+        """Search hyperparameters and return the result. No trial starts later than ``timeout`` seconds from now.
+
+        Without a search space or trials, the result is the submission's default hyperparameters.
+        """
         if not description.space or self.settings.trials == 0:
             return SearchResult(default_params(description), None, 0, 0, 0, 0.0, [])
         return Search(
@@ -195,18 +208,21 @@ class Entry:
         ).run()
 
     def importance(self, description: Description) -> dict[str, float]:
-        """Importance of each hyperparameter in this entry's search; empty if there are too few trials."""
+        """Return the importance of each hyperparameter in this entry's search, as shares of 1; empty after too few trials."""
         if self.settings.trials < MIN_FOR_IMPORTANCE or not description.space:
             return {}
         fits = [fit for fit in self.store.fits(self.study, "search") if fit.number < self.settings.trials]
         return importance(description.space, fits, higher_is_better=self.task.ranking.higher_is_better)
 
     def final_fits(self, context: RunContext, params: dict[str, Any]) -> FinalFits:
-        """Final fits of this entry with these hyperparameters, one a seed."""
+        """Return the final fits of this entry with the hyperparameters ``params``, one a seed. They have not run yet."""
         return FinalFits(self, context, params, self.settings.seeds)
 
     def complete(self, result: Result, finals: Sequence[Fit]) -> tuple[Result, Any]:
-        """Return the row of a finished entry (means over seeds, an interval over samples and seeds) and its mean replicates."""
+        """Return the complete row of an entry with these final fits, and its bootstrap scores (draws,) float64.
+
+        Scores are means over seeds. The interval covers chance in samples and seeds.
+        """
         facts = [FinalFacts.of(fit) for fit in finals]
         scores = [float(fit.value) for fit in finals if fit.value is not None]
         metrics = {
@@ -246,5 +262,5 @@ class Entry:
         ), replicates
 
     def save_artefact(self, name: str, content: bytes) -> None:
-        """Save a file among this entry's artefacts."""
+        """Save ``content`` as the file ``name`` among the artefacts of this entry's result in the store."""
         self.store.keep(self.blank_result().result_id, name, content)

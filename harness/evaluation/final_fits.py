@@ -32,21 +32,21 @@ from leaderboard.store.leases import Leases
 from leaderboard.store.store import Fit
 
 MAX_CURVE_POINTS = 1000
-"""Reported losses that are kept of one fit."""
+"""Largest number of reported losses that are kept of one fit."""
 Work = Callable[[int, str], None]
 Each = Callable[[Sequence[int], Work], object]
-"""Function that runs work for every seed, with a device."""
+"""Function that calls ``work(seed, device)`` for each of some seeds, and chooses the devices."""
 
 
 def record_loss(curve: list[float | None], loss: float) -> bool:
-    """Append a reported loss to a curve, None if it is not finite. Return False: a final fit is never pruned."""
+    """Append a loss to a curve of at most `MAX_CURVE_POINTS`, None if not finite. Return False: a final fit is never pruned."""
     if len(curve) < MAX_CURVE_POINTS:
         curve.append(loss if math.isfinite(loss) else None)
     return False
 
 
 class FinalsEntry(Protocol):
-    """Entry as the final fits see it."""
+    """Interface of an `Entry` to its final fits."""
 
     @property
     def task(self) -> Task: ...
@@ -62,7 +62,10 @@ class FinalsEntry(Protocol):
 
 @dataclass
 class FittedSeed:
-    """Fitted seed: its trial, or its pickled model, and its answers so far as (prediction, seconds)."""
+    """One fitted seed of an entry: its trial, fit result and validation score.
+
+    ``answers`` are its replies to the test queries so far, pairs (prediction, seconds).
+    """
 
     trial: Trial | RemoteTrial
     fitted: FitResult
@@ -70,13 +73,16 @@ class FittedSeed:
     curve: list[float | None]
     """Reported losses, at most `MAX_CURVE_POINTS`."""
     model: Any = None
-    """Pickled model from `Trial.freeze`, for `thaw` in another process of the same pool."""
+    """Pickled model from `Trial.freeze`, for `Worker.thaw` of another worker of the pool. None if the trial itself answers."""
     answers: list[tuple[Array, float]] = field(default_factory=list)
 
 
 @dataclass
 class SharedProcessFinals:
-    """Seeds that share a process. ``record`` is called with each scored fit; ``failures`` collects failed trials."""
+    """Final fits of some ``seeds`` with one fresh worker, which forks all their trials.
+
+    ``record`` is called with each scored fit. ``failures`` collects the errors of failed trials.
+    """
 
     entry: FinalsEntry
     bench: RunContext
@@ -95,7 +101,10 @@ class SharedProcessFinals:
         return {"seed": seed + 1, "device": device, "time_limit": self.bench.time_limit}
 
     def run(self, each: Each) -> None:
-        """Fit, predict, score and record all seeds. A seed that fails stops the seeds that have not begun."""
+        """Fit, predict, score and record all seeds. ``each`` runs a step of this work for all seeds.
+
+        A seed that fails, here or elsewhere in the entry, stops the seeds that have not begun.
+        """
         kind, test = self.entry.task.kind, self.scorer.data.test
         questions, read = self.scorer.queries(test, self.entry.sha256)
         with ExitStack() as held:
@@ -135,7 +144,10 @@ class SharedProcessFinals:
                     each(list(self.fitted), self.collecting_failures(lambda seed, device: self.score(seed, read)))
 
     def ask_apart(self, each: Each, question: Array, kind: Kind) -> None:
-        """Send one query to every model, in a process that gets no other query."""
+        """Send one query to the pickled model of every fitted seed, in a fresh worker that gets no other query.
+
+        The replies are appended to the answers of the seeds.
+        """
         if not self.fitted:
             return
         with self.bench.workers.fresh() as worker:
@@ -162,7 +174,10 @@ class SharedProcessFinals:
         return tried
 
     def score(self, seed: int, read: Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]) -> None:
-        """Score a seed's answers against the hidden labels and record the fit. Save the pictures of the first seed."""
+        """Score a seed's answers against the hidden labels and record the fit. For seed 0 also save its pictures.
+
+        ``read`` is the reader of `ValidationScorer.queries`.
+        """
         entry, kind, test, fitting = self.entry, self.entry.task.kind, self.scorer.data.test, self.fitted[seed]
         answer, seconds = read(fitting.answers)
         scored = self.scorer.test(answer)
@@ -206,14 +221,15 @@ class SharedProcessFinals:
 MAX_SHARED_SEEDS = 4
 """Largest number of fitted models that wait in one process."""
 MAX_SHARED_SECONDS = 60.0
-"""Longest fit, in seconds, that may be lost because it waited for the others when the harness was killed."""
+"""Longest median fit of the search, in seconds, with which seeds share a process. A fit that waits for others is lost if the
+harness is killed."""
 
 
 @dataclass(frozen=True)
 class FinalFits:
-    """Final fits of one entry, one a seed, scored on the hidden test. Seeds on record are not fitted again.
+    """Final fits of one entry, one a seed, scored on the hidden test split. Seeds on record are not fitted again.
 
-    Several commands may work on one entry: each seed is leased by one of them, and the others wait for it.
+    Several commands may work on one entry: one command leases a seed and fits it, and the other commands wait for the seed.
     """
 
     entry: FinalsEntry
@@ -222,7 +238,10 @@ class FinalFits:
     n_seeds: int
 
     def run(self) -> list[Fit]:
-        """Return one `Fit` a seed, in order. Raises TrialFailed for the first seed that fails."""
+        """Run the final fits that are not on record, and return one recorded `Fit` a seed, in the order of seeds.
+
+        Raises TrialFailed for the first seed that fails.
+        """
         progress, noted_waiting = self.context.progress, False
         with closing(self.context.store.leases(self.context.study_key, "final")) as leases:
             while True:
@@ -242,7 +261,7 @@ class FinalFits:
                     time.sleep(POLL_SECONDS)
 
     def recorded(self) -> dict[int, Fit]:
-        """Complete fits on record with these hyperparameters, by seed."""
+        """Return the complete final fits on record with these hyperparameters, by seed."""
         return {
             fit.number: fit
             for fit in self.context.store.fits(self.context.study_key, "final")
@@ -250,7 +269,10 @@ class FinalFits:
         }
 
     def fit(self, seeds: Sequence[int], leases: Leases, done: dict[int, Fit]) -> None:
-        """Fit, score and record these seeds; add them to ``done``. Raises TrialFailed for the first that fails."""
+        """Fit, score and record ``seeds``, which this process holds in ``leases``, and add their fits to ``done``.
+
+        Raises TrialFailed for the first seed that fails.
+        """
         context, failures = self.context, list[TrialFailed]()
 
         def record(fit: Fit) -> None:
@@ -279,7 +301,7 @@ class FinalFits:
             raise failures[0]
 
     def shares_process(self, seeds: Sequence[int]) -> bool:
-        """Return whether these seeds are fitted in one process and asked once all are fitted.
+        """Return whether ``seeds`` are all fitted with one worker before the first of them is queried.
 
         That saves the start of a process a seed. It pays where memory holds all models, and where little is lost if the harness is
         killed before the first seed is on record.

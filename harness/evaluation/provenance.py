@@ -13,7 +13,7 @@ LIBRARIES = ("numpy", "scikit-learn", "scikit-learn-intelex", "torch", "keras", 
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that scores may depend on."""
+    """Return the versions of Python and of the installed libraries that scores may depend on, by name."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit(folder: Path) -> str | None:
-    """Return the git commit of a folder, None outside a repository."""
+    """Return the hash of the git commit that is checked out in a folder; None outside a repository."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True

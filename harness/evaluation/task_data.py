@@ -15,7 +15,10 @@ from leaderboard.result import content_key
 
 
 class TaskData:
-    """Data of a task, loaded, checked, hashed and shared once for all its entries. Hidden labels stay here."""
+    """Data of a task, loaded, checked, hashed and shared once for all its entries. It holds the hidden labels.
+
+    Close it when done. Raises BakeoffError if the data cannot be loaded.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -27,13 +30,20 @@ class TaskData:
         self.fit_data = SharedInputs.of(self.data.train, self.data.valid, task.kind)
 
     def study_key(self, source_sha256: str, object_name: str | None, time_limit: float) -> str:
-        """Key of a submission's fits on these data under this time limit in seconds."""
+        """Return a key for a submission's fits on these data with this time limit (seconds).
+
+        ``object_name`` is the name of the submission's class in its file, or None. `Entry` adds device and search settings to the
+        key.
+        """
         task, kind = self.task, self.task.kind
         parts = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
         return content_key(*parts, source_sha256, object_name, time_limit)
 
     def save_preview(self, store: Store, note: Callable[[str], None]) -> None:
-        """Save a picture and a description of the data for the pages, once. A kind that fails to draw ends no run."""
+        """Save a picture and a description of the data in the store, for the HTML pages, unless they are there.
+
+        If the kind fails to draw, ``note`` is called with the error and there is no picture.
+        """
         name = f"data-{self.sha256[:12]}"
         if (store.artefacts(name) / "about.txt").exists():
             return
@@ -57,7 +67,7 @@ class TaskData:
 
 
 def load_data(task: Task) -> Data:
-    """Load a task's data and check them against its kind. Raises BakeoffError with the task's name in front."""
+    """Return a task's data, checked against its kind. Raises BakeoffError or a subclass, with the task's name in the message."""
     try:
         data = task.load()
         if not isinstance(data, Data):

@@ -22,20 +22,20 @@ Processes
   submission.
 - The *server* (`child.server`) imports one submission, and then only forks and reaps. The parent starts it through bubblewrap and
   `child.lockdown` in tier ``sandbox-a``, through setpriv and `child.lockdown` in ``sandbox-b``, and directly in ``process``.
-- Each trial is one *fork* of the server (`child.run_trial`). `BatchTrial` fits several members in one fork. From the second trial
-  on, the server forks a spare in advance.
+- Each trial is one *fork* of the server (`child.run_trial`). `BatchTrial` fits several configurations, its members, in one fork.
+  From the second trial on, the server forks a spare in advance.
 - On a cluster a *node agent* (`cluster.node_agent`), a Ray actor, runs the code of `parent` beside the sandbox. The coordinator
   calls it through `cluster.proxies`.
 
 Sockets and descriptors
 -----------------------
 - A `shared.channel.Channel` is a Unix socket pair that carries JSON messages. The parent has one to the server and one to each
-  fork. A fork gets its end, the write end of an output pipe and the descriptors of its arrays with its first message, through the
-  server.
-- Descriptors go down only: the parent receives into a buffer without room for them. No message is a pickle.
-- The kernel adds the sender's process id to the parent's first message on a channel, "awake" (SCM_CREDENTIALS). With it the
-  parent makes the control group and starts the `LimitMonitor`. Only then does it send the submission to a server, or "go" to a
-  fork.
+  fork. A fork gets its end of the channel, the write end of an output pipe and the descriptors of its arrays with its first
+  message, through the server.
+- Descriptors go from parent to child only: the parent receives into a buffer without room for descriptors. No message is a pickle.
+- The kernel adds the sender's process id to the first message that the parent receives on a channel, "awake" (SCM_CREDENTIALS).
+  With this id the parent makes the control group and starts the `LimitMonitor`. Only then does the parent send the submission to a
+  server, or "go" to a fork.
 - Arrays lie in memfds (`shared.memory`). Inputs are sealed against writes. The parent creates answer buffers at a fixed size,
   copies the answer, and verifies the copy.
 - A frozen model is a pickle in a sealed memfd. The parent passes it on to another worker of the submission and never unpickles
@@ -45,7 +45,8 @@ Sockets and descriptors
 Trust
 -----
 - The parent alone has labels of the test split, the scorer and the store. Trials get train and valid (`FitInputs`), and the
-  inputs of the test split only as queries. Forks that see them belong to fresh workers, so that no other trial can remember them.
+  inputs of the test split only as queries. Forks that see these queries belong to fresh workers, so that no other trial can
+  remember them.
 - Server and forks are untrusted from the import on. The parent checks every message; a status that a fork claims for itself
   cannot improve its row. Times are by the parent's clock.
 - A node agent is trusted to keep the sandbox and its limits. It gets code, data and queries, never a label; the coordinator
@@ -58,8 +59,8 @@ Deaths
   (--pdeathsig; a later change of user clears it) also end it. The next run removes scratch folders and control groups
   (``sweep``).
 - *Server dies*: the kernel kills its forks (PR_SET_PDEATHSIG), and so does the parent's listener thread, which puts None into all
-  mailboxes. These trials and later ones of the worker fail. If it dies during the import, `Worker.ready` raises PluginError, or
-  TrialFailed for a limit.
+  mailboxes. All running and later trials of the worker fail. If the server dies during the import, `Worker.ready` raises
+  PluginError, or TrialFailed for a limit.
 - *Fork dies*: the server kills its process group and its orphans, which it adopts as subreaper, deletes its scratch folder, and
   reports the exit. The trial fails with the exceeded limit, or with a status that follows from the exit code. Other forks go on.
 - *Fork hangs*: the receive in the parent times out, and the parent kills the fork. If no exit is reported within 2 x 5 s (a

@@ -1,4 +1,4 @@
-"""Conversions of a kind's arrays into feature matrices and targets, and default sizes of a training loop."""
+"""Conversions of a task's arrays into feature matrices and rows, and default sizes of a training loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.contract import Array
 
 
 def features(x: Array) -> Array:
-    """Flatten x (n, ...) to float32 features (n, k). Images (uint8) are scaled to 0..1; tokens are converted to floats."""
+    """Return x (n, ...) as flat features, float32 (n, k). Images (uint8) are scaled to 0..1; tokens are converted to floats."""
     flat = x.reshape(len(x), -1)
     return flat.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else flat.astype(np.float32)
 
@@ -27,7 +27,7 @@ def default_batch(rows: int) -> int:
 
 
 def budgeted(epochs: int, budget: float) -> int:
-    """Return the epochs of a fit with this ``budget``, a share of a full fit.
+    """Return the number of epochs of a fit with this ``budget``, a share of a full fit of ``epochs`` epochs.
 
     The share counts from at least 20 epochs, because a learning rate hardly moves in one or two. The result is at most ``epochs``.
     """
@@ -40,17 +40,17 @@ def last_values(x: Array) -> Array:
 
 
 def pooled(x: Array) -> Array:
-    """Turn windows (n, t, variables) into one row for each variable, (n * variables, t)."""
+    """Return windows (n, t, variables) as one row for each variable of each window, (n * variables, t)."""
     return x.transpose(0, 2, 1).reshape(-1, x.shape[1])
 
 
 def unpooled(rows: Array, variables: int) -> Array:
-    """Reverse `pooled`: turn (n * variables, t) into (n, t, variables)."""
+    """Return the rows of `pooled`, (n * variables, t), as windows (n, t, variables) again."""
     return rows.reshape(-1, variables, rows.shape[1]).transpose(0, 2, 1)
 
 
 def smoothed_log(p: Array, floor: float = 1e-6) -> Array:
-    """Return float32 log-probabilities of probabilities over the last axis, each probability raised to about ``floor`` at least."""
+    """Return the float32 logarithms of probabilities ``p``, normalized over the last axis and raised to at least ``floor``."""
     size = p.shape[-1]
     p = (1 - floor * size) * p / p.sum(axis=-1, keepdims=True) + floor
     return np.log(p).astype(np.float32)

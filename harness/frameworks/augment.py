@@ -8,7 +8,10 @@ from torch.nn import functional as F  # noqa: N812, the name that torch's own do
 
 
 def shifted(x: Tensor, reach: int, mode: str = "constant") -> Tensor:
-    """Shift each image by up to ``reach`` pixels on both axes. New pixels are 0, or mirrored with ``mode="reflect"``."""
+    """Return x with each image shifted by a random number of pixels, up to ``reach``, on both axes.
+
+    New pixels are 0, or mirrored with ``mode="reflect"``.
+    """
     if not reach:
         return x
     height, width = x.shape[2:]
@@ -20,13 +23,16 @@ def shifted(x: Tensor, reach: int, mode: str = "constant") -> Tensor:
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """Mirror each image left to right with probability 0.5."""
+    """Return x with each image mirrored left to right with probability 0.5."""
     chosen = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
     return torch.where(chosen, x.flip(3), x)
 
 
 def cut_out(x: Tensor, side: int) -> Tensor:
-    """Set a random square of ``side`` pixels to 0 in each image (DeVries and Taylor 2017). It may reach over the edge."""
+    """Return x with a random square of ``side`` pixels set to 0 in each image (DeVries and Taylor 2017).
+
+    The square may reach over the edge.
+    """
     height, width = x.shape[2:]
     top, left = (torch.randint(size, (len(x), 1), device=x.device) - side // 2 for size in (height, width))
     rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)

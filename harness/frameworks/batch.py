@@ -1,7 +1,7 @@
 """Protocol of submissions that fit several configurations in one vectorized fit. It imports no framework.
 
-The child server asks `can_fit_many` of every submission and calls ``fit_many`` in a fork. `harness.frameworks.torch` has both
-methods, so that plug-ins need no code for them.
+The child server asks `can_fit_many` of every submission, and calls ``fit_many`` in a fork. `harness.frameworks.torch` has both
+methods of the protocol, so that plug-ins need no code for them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ Report = Callable[[Mapping[int, float]], set[int]]
 
 
 class FitManyResult(NamedTuple, Generic[Model]):
-    """Members of a vectorized fit by outcome. A member's number is its place in ``makers``; pruned members are in no field."""
+    """Members of a vectorized fit by outcome, under their numbers: a member's number is its place in ``makers``.
+
+    ``fitted`` holds the fitted models. Pruned members are in no field.
+    """
 
     fitted: Mapping[int, Model]
     rejected: Mapping[int, str]
-    """Members that have to be fitted alone, with the reason."""
+    """Reasons, by member number, for members that have to be fitted alone."""
     postponed: AbstractSet[int]
-    """Members that were left out because a fit of all would take long. They can be fitted later, or never."""
+    """Numbers of members that were left out because a fit of all would take long. They can be fitted later, or never."""
 
 
 class FitsMany(Protocol):
@@ -40,22 +43,22 @@ class FitsMany(Protocol):
     def fit_many(
         cls, makers: Sequence[Callable[[], Any]], train: Split, valid: Split, report: Report, max_members: int
     ) -> FitManyResult[Any]:
-        """Fit a model from each of ``makers`` as its own ``fit`` would.
+        """Fit a model from each of ``makers`` as its own ``fit`` would; return the models, and the members without one.
 
-        A maker seeds all generators and returns an unfitted model. If a fit of all members would take long, only the first
-        ``max_members`` are fitted, and the others are postponed.
+        A maker seeds all generators and returns an unfitted model. ``report`` is called after each epoch. If a fit of all members
+        would take long, only the first ``max_members`` are fitted, and the others are postponed.
         """
         ...
 
 
 class Postponed:
-    """Type of `POSTPONED`."""
+    """Type of `POSTPONED`, the mark of a trial that a vectorized fit left for later."""
 
 
 POSTPONED = Postponed()
-"""Mark that stands for a reason where a trial is postponed instead of rejected. Compare with ``is``."""
+"""Mark of a postponed trial, where a rejected trial has a text as its reason. Compare with ``is``."""
 
 
 def can_fit_many(submission: type) -> TypeGuard[type[FitsMany]]:
-    """Return whether a submission has the methods of `FitsMany` and supports them."""
+    """Return True if a submission class has the methods of `FitsMany` and its ``supports_fit_many`` returns True."""
     return hasattr(submission, "fit_many") and bool(getattr(submission, "supports_fit_many", bool)())

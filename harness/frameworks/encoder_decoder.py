@@ -1,7 +1,8 @@
 """Encoder-decoders for transduction in torch: trained with teacher forcing, decoded greedily.
 
-The module's ``forward(x)`` encodes the source tokens (n, length) int64. Its ``decode(source, previous, state)`` returns the logits
-(n, t, vocabulary) of the tokens that follow ``previous`` (n, t), and a state for the next call. The first call gets no state.
+The module's ``forward(x)`` encodes the source tokens, int64 (n, length). Its ``decode(source, previous, state)`` takes this encoded
+source and the tokens ``previous``, int64 (n, t). It returns the logits (n, t, vocabulary) of the tokens that follow ``previous``,
+and a state for the next call. The first call gets no state.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from harness.frameworks.torch import TorchSubmission
 
 
 class EncoderDecoder(TorchSubmission):
-    """Base of encoder-decoders: return such a module from ``build``.
+    """Base of encoder-decoders: return from ``build`` a module with ``forward(x)`` and ``decode(source, previous, state)``.
 
-    Its embedding of ``previous`` needs one token more than the vocabulary, see `nothing_yet`.
+    ``forward`` encodes the source tokens; ``decode`` returns the logits of the next tokens and a state. The module's embedding of
+    ``previous`` needs one token more than the vocabulary, see `nothing_yet`.
     """
 
     kind = "transduction"
@@ -28,11 +30,14 @@ class EncoderDecoder(TorchSubmission):
     """Share of the true tokens that training hides (Bowman et al. 2016). With all shown, a decoder hardly uses the source."""
 
     def nothing_yet(self, rows: int) -> Tensor:
-        """Return the start token (n, 1) int64: the number after the last of the vocabulary."""
+        """Return the start token for each of ``rows`` rows, int64 (rows, 1): the number after the last of the vocabulary."""
         return torch.full((rows, 1), self.task_kind.vocabulary, device=self.device)
 
     def loss(self, answer: Tensor, y: Tensor) -> Tensor:
-        """Return the cross-entropy under teacher forcing. ``answer`` is the encoded source, ``y`` the tokens (n, length) int64."""
+        """Return the mean cross-entropy under teacher forcing, a tensor ().
+
+        ``answer`` is the encoded source, ``y`` holds the true tokens, int64 (n, length).
+        """
         previous = torch.cat([self.nothing_yet(len(y)), y[:, :-1]], dim=1)
         if self.module.training and self.word_dropout:
             hidden = torch.rand(previous.shape, device=self.device) < self.word_dropout
@@ -45,7 +50,7 @@ class EncoderDecoder(TorchSubmission):
         return np.concatenate([self.greedy(source).cpu().numpy() for source in self.answers(x)])
 
     def greedy(self, source: Tensor) -> Tensor:
-        """Decode the most likely token step by step; return tokens (n, length) int64."""
+        """Return the tokens decoded from an encoded source, int64 (n, length): at each step the most likely one."""
         token, state, tokens = self.nothing_yet(len(source)), None, []
         for _ in range(self.task_kind.length):
             logits, state = self.module.decode(source, token, state)  # type: ignore[operator]

@@ -40,10 +40,10 @@ class KerasSubmission(Submission):
 
     @abstractmethod
     def build(self, train: Split) -> Any:
-        """Return a ``keras.Model``. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
+        """Return a ``keras.Model``. ``self.task_kind`` has the fields of the task's kind; ``train`` shows the shapes of arrays."""
 
     def setting(self, name: str) -> Any:
-        """Return a hyperparameter: the value in ``params``, or else the class attribute."""
+        """Return a setting such as ``learning_rate``: the value in ``params``, or else the class attribute."""
         return self.params.get(name, getattr(self, name))
 
     def inputs(self, x: Array) -> Array:
@@ -53,11 +53,11 @@ class KerasSubmission(Submission):
         return x - last_values(x) if self.task_kind.name == "forecasting" else x
 
     def targets(self, split: Split) -> Array:
-        """Return the targets as the model learns them: futures relative to the last value of the window, others unchanged."""
+        """Return a split's targets as the model learns them: futures relative to the last value of the window, others unchanged."""
         return split.labels - last_values(split.x) if self.task_kind.name == "forecasting" else split.labels
 
     def place(self) -> Any:
-        """Return a context manager that puts new arrays on the device of this trial."""
+        """Return a context manager that puts new arrays on the device of this submission."""
         return keras.device(self.device.replace("cuda", "gpu"))
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
@@ -101,7 +101,7 @@ class KerasSubmission(Submission):
 
 
 class _Best(keras.callbacks.Callback):  # type: ignore[misc]
-    """Callback that reports each epoch's validation loss and keeps the best weights."""
+    """Callback that reports each epoch's validation loss, and keeps the weights of the epoch with the lowest one."""
 
     def __init__(self, report: Callable[[float], None]) -> None:
         super().__init__()

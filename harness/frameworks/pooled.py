@@ -17,12 +17,12 @@ from harness.frameworks.sklearn import SklearnSubmission
 
 
 class PooledForecaster(SklearnSubmission):
-    """Base of pooled forecasters: set ``kind``, and return an unfitted regressor from ``build``."""
+    """Base of forecasters with one regressor for all variables: set ``kind``, and return an unfitted regressor from ``build``."""
 
     rows: ClassVar[int] = 5_000
     """Maximum number of rows in a fit, drawn at random from all rows."""
     lookback: int
-    """Steps in a window, set before ``build`` is called."""
+    """Number of steps in a window, set before ``build`` is called."""
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
         x, y = (pooled(part - last_values(train.x)) for part in (train.x, train.labels))

@@ -1,7 +1,8 @@
-"""Recurrent network for three kinds, with any cell. Classes and forecasts come from the last state, next tokens from every state.
+"""Recurrent network with any cell, for classification of sequences, forecasts and next tokens.
 
-A forecast reads each variable as a separate sequence, one season a step, with shared weights (after SegRNN, Lin et al. 2023).
-Hundreds of hours become a few steps, which is faster and learns better.
+Classes and forecasts come from the last state, next tokens from every state. A forecast reads each variable as a separate sequence,
+one season a step, with shared weights (after SegRNN, Lin et al. 2023). Hundreds of hours become a few steps, which is faster and
+learns better.
 """
 
 from __future__ import annotations
@@ -16,23 +17,30 @@ from harness.contract import Split
 from harness.frameworks.torch import TorchSubmission
 
 LONG_ROW_STEPS = 32
-"""Steps above which a row to classify is long. Long rows cost more, so they get ``hidden / 4`` and twice the learning rate."""
+"""Number of time steps above which a row to classify is long. Long rows cost more, so they get ``hidden / 4`` and twice the
+learning rate."""
 
 
 class RecurrentSubmission(TorchSubmission):
-    """Base of recurrent networks: set ``kind`` and ``cell``. ``params`` need ``hidden``, ``layers`` and ``dropout``."""
+    """Base of recurrent networks: set ``kind`` and ``cell``, such as ``nn.LSTM``.
+
+    ``params`` need ``hidden``, ``layers`` and ``dropout``.
+    """
 
     cell: ClassVar[type[nn.RNNBase]]
     long_batch: ClassVar[int] = 32
     """Batch size for long rows."""
     long: bool
-    """True for classification of long rows; set by ``build``."""
+    """True if the task is classification of long rows; set by ``build``."""
 
     def initialise(self, states: nn.RNNBase, steps: int) -> None:
-        """Change the initial weights of cells that read long rows of ``steps`` steps. The default changes nothing."""
+        """Change the initial weights of recurrent layers that read long rows of ``steps`` steps, in place.
+
+        The default changes nothing.
+        """
 
     def build(self, train: Split) -> nn.Module:
-        """Return the network, and set ``batch_size``, ``epochs`` and ``long`` for the rows of this task."""
+        """Return the network for the task's kind, and set ``batch_size``, ``epochs`` and ``long`` for the rows of this task."""
         kind, hidden, layers = self.task_kind, self.params["hidden"], self.params["layers"]
         forecasting, tokens = kind.name == "forecasting", kind.name == "next-token"
         steps = train.x.shape[1] // kind.season if forecasting else train.x.shape[1]
@@ -63,7 +71,7 @@ class RecurrentSubmission(TorchSubmission):
 
 
 class _LastState(nn.Module):
-    """Network from float32 rows (n, t, width) to outputs (n, outputs)."""
+    """Network from float32 rows (n, t, width) to outputs (n, outputs), computed by ``head`` from the last state."""
 
     def __init__(self, states: nn.RNNBase, head: nn.Module) -> None:
         super().__init__()
@@ -74,7 +82,7 @@ class _LastState(nn.Module):
 
 
 class _EveryState(nn.Module):
-    """Network from int64 tokens (n, t) to logits (n, t, outputs)."""
+    """Network from int64 tokens (n, t) to logits (n, t, outputs), computed by ``head`` from the state at each token."""
 
     def __init__(self, embedding: nn.Embedding, states: nn.RNNBase, head: nn.Module) -> None:
         super().__init__()
@@ -85,7 +93,10 @@ class _EveryState(nn.Module):
 
 
 class _Seasons(nn.Module):
-    """Network from windows (n, t, variables) to futures (n, horizon, variables): variables apart, one season a step."""
+    """Network from windows (n, t, variables) to futures (n, horizon, variables).
+
+    It passes each variable of each window to ``network`` as a separate row, one season a step.
+    """
 
     def __init__(self, network: nn.Module, season: int) -> None:
         super().__init__()

@@ -18,7 +18,10 @@ from harness.frameworks.arrays import features, last_values
 
 
 def accelerate() -> bool:
-    """Let scikit-learn-intelex replace estimators; return False if it is not installed. Call before importing estimators."""
+    """Replace scikit-learn's estimators by those of scikit-learn-intelex; return False if it is not installed.
+
+    Call this before the estimators are imported.
+    """
     try:
         from sklearnex import patch_sklearn
     except ImportError:

@@ -1,4 +1,4 @@
-"""Base of submissions that are a torch module: return it from ``build``, and one training loop fits it to any kind.
+"""Base of submissions that are a torch module: return it from ``build``, and one training loop fits it to any kind of task.
 
 The module sees float32 images (n, channels, height, width) scaled to 0..1, float32 windows (n, steps, variables) or int64 tokens
 (n, t). It returns class logits (n, classes); a forecast (n, horizon, variables) relative to the last value of the window; or token
@@ -62,7 +62,7 @@ class TorchSubmission(Submission):
 
     @classmethod
     def supports_fit_many(cls) -> bool:
-        """Return whether this class leaves the training loop as it is; import the vectorized trainer if so."""
+        """Return True if the class overrides none of `REPLACED_METHODS`; in that case import the vectorized trainer."""
         supported = all(getattr(cls, name) is getattr(TorchSubmission, name) for name in REPLACED_METHODS)
         if supported:  # the server asks before it forks, so that no fork has to import the trainer
             importlib.import_module("harness.frameworks.vectorized.trainer")
@@ -72,34 +72,38 @@ class TorchSubmission(Submission):
     def fit_many(
         cls, makers: Sequence[Callable[[], Any]], train: Split, valid: Split, report: Report, max_members: int
     ) -> FitManyResult[Any]:
-        """Fit several configurations in one training loop, see `harness.frameworks.vectorized.trainer`."""
+        """Fit the models that ``makers`` return in one training loop, see `harness.frameworks.vectorized.trainer.fit_many`."""
         from harness.frameworks.vectorized import trainer
 
         return trainer.fit_many(makers, train, valid, report, max_members)
 
     @abstractmethod
     def build(self, train: Split) -> nn.Module:
-        """Return an untrained module. ``self.task_kind`` holds the task's fields, ``train`` the shapes."""
+        """Return an untrained module. ``self.task_kind`` has the fields of the task's kind; ``train`` shows the shapes of
+        arrays."""
 
     def setting(self, name: str) -> Any:
-        """Return a hyperparameter: the value in ``params``, or else the class attribute."""
+        """Return a setting such as ``learning_rate``: the value in ``params``, or else the class attribute."""
         return self.params.get(name, getattr(self, name))
 
     def inputs(self, x: Array) -> Tensor:
-        """Return x on the device as the module sees it. Images (n, height, width, channels) become (n, channels, height, width)."""
+        """Return x as a tensor on the device, as `forward` takes it.
+
+        Images, uint8 (n, height, width, channels), become float32 (n, channels, height, width) scaled to 0..1.
+        """
         if x.dtype == np.uint8:
             return torch.tensor(x, device=self.device).permute(0, 3, 1, 2).float().div_(255)
         return torch.tensor(x, device=self.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the module's answer to a batch: logits, or a forecast in the units of the targets."""
+        """Return the module's answer to a batch of `inputs`: logits, or a forecast in the units of the targets."""
         if self.task_kind.name == "forecasting":
             last: Tensor = x[:, -1:, :]
             return self.module(x - last) + last  # type: ignore[no-any-return]
         return self.module(x)  # type: ignore[no-any-return]
 
     def loss(self, answer: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss () of a batch. ``answer`` comes from `forward`, ``y`` are its targets."""
+        """Return the mean loss of a batch, a tensor (). ``answer`` comes from `forward`, ``y`` are the targets."""
         if self.task_kind.name == "forecasting":
             return F.mse_loss(answer, y)
         smoothing = self.setting("smoothing") if self.module.training else 0.0
@@ -110,12 +114,15 @@ class TorchSubmission(Submission):
         return F.cross_entropy(rows, y, label_smoothing=smoothing)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return an optimizer of the module. Its ``step`` gets a closure, so that L-BFGS works too."""
+        """Return an optimizer of the module's weights. `fit` passes a closure to its ``step``, so that L-BFGS works too."""
         rates = {"lr": self.setting("learning_rate"), "weight_decay": self.setting("weight_decay")}
         return torch.optim.AdamW(self.module.parameters(), **rates, fused=True)
 
     def scheduler(self, optimizer: torch.optim.Optimizer, epochs: int, steps: int) -> LRScheduler:
-        """Return the scheduler of the learning rate, called once a batch. ``steps`` is the number of batches in an epoch."""
+        """Return the scheduler of the learning rate, which is stepped after each batch. An epoch has ``steps`` batches.
+
+        Raises ValueError for an unknown ``schedule``.
+        """
         match self.setting("schedule"):
             case "one-cycle":
                 rates = [group["lr"] for group in optimizer.param_groups]
@@ -129,11 +136,14 @@ class TorchSubmission(Submission):
                 raise ValueError(f"the schedule should be one-cycle, cosine or constant; it is {other!r}")
 
     def augment(self, x: Tensor) -> Tensor:
-        """Return a training batch with random changes, of the same shape. The default changes nothing."""
+        """Return a training batch of `inputs` with random changes, in the same shape. The default changes nothing."""
         return x
 
     def batches(self, x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield one epoch of shuffled batches of inputs and targets. A partial last batch is left out unless it is the only one."""
+        """Yield one epoch of shuffled batches of ``size`` rows, as inputs and targets.
+
+        A partial last batch is left out unless it is the only one.
+        """
         order = torch.randperm(len(x), device=x.device)
         for start in range(0, max(len(x) - size + 1, 1), size):
             index = order[start : start + size]
@@ -144,14 +154,17 @@ class TorchSubmission(Submission):
         return torch.autocast("cuda", torch.bfloat16, enabled=self.setting("mixed") and self.device.startswith("cuda"))
 
     def begin(self, train: Split) -> TrainingLoop:
-        """Build the module on the device, and return the settings of its training loop."""
+        """Build the module on the device; return the settings of its training loop: epochs, batch size, clipping and patience."""
         self.module = replace_dropout(self.build(train)).to(self.device)
         epochs = budgeted(int(self.setting("epochs") or default_epochs(len(train))), self.budget)
         size = min(int(self.setting("batch_size") or default_batch(len(train))), len(train))
         return TrainingLoop(epochs, size, self.setting("clip"), self.setting("patience"))
 
     def fit(self, train: Split, valid: Split, report: Callable[[float], None]) -> None:
-        """Train the module of `begin`, and report the validation loss after each epoch."""
+        """Build the module with `begin` and train it; report the validation loss after each epoch.
+
+        The module ends with the weights of the epoch with the lowest validation loss.
+        """
         epochs, size, _, patience = self.begin(train)
         x, y = self.inputs(train.x), torch.tensor(train.labels, device=self.device)
         optimizer = self.optimizer()
@@ -173,7 +186,10 @@ class TorchSubmission(Submission):
             self.module.load_state_dict(kept)
 
     def gradients(self, optimizer: torch.optim.Optimizer, batch: Tensor, target: Tensor) -> Tensor:
-        """Compute the gradients of a batch, and return its loss (). An optimizer may call this more than once a step."""
+        """Compute the gradients of the module's weights on a batch; return the mean loss of the batch, a tensor ().
+
+        An optimizer may call this more than once a step.
+        """
         optimizer.zero_grad(set_to_none=True)
         with self.precision():
             loss = self.loss(self.forward(batch), target)
@@ -184,7 +200,7 @@ class TorchSubmission(Submission):
 
     @torch.no_grad()
     def answers(self, x: Array) -> Iterator[Tensor]:
-        """Yield float32 answers to x on the device, one batch at a time."""
+        """Yield float32 answers of `forward` to x, on the device, for ``predict_batch`` rows at a time."""
         self.module.eval()
         for start in range(0, len(x), self.predict_batch):
             with self.precision():
@@ -193,7 +209,7 @@ class TorchSubmission(Submission):
 
     @torch.no_grad()
     def validation_loss(self, valid: Split) -> float:
-        """Return the mean loss over the validation split, or over its first 16 batches of ``predict_batch`` rows."""
+        """Return the mean loss over the validation split, or over its first 16 * ``predict_batch`` rows if it has more."""
         end = min(len(valid), 16 * self.predict_batch)
         total = 0.0
         for start, answer in zip(range(0, end, self.predict_batch), self.answers(valid.x[:end]), strict=True):

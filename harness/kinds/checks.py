@@ -1,4 +1,4 @@
-"""Checks that several kinds share. Each raises with what was expected and what came."""
+"""Checks of data and answers that several kinds share. Each raises an error that says what was expected and what came."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.errors import DataError, InvalidPrediction
 
 
 def named_splits(data: Data) -> Iterator[tuple[str, Split]]:
-    """Yield the three splits with their names. Raises DataError for an empty one."""
+    """Yield pairs (name, split) of the train, valid and test split of a task's data. Raises DataError for an empty split."""
     for name in ("train", "valid", "test"):
         split: Split = getattr(data, name)
         if len(split) == 0:
@@ -20,7 +20,10 @@ def named_splits(data: Data) -> Iterator[tuple[str, Split]]:
 
 
 def expect(array: Array, what: str, *, shape: tuple[int | None, ...], dtypes: str) -> None:
-    """Check rank, fixed axes (None is free) and dtype kind letters ("u" unsigned, "i" signed, "f" float). Raises DataError."""
+    """Raise DataError unless an array has the axes in ``shape`` (None is any size) and a dtype of one of the kinds in ``dtypes``.
+
+    ``dtypes`` holds letters: "u" unsigned, "i" signed, "f" float. ``what`` names the array in the error.
+    """
     fits = array.ndim == len(shape) and all(
         want is None or want == have for want, have in zip(shape, array.shape, strict=True)
     )
@@ -36,7 +39,7 @@ def expect(array: Array, what: str, *, shape: tuple[int | None, ...], dtypes: st
 
 
 def expect_range(array: Array, what: str, low: int, high: int) -> None:
-    """Check that integers lie in low..high, both included. Raises DataError."""
+    """Raise DataError unless all integers in an array lie in low..high, both included. ``what`` names the array in the error."""
     if array.size and (array.min() < low or array.max() > high):
         raise DataError(f"{what} should lie in {low}..{high}; they span {array.min()}..{array.max()}")
 

@@ -16,7 +16,10 @@ from harness.kinds import checks, pictures
 
 @dataclass(frozen=True)
 class Classification(Kind):
-    """Kind with labels 0..classes-1, int64 (n,). An answer is labels (n,) or probabilities (n, classes)."""
+    """Base of the kinds whose targets are class labels: int64 (n,) in 0..classes-1.
+
+    An answer is labels int64 (n,) or probabilities float32 (n, classes).
+    """
 
     classes: int
 

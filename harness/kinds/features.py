@@ -1,8 +1,9 @@
-"""Frozen feature networks for generation scores, run in plain numpy: the parent loads no framework.
+"""Frozen feature networks for the scores of generated images, run in plain numpy: the parent process loads no framework.
 
-Each network is two 3x3 convolutions and a dense layer of 64 features, the inside of a classifier of one data set, trained once on
-that task's train split (`harness/kinds/weights/train.py`). Features have mean 0 and variance 1 over that split, so distances are
-in its standard deviations. A network is never changed under its name: other weights are another name. "pixels" needs no weights.
+A network is two 3x3 convolutions and a dense layer of 64 features: the inside of a classifier that was trained once on the train
+split of one task (`harness/kinds/weights/train.py`). Over that split its features have mean 0 and variance 1, so distances are in
+standard deviations. A network never changes under its name: other weights get another name. The features "pixels" are averaged
+pixels and need no weights.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from harness.errors import DataError
 WEIGHTS = Path(__file__).parent / "weights"
 PIXELS = "pixels"
 IMAGES_PER_BATCH = 500
-"""Images a pass: keeps the unfolded patches of 28 x 28 images near 15 MB."""
+"""Images in one pass through a network. It keeps the unfolded patches of 28 x 28 images near 15 MB."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """Shape of a network: side and channels of its images, and the stride of each convolution."""
+    """Shape of a feature network: side (pixels) and channels of its square images, and the strides of its two convolutions."""
 
     side: int
     strides: tuple[int, int]
@@ -40,7 +41,7 @@ NETWORKS: Mapping[str, Network] = {
 
 
 def check(name: str, shape: tuple[int, int, int]) -> None:
-    """Raise DataError if there are no features of this name for images of ``shape`` (height, width, channels)."""
+    """Raise DataError unless ``name`` is "pixels" or a feature network for images of ``shape`` (height, width, channels)."""
     if name == PIXELS:
         return
     if name not in NETWORKS:
@@ -51,7 +52,10 @@ def check(name: str, shape: tuple[int, int, int]) -> None:
 
 
 def extract(images: Array, name: str) -> Array:
-    """Return features float32 (n, 64), for "pixels" (n, at most 64 * channels), of images uint8 (n, height, width, channels)."""
+    """Return the features of images uint8 (n, height, width, channels) by the network ``name``: float32 (n, 64).
+
+    For "pixels" they are (n, at most 64 * channels). Raises DataError if there is no such network for these images.
+    """
     check(name, images.shape[1:])
     if name == PIXELS:
         return pixels(images)
@@ -62,7 +66,10 @@ def extract(images: Array, name: str) -> Array:
 
 
 def pixels(images: Array, side: int = 8) -> Array:
-    """Average each channel to at most ``side`` x ``side`` cells; return float32 (n, cells * channels) in 0..1."""
+    """Return images uint8 (n, height, width, channels), averaged to at most ``side`` x ``side`` cells per channel, as flat rows.
+
+    The rows are float32 (n, cells * channels) in 0..1.
+    """
     mean = images.astype(np.float32) / np.float32(255)
     for axis in (1, 2):
         edges = np.linspace(0, images.shape[axis], min(side, images.shape[axis]) + 1).round().astype(np.int64)
@@ -80,7 +87,10 @@ def _forward(images: Array, name: str) -> Array:
 
 
 def _convolve(x: Array, weight: Array, bias: Array, stride: int) -> Array:
-    """Compute a 3x3 convolution with one pixel of padding; x (n, height, width, channels), weight (channels * 9, filters)."""
+    """Return the 3x3 convolution of x (n, height, width, channels), padded by one pixel, with weight (channels * 9, filters).
+
+    The result is (n, height / stride, width / stride, filters), rounded up.
+    """
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
     n, height, width = patches.shape[:3]
@@ -89,7 +99,7 @@ def _convolve(x: Array, weight: Array, bias: Array, stride: int) -> Array:
 
 @cache
 def _weights(name: str) -> Mapping[str, Array]:
-    """Return weights as float32 matrices for channels-last rows. They are stored as float16 in the layout of torch."""
+    """Return a network's weights by layer: float32 matrices for channels-last images. The file has float16 in torch's layout."""
     from safetensors.numpy import load_file
 
     stored = {key: value.astype(np.float32) for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()}

@@ -1,4 +1,4 @@
-"""Images to classes."""
+"""Kind of tasks that assign a class to each image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.kinds.classification import Classification
 
 @dataclass(frozen=True)
 class ImageClassification(Classification):
-    """x is uint8 (n, height, width, channels); y is int64 (n,) in 0..classes-1.
+    """Kind of image classification. x is uint8 (n, height, width, channels); y is int64 (n,) in 0..classes-1.
 
     Answers: labels int64 (n,), or probabilities float32 (n, classes). Metrics: accuracy, balanced_accuracy, log_loss,
     calibration_error.

@@ -1,4 +1,4 @@
-"""Classes to images: distance of generated images to held-out ones, and a measure of copies of the training set."""
+"""Kind of tasks that generate images of given classes, scored by their distance to held-out images, with a measure of copying."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from harness.contract import Array, Data, Kind, Measure, Metric, OutputSpec, Spl
 from harness.kinds import checks, features, pictures
 
 NEIGHBOURS = 3
-"""Neighbours that define the manifolds of precision and recall, as in Kynkäänniemi et al. 2019."""
+"""Number of the neighbour that sets a ball's radius in the manifolds of precision and recall (Kynkäänniemi et al. 2019)."""
 MAX_ROWS = 2_000
-"""Images that kernel distances and manifolds use, at most. The cost of both grows with the square of it."""
+"""Most images that the kernel distance and the manifolds use. The cost of both grows with the square of this number."""
 NEAR_SHARE = 0.05
-"""Share of real held-out images that count as near to the training set, hence the memorisation of an honest model."""
+"""Share of real held-out images that count as near to the training set. An honest model has this memorisation too."""
 COPYING_SHARE = 0.5
-"""Memorisation from which an entry is flagged as a copy: ten times that of an honest model."""
+"""Share of memorised images from which an entry is flagged as a copy: ten times that of an honest model."""
 
 
 @dataclass(frozen=True)
 class ImageGeneration(Kind):
-    """x is int64 (n,), the classes wanted, in 0..classes-1; y and the answer are uint8 (n, height, width, channels).
+    """Kind of image generation. x is int64 (n,), the wanted classes in 0..classes-1; y and the answer are images.
 
-    Scores compare the answer with the split's real images in the features of a frozen network (`harness.kinds.features`), so
-    they compare with each other on one task and with nothing else: the name "FID" is left to Inception's.
+    Images are uint8 (n, height, width, channels). Scores compare the answer with the split's real images in the features of a
+    frozen network, named by ``features`` (see `harness.kinds.features`). So scores can be compared on one task alone, and none is
+    called "FID": that name is left to the Inception network's.
 
-    - frechet_distance: between the Gaussians of both feature sets (Heusel et al. 2017). Biased upwards where images are few,
-      more so in resamples; `references` gives its floor.
+    - frechet_distance: squared distance between the Gaussians of both feature sets (Heusel et al. 2017). Biased upwards if images
+      are few, more so in resamples; `references` gives its floor.
     - kernel_distance: unbiased squared MMD under the kernel (a·b/d + 1)^3 (Bińkowski et al. 2018), over 2,000 rows at most.
     - precision, recall: share of generated images inside the manifold of the real ones, and the reverse (Kynkäänniemi et al.
-      2019): balls that reach to the third neighbour, around 2,000 images at most.
+      2019). A manifold is balls around 2,000 images at most, each of which reaches to the third neighbour.
     - memorisation: share of generated images nearer to their nearest training image than the nearest 5 % of real held-out images
       are to theirs (the idea of Meehan et al. 2020), in pixels averaged to at most 8 x 8 a channel: a copy stays a copy under
       noise that a network would stumble over. About .05 for honest samples, 1 for copies.
@@ -95,7 +96,7 @@ class ImageGeneration(Kind):
         )
 
     def references(self, data: Data) -> Mapping[str, float]:
-        """Return the Fréchet distance of as many real training images as test images, and that of uniform noise."""
+        """Return two Fréchet distances to the test images: of as many training images (the floor), and of uniform noise."""
         rng = np.random.default_rng(0)
         real = features.extract(data.test.labels, self.features)
         rows = rng.permutation(len(data.train))[: len(real)]
@@ -106,7 +107,7 @@ class ImageGeneration(Kind):
         }
 
     def snapshots(self) -> OutputSpec:
-        """Return the spec of at most 12 training steps, each a sheet of up to 100 images."""
+        """Return the spec of the pictures that a submission may keep from its training: at most 12 sheets of 100 images."""
         return OutputSpec("snapshots", (12, 100, *self._shape), "uint8")
 
     def draw(self, answer: Array, split: Split) -> bytes:
@@ -122,7 +123,7 @@ class ImageGeneration(Kind):
 
 
 class _ByIdentity:
-    """Array that equals itself alone, so that it can be the key of a cache."""
+    """Holder of an array that equals another holder only if both hold the same object, so that it can be the key of a cache."""
 
     def __init__(self, array: Array) -> None:
         self.array = array
@@ -136,10 +137,11 @@ class _ByIdentity:
 
 @dataclass(frozen=True)
 class _Reference:
-    """Features of one split's real images and of the training images, computed once for all answers.
+    """Features of one split's real images, and pixels of the training images, computed once for all answers.
 
-    ``kept`` are the rows of ``real`` that manifolds use, ``radii`` their distances to the third neighbour, ``near`` the distance
-    below which an image counts as near to ``train``.
+    ``real`` (n, d) are the features. ``kept`` are the indices of the rows of ``real`` that manifolds use, ``radii`` their distances
+    to the third neighbour. ``train`` are the averaged pixels of the training images, ``near`` is the distance below which an image
+    counts as near to them.
     """
 
     real: Array
@@ -159,7 +161,7 @@ def _reference(real: _ByIdentity, train: _ByIdentity, name: str) -> _Reference:
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """Return the squared Fréchet distance between the Gaussians fitted to features (n, d) and (m, d)."""
+    """Return the squared Fréchet distance between the Gaussians fitted to features ``a`` (n, d) and ``b`` (m, d)."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     # The trace of (AB)^½ equals that of the symmetric (A^½ B A^½)^½, which eigh takes without complex numbers.
@@ -186,23 +188,26 @@ def pairwise_discrepancy(a: Array, b: Array) -> Array:
 
 
 def inside(a: Array, b: Array, radii: Array) -> Array:
-    """Return (n,): 1 where a row of a (n, d) lies in a ball around a row of b (m, d) with its radius (m,), else 0."""
+    """Return float64 (n,): 1 where a row of ``a`` (n, d) lies in the ball around any row of ``b`` (m, d), else 0.
+
+    ``radii`` (m,) are the radii of the balls.
+    """
     return np.concatenate([(apart <= radii).any(axis=1) for apart in _distances(a, b)]).astype(np.float64)
 
 
 def neighbour_distance(a: Array, k: int = NEIGHBOURS) -> Array:
-    """Return (n,) distances from each row of a (n, d) to its k-th nearest other row, or to the last one if there are fewer."""
+    """Return the distance (n,) from each row of ``a`` (n, d) to its k-th nearest other row, or to the last if there are fewer."""
     place = min(k, len(a) - 1)
     return np.concatenate([np.partition(apart, place, axis=1)[:, place] for apart in _distances(a, a)])
 
 
 def nearest(a: Array, b: Array) -> Array:
-    """Return (n,) distances from each row of a (n, d) to the nearest row of b (m, d)."""
+    """Return the Euclidean distance (n,) from each row of ``a`` (n, d) to the nearest row of ``b`` (m, d)."""
     return np.concatenate([apart.min(axis=1) for apart in _distances(a, b)])
 
 
 def _distances(a: Array, b: Array, rows: int = 256) -> Iterator[Array]:
-    """Yield Euclidean distances (rows, m) between successive rows of a (n, d) and all rows of b (m, d)."""
+    """Yield Euclidean distances (rows, m) from each block of ``rows`` rows of ``a`` (n, d) to all rows of ``b`` (m, d)."""
     square = np.square(b).sum(axis=1)
     for start in range(0, len(a), rows):
         part = a[start : start + rows]

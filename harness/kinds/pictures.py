@@ -29,7 +29,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def confusion(answer: Array, y: Array, classes: int) -> bytes:
-    """Draw the confusion matrix, each row a true class, in shares of that row."""
+    """Return a PNG of the confusion matrix of predicted and true labels (n,): a row per true class, shaded by shares of the row."""
     counts = np.zeros((classes, classes))
     np.add.at(counts, (y, answer), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -54,7 +54,10 @@ def confusion(answer: Array, y: Array, classes: int) -> bytes:
 
 
 def forecasts(answer: Array | None, x: Array, y: Array) -> bytes:
-    """Draw three windows of the last variable: the end of the look-back, the truth, and the forecast if there is one."""
+    """Return a PNG of the first, the middle and the last window, for the last variable.
+
+    Each shows the end of the look-back ``x``, the truth ``y`` and the forecast ``answer``, unless that is None.
+    """
     from matplotlib.figure import Figure
 
     horizon, shown = y.shape[1], np.linspace(0, len(x) - 1, 3).astype(int)
@@ -73,7 +76,10 @@ def forecasts(answer: Array | None, x: Array, y: Array) -> bytes:
 
 
 def surprise(answer: Array | None, y: Array, alphabet: str, chunks: int = 6, width: int = 96) -> bytes:
-    """Draw the first characters, each shaded by its loss in nats if there is an answer."""
+    """Return a PNG of the first characters of the first ``chunks`` of true tokens ``y`` (n, t), each shaded by its loss in nats.
+
+    ``answer`` holds log-probabilities (n, t, vocabulary); None leaves the characters unshaded.
+    """
     figure, axes = _figure(9, 0.3 * chunks + 0.3)
     cost = np.zeros(y[:chunks, :width].shape)
     if answer is not None:
@@ -94,7 +100,7 @@ def surprise(answer: Array | None, y: Array, alphabet: str, chunks: int = 6, wid
 
 
 def transcripts(answer: Array, y: Array, alphabet: str, pad: int, shown: int = 12) -> bytes:
-    """Draw the first test sequences: truth above, answer below, green if every token is right."""
+    """Return a PNG of the first test sequences as text: truth above, answer below, green if every token is right, else red."""
     figure, axes = _figure(9, 1.2)
     for place, (guess, truth) in enumerate(zip(answer[:shown], y[:shown], strict=True)):
         left = (place + 0.5) / shown
@@ -110,7 +116,7 @@ def _read(tokens: Array, alphabet: str, pad: int) -> str:
 
 
 def captioned(x: Array, y: Array, alphabet: str, pad: int, shown: int = 6) -> bytes:
-    """Draw the first inputs, images or token numbers, each with its target."""
+    """Return a PNG of the first inputs ``x``, images or token numbers, each under its target ``y`` as text."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.6), dpi=100, layout="constrained")
@@ -125,7 +131,7 @@ def captioned(x: Array, y: Array, alphabet: str, pad: int, shown: int = 6) -> by
 
 
 def series_by_class(x: Array, y: Array, classes: int = 6, each: int = 5) -> bytes:
-    """Draw the first variable of some series (n, steps, variables) of each of the first classes."""
+    """Return a PNG of the first variable of up to ``each`` series of each of the first classes; ``x`` is (n, steps, variables)."""
     from matplotlib.figure import Figure
 
     found = np.unique(y)[:classes]
@@ -138,14 +144,17 @@ def series_by_class(x: Array, y: Array, classes: int = 6, each: int = 5) -> byte
 
 
 def by_class(images: Array, y: Array, classes: int = 20, each: int = 6) -> bytes:
-    """Draw some images of each of the first classes, a column a class."""
+    """Return a PNG of up to ``each`` images of each of the first classes, a column per class."""
     columns = [images[y == label][:each] for label in np.unique(y)[:classes]]
     rows = min(map(len, columns))
     return grid(np.stack([column[:rows] for column in columns], axis=1).reshape(-1, *images.shape[1:]), len(columns))
 
 
 def grid(images: Array, columns: int = 10) -> bytes:
-    """Draw images uint8 (n, height, width, channels) on one sheet, small ones enlarged; the first channel unless 3 or 4."""
+    """Return a PNG of images uint8 (n, height, width, channels) on one sheet, enlarged if they are small.
+
+    Images with 3 or 4 channels are in colour; of others the first channel is drawn.
+    """
     from PIL import Image
 
     n, height, width, channels = images.shape

@@ -1,4 +1,4 @@
-"""Kinds with sequences as inputs. Targets are a class, a future, the next token at every position, or another sequence."""
+"""Kinds of tasks on sequences. Targets are a class, a future, the next token at every position, or another sequence."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from harness.kinds.classification import Classification
 
 @dataclass(frozen=True)
 class SequenceClassification(Classification):
-    """Many to one. x is float32 (n, steps, variables); y is int64 (n,) in 0..classes-1.
+    """Kind of sequence classification. x is float32 (n, steps, variables); y is int64 (n,) in 0..classes-1.
 
-    Answers and metrics are those of image classification.
+    Answers: labels int64 (n,), or probabilities float32 (n, classes). Metrics: accuracy, balanced_accuracy, log_loss,
+    calibration_error.
     """
 
     name: ClassVar[str] = "sequence-classification"
@@ -40,14 +41,15 @@ class SequenceClassification(Classification):
 
 @dataclass(frozen=True)
 class Forecasting(Kind):
-    """Windows to their future. x is float32 (n, look-back, variables); y and the answer are float32 (n, horizon, variables).
+    """Kind of forecasting: windows of a series to their future.
 
-    ``season`` is the period, in steps, of the naive forecast that MASE divides by. Test windows overlap, so resampling keeps
-    ``horizon`` neighbours together. Metrics: mse, mae, mase.
+    x is float32 (n, look-back, variables); y and the answer are float32 (n, horizon, variables). ``season`` is the period, in
+    steps, of the naive forecast that MASE divides by. Test windows overlap, so resampling keeps ``horizon`` neighbours together.
+    Metrics: mse, mae, mase.
 
-    A window's future stands in the look-back of later ones. So the harness queries a second time with half of the windows
-    reversed, and the forecasts of the others must not move. The second query goes to another process, so that a model cannot tell
-    the two apart by remembering the first.
+    The future of a window stands in the look-back of later windows. So the harness sends a second query, with about half of the
+    windows reversed, and the forecasts of the other windows must not move. For a score the second query goes to another process, so
+    that a model cannot tell the queries apart by remembering the first.
     """
 
     horizon: int
@@ -114,19 +116,19 @@ class Forecasting(Kind):
 
 @dataclass(frozen=True)
 class NextToken(Kind):
-    """The next token at every position. x is int64 (n, t) in 0..vocabulary-1; y[i, j] is the token that follows x[i, j].
+    """Kind of next-token prediction. x is int64 (n, t) in 0..vocabulary-1; y[i, j] is the token that follows x[i, j].
 
     An answer is log-probabilities float32 (n, t, vocabulary), natural logarithm; each sums to one over the last axis after exp.
-    Chunks do not overlap and are answered by themselves. Metrics: nats (per token), bits (per token), token_accuracy.
+    Chunks (rows) do not overlap, and each is answered by itself. Metrics: nats (per token), bits (per token), token_accuracy.
 
-    Causality is verified, not trusted: in a call of its own the harness asks about copies whose tokens after a random point are
-    another chunk's. What is predicted up to that point must not move. The second question goes to another process, so that a
-    model cannot tell which is which by remembering the first.
+    Causality is verified, not trusted: the harness sends a second query of altered copies, whose tokens after a random point are
+    another chunk's. Predictions up to that point must not move. For a score the second query goes to another process, so that a
+    model cannot tell the queries apart by remembering the first.
     """
 
     vocabulary: int
     alphabet: str = ""
-    """Characters of the tokens, in order, if there are any. Used for drawing alone."""
+    """Characters of the tokens 0, 1, ... in order, for pictures alone; empty for no pictures."""
 
     name: ClassVar[str] = "next-token"
     metrics: ClassVar[Sequence[Metric]] = (
@@ -200,10 +202,11 @@ class NextToken(Kind):
 
 @dataclass(frozen=True)
 class Transduction(Kind):
-    """A token sequence or an image to a token sequence. y and the answer are int64 (n, length) in 0..vocabulary-1.
+    """Kind of transduction: a token sequence or an image to a token sequence.
 
-    x is int64 (n, any length) in 0..source_vocabulary-1, or, where source_vocabulary is 0, an image uint8 (n, height, width,
-    channels). Targets end with ``pad`` up to ``length``. Metrics: exact_match, token_accuracy.
+    y and the answer are int64 (n, length) in 0..vocabulary-1. x is int64 (n, any length) in 0..source_vocabulary-1; if
+    source_vocabulary is 0, it is images uint8 (n, height, width, channels). Targets end with ``pad`` up to ``length``. Metrics:
+    exact_match, token_accuracy.
     """
 
     vocabulary: int
@@ -211,7 +214,7 @@ class Transduction(Kind):
     source_vocabulary: int = 0
     pad: int = 0
     alphabet: str = ""
-    """Characters of the target tokens, in order, if there are any. Used for drawing alone."""
+    """Characters of the target tokens 0, 1, ... in order, for pictures alone; empty for no pictures."""
 
     name: ClassVar[str] = "transduction"
     metrics: ClassVar[Sequence[Metric]] = (
@@ -252,7 +255,11 @@ class Transduction(Kind):
 def _query_twice(
     x: Array, altered: Array, rng: np.random.Generator, compare: Callable[[Array, Array], None]
 ) -> tuple[Sequence[Array], Reader]:
-    """Return queries of the true and the altered inputs, in random order. ``compare`` refuses answers that must not differ."""
+    """Return two queries, the true inputs ``x`` and the ``altered`` ones, and a reader that returns the answer to ``x``.
+
+    The order of the queries and of their rows is random. The reader gives both answers, rows in the order of ``x``, to ``compare``,
+    which raises InvalidPrediction if they differ where they must not.
+    """
     inputs, orders, places = [x, altered], [rng.permutation(len(x)) for _ in range(2)], rng.permutation(2)
 
     def read(answers: Sequence[Array]) -> Array:

@@ -1,4 +1,4 @@
-"""Files of a submission, read once: hashed, kept with the result, and handed to the child."""
+"""Files of a submission, read once: hashed, kept with the result, and handed to the process that runs the submission."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from harness.plugins.source import Source
 class Bundle:
     """Code and files of a submission, read once, so that the content that is hashed, kept with the result and run is the same.
 
-    ``files`` are pairs of a path relative to the plug-in's folder and its content; the plug-in itself is first.
+    ``files`` are pairs of a path, relative to the plug-in's folder, and its content; the plug-in's own file is first. ``object`` is
+    the name of its class, None for the only one; ``module`` is the module to import, if the submission is installed.
     """
 
     name: str
@@ -27,23 +28,23 @@ class Bundle:
     object: str | None = None
     module: str | None = None
     package: Path | None = None
-    """Folder or file of the top package, for an installed ``module``."""
+    """Folder or file of the top-level package of an installed ``module``; None for a submission given by its path."""
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the plug-in's content; with further files, of all names and hashes."""
+        """SHA-256, in hex, of the content of the plug-in's file; if it has further files, of the names and hashes of all."""
         hashes = [(name, hashlib.sha256(content).hexdigest()) for name, content in self.files]
         if len(hashes) == 1:
             return hashes[0][1]
         return hashlib.sha256(repr([hashes[0], *sorted(hashes[1:])]).encode()).hexdigest()
 
     def manifest(self) -> dict[str, Any]:
-        """Names and sizes of the files, and the object and module to load, for the child's first message."""
+        """Return the names and sizes (bytes) of the files, and the object and module to load, for the child's first message."""
         sizes = [(name, len(content)) for name, content in self.files]
         return {"files": sizes, "object": self.object, "module": self.module}
 
     def content(self) -> IO[bytes]:
-        """Open unnamed file that holds all contents one after another. The caller closes it."""
+        """Return an unnamed open file with the contents of all files, one after another. The caller closes it."""
         file = tempfile.TemporaryFile()  # noqa: SIM115, the caller closes it
         for _, content in self.files:
             file.write(content)
@@ -52,7 +53,10 @@ class Bundle:
 
 
 def bundle(source: Source) -> Bundle:
-    """Read a submission's file, the modules beside it that it imports, and the ``files`` that it names. Raises PluginError."""
+    """Read a submission's file, the modules beside it that it imports, and its ``files``, and return them as a `Bundle`.
+
+    For an installed submission only its own file is read. Raises PluginError for a file that is unreadable or outside the folder.
+    """
     folder = source.path.parent
     names = [source.path.name]
     if source.module is None:
@@ -80,7 +84,10 @@ def bundle(source: Source) -> Bundle:
 
 
 def _helpers(folder: Path, path: Path) -> list[str]:
-    """Return the modules of a folder that one of its files imports. Installed modules take precedence, as in Python."""
+    """Return the paths of the modules in ``folder`` that the file ``path`` imports, relative to ``folder``.
+
+    Installed modules take precedence, as in Python. A file that cannot be parsed imports none.
+    """
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -110,7 +117,7 @@ def _helpers(folder: Path, path: Path) -> list[str]:
 
 
 def _is_installed(top: str, folder: Path) -> bool:
-    """Return whether a module can be imported without the plug-in's folder."""
+    """Tell whether the top-level module ``top`` can be imported without the plug-in's folder."""
     if top in sys.stdlib_module_names:
         return True
     places = [place for place in sys.path if place and Path(place).resolve() != folder.resolve()]

@@ -1,4 +1,4 @@
-"""Description of a submission by itself, as the parent has checked it."""
+"""Description of a submission by its own process, as the parent process has checked it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from harness.contract import Distribution
 
 @dataclass(frozen=True)
 class Description:
-    """Kinds, search space and abilities that a submission declares."""
+    """Kinds of task, search space, default hyperparameters and abilities that a submission declares."""
 
     kinds: tuple[str, ...]
     space: Mapping[str, Distribution]
     defaults: Mapping[str, Any]
     vectorizable: bool = False
-    """True if it can fit several configurations in one vectorized fit."""
+    """True if the submission can fit several configurations in one vectorized fit."""
     budget: bool = False
     """True if a fit can be limited to a share of its epochs (`Submission.budget`)."""
 
 
 def allowed(distribution: Distribution, value: Any) -> bool:
-    """Return whether a value lies in a distribution."""
+    """Tell whether a hyperparameter's value lies in its distribution."""
     try:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except (TypeError, ValueError):

@@ -13,9 +13,11 @@ from harness.errors import PluginError
 
 
 def import_file(path: Path, name: str = "") -> ModuleType:
-    """Import a file as a module under a unique name. It can import helper modules beside it, which shadow nothing.
+    """Import a file and return the module. The file can import modules beside it, which take precedence over no other.
 
-    The name depends on the content, so that a task edited during a long session (a notebook) is imported anew.
+    Without a ``name`` the module's name depends on the content, so that a task edited during a long session (a notebook) is
+    imported anew. A module that is loaded already is not imported again. Raises PluginError if there is no file or it is no .py
+    file, and any error that the file raises.
     """
     if not path.is_file():
         raise PluginError(f"there is no file {path}")
@@ -40,7 +42,7 @@ def import_file(path: Path, name: str = "") -> ModuleType:
 
 
 def error_with_line(error: BaseException, path: Path) -> str:
-    """Return ``ValueError: message (line 3)``, with the deepest line inside the plug-in's own file."""
+    """Return an error as ``ValueError: message (line 3)``: the deepest line of its traceback inside the file ``path``, if any."""
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
     ]

@@ -1,4 +1,4 @@
-"""Import of a submission, which runs its code. Only the child does it."""
+"""Import of a submission, which runs its code. Only the child process does it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from harness.plugins.importing import import_file
 
 
 def load_submission(path: Path, object_name: str | None = None, module_name: str | None = None) -> type[Submission]:
-    """Import a submission: this runs its code, so only the child calls it. Raises PluginError for an ambiguous or empty file.
+    """Import a submission and return its class. This runs its code, so only the child process calls it.
 
-    The module's name comes from the file's alone, so that a model pickled in one process is known in another.
+    ``object_name`` chooses a class; without it the file must have one subclass of Submission with a ``kind``. An installed
+    submission is imported by ``module_name``. Otherwise the module's name comes from the file's name alone, so that a model pickled
+    in one process is known in another. Raises PluginError for no class, several classes, or an abstract one.
     """
     module = (
         importlib.import_module(module_name) if module_name else import_file(path, f"bakeoff_submission_{path.stem}")

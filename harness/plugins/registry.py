@@ -36,7 +36,10 @@ N = TypeVar("N", bound=Named)
 
 
 def shipped(room: str) -> Path:
-    """Folder of ``tasks`` or ``baselines``, inside the installed package or beside it in a checkout."""
+    """Return the folder of the plug-ins that ship with Bakeoff; ``room`` is "tasks" or "baselines".
+
+    It lies inside the installed package, or beside it in a checkout.
+    """
     inside = Path(__file__).parent.parent / "shipped" / room
     return inside if inside.is_dir() else Path(__file__).parent.parent.parent / room
 
@@ -49,7 +52,10 @@ def warn_on_stderr(message: str) -> None:
 
 
 def submissions(warn: Warn = warn_on_stderr) -> dict[str, Source]:
-    """Return all shipped and installed submissions by name. A broken one is skipped with a warning."""
+    """Return the sources of all shipped and installed submissions by name. A broken one is skipped, with a message to ``warn``.
+
+    Raises PluginError if two have the same name.
+    """
     found = []
     for path in sorted(shipped("baselines").rglob("*.py")):
         found += _tried(lambda path=path: read_submission(path), warn)  # type: ignore[misc]
@@ -66,7 +72,10 @@ def _installed(point: EntryPoint) -> Source:
 
 
 def _module_file(module: str, entry: str) -> Path:
-    """The file of an installed module, found without importing its packages."""
+    """Return the file of an installed module, found without an import of its packages.
+
+    Raises PluginError, which names the entry point ``entry``, if the module is not installed.
+    """
     top, *rest = module.strip().split(".")
     spec = importlib.util.find_spec(top)
     if spec is not None and not rest and spec.origin:
@@ -79,7 +88,10 @@ def _module_file(module: str, entry: str) -> Path:
 
 
 def find_submission(reference: str, warn: Warn = warn_on_stderr) -> Source:
-    """Return the submission for a name, ``path.py`` or ``path.py:Class``. Raises UsageError or PluginError."""
+    """Return the source of the submission for a name, ``path.py`` or ``path.py:Class``.
+
+    Raises UsageError for an unknown name, PluginError for a wrong file. Broken plug-ins found on the way are told to ``warn``.
+    """
     path, object_name = as_path(reference)
     if path is not None:
         return read_submission(path, object_name)
@@ -90,7 +102,7 @@ def find_submission(reference: str, warn: Warn = warn_on_stderr) -> Source:
 
 
 def read_tasks(path: Path) -> list[TaskSource]:
-    """The Task objects at the top of a file. Raises PluginError where the file cannot be imported or has none."""
+    """Import a task file and return the Task objects at its top level. Raises PluginError if the import fails or there is none."""
     try:
         module = import_file(path)
     except BakeoffError as error:
@@ -104,7 +116,10 @@ def read_tasks(path: Path) -> list[TaskSource]:
 
 
 def tasks(warn: Warn = warn_on_stderr) -> dict[str, TaskSource]:
-    """Return all shipped and installed tasks by name. A broken one is skipped with a warning."""
+    """Return all shipped and installed tasks by name. A broken one is skipped, with a message to ``warn``.
+
+    Raises PluginError if two have the same name.
+    """
     found: list[TaskSource] = []
     for path in sorted(shipped("tasks").rglob("*.py")):
         found += [task for group in _tried(lambda path=path: read_tasks(path), warn) for task in group]  # type: ignore[misc]
@@ -126,7 +141,10 @@ def _installed_task(point: EntryPoint) -> TaskSource:
 
 
 def find_task(reference: str, warn: Warn = warn_on_stderr) -> TaskSource:
-    """Return the task for a name, ``path.py`` or ``path.py:OBJECT``. Raises UsageError or PluginError."""
+    """Import and return the task for a name, ``path.py`` or ``path.py:OBJECT``, with its file.
+
+    Raises UsageError for an unknown name, PluginError for a wrong file. Broken plug-ins found on the way are told to ``warn``.
+    """
     path, object_name = as_path(reference)
     if path is None:
         return _named(reference, tasks(warn), "task")
@@ -148,7 +166,10 @@ def find_task(reference: str, warn: Warn = warn_on_stderr) -> TaskSource:
 
 
 def as_path(reference: str) -> tuple[Path | None, str | None]:
-    """Split a reference into (file, object); (None, None) if it is a name and no path."""
+    """Return the file and the object name in a reference such as ``path.py:Object``, or (None, None) if it is a name and no path.
+
+    The object name is None for a path without one.
+    """
     file, colon, object_name = reference.rpartition(":")
     if colon and file.endswith(".py"):
         return Path(file), object_name

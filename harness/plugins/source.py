@@ -13,7 +13,10 @@ from harness.errors import PluginError
 
 @dataclass(frozen=True)
 class Source:
-    """Submission as its file describes it, without running it. ``kinds`` is empty unless the file writes them as a literal."""
+    """Submission as its file describes it, read without running it. ``kinds`` is empty unless the file has them as a literal.
+
+    ``object`` is the name of its class if the reference gives one; ``module`` is its module if it is installed.
+    """
 
     name: str
     path: Path
@@ -22,7 +25,7 @@ class Source:
     kinds: tuple[str, ...] = ()
     help: str = ""
     files: tuple[str, ...] = ()
-    """Names in its ``files`` attribute. Modules that it imports from its own folder are found without being named."""
+    """Names of further files, from the ``files`` attribute of the class. Modules beside it that it imports need no mention."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class TaskSource:
 
 
 def title(name: str) -> str:
-    """Return the plug-in name for a file or class: ``some-file`` for ``some_file``, ``some-class`` for ``SomeClass``."""
+    """Return the plug-in name of a file or class: ``some-file`` for ``some_file``, ``some-class`` for ``SomeClass``."""
     spaced = "".join(
         f"-{letter}" if letter.isupper() and before.islower() else letter for before, letter in zip(" " + name, name)
     )
@@ -48,7 +51,11 @@ def title(name: str) -> str:
 def read_submission(
     path: Path, object_name: str | None = None, module: str | None = None, name: str | None = None
 ) -> Source:
-    """Describe a submission's file without running it. Raises PluginError if it defines no class or is not valid Python."""
+    """Read a submission's file, without running it, and return its source.
+
+    ``object_name`` chooses a class, ``name`` replaces the name made from the file or class. Raises PluginError if the file cannot
+    be read, is not valid Python or has no such class.
+    """
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except FileNotFoundError:
@@ -79,7 +86,7 @@ def _literal_kinds(node: ast.ClassDef) -> tuple[str, ...]:
 
 
 def _literal(node: ast.ClassDef, name: str) -> tuple[str, ...]:
-    """Return the names in a class attribute that is a literal string or tuple of strings; () otherwise."""
+    """Return the strings in the class attribute ``name`` if it is a literal string, or tuple or list of strings; () otherwise."""
     for statement in node.body:
         targets: Sequence[ast.expr] = ()
         if isinstance(statement, ast.Assign):

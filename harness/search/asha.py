@@ -1,7 +1,8 @@
-"""Asynchronous successive halving (ASHA, the stopping form; Li et al. 2020): each rung promotes the best third of its trials.
+"""Asynchronous successive halving (ASHA, the stopping form; Li et al. 2020): only the best third of the trials passes each rung.
 
-Early losses may mislead: while the learning rate still rises, the trials that end worst may lead. So the first trials are never
-pruned, and a rung prunes others only if the first trials ranked there as they ranked at their end.
+A rung is a step at which trials are compared. Early losses may mislead: while the learning rate still rises, the trials that end
+worst may lead. So the first trials are never pruned, and a rung prunes other trials only if the first trials ranked at the rung
+about as they ranked at their end.
 """
 
 from __future__ import annotations
@@ -11,33 +12,36 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 REDUCTION_FACTOR = 3
-"""Ratio of each rung to the rung before it; one in so many trials is promoted from a rung."""
+"""Ratio of the step of a rung to the step of the rung before. Of this many trials, one is promoted from a rung."""
 FIRST_RUNG = 2
-"""First rung, in reports of a trial."""
+"""Number of reports of a trial at the first rung."""
 LAST_RUNG_SHARE = 0.5
-"""Share of a full fit from which on no trial is pruned: its remaining cost is less than the work that would be thrown away."""
+"""Share of the steps of a full fit from which on no trial is pruned: its remaining cost is less than the work that would be thrown
+away."""
 MIN_RUNG_CONCORDANCE = 0.7
-"""Concordance of the losses at a rung with the final losses from which on the rung prunes."""
+"""Smallest concordance (0 to 1) between the losses at a rung and the final values at which the rung may prune."""
 MIN_RUNG_TRIALS = 5
-"""Finished trials from which on that concordance is computed."""
+"""Smallest number of finished trials from which the concordance of a rung is computed."""
 
 
 class Rungs:
-    """Losses of trials at each rung. Not thread-safe.
+    """Losses of a search's trials at each rung, from which it follows which trials to prune. Not thread-safe.
 
-    The loss at a rung is a trial's lowest so far: it belongs to the weights that are kept, and is less noisy than the last.
+    The rungs are the steps ``first``, 3 * ``first``, 9 * ``first`` and so on. A step is a number of reports, or of ninths of the
+    training split. The loss of a trial at a rung is its lowest so far: it belongs to the weights that are kept, and is less noisy
+    than the last loss.
 
-    A rung is a step: a number of reports, or ninths of the training split. ``first`` is the lowest. Trials with numbers below
-    ``full_fits`` are never pruned and calibrate the rungs; at 0 the rungs need no calibration. Trials that are passed together are
-    compared together, so that their order does not matter.
+    Trials with numbers below ``full_fits`` are never pruned; a rung prunes others only if these first trials show that it is
+    reliable. With ``full_fits=0`` every rung prunes. Trials that are passed in one call are compared together, so that their order
+    does not matter.
     """
 
     def __init__(self, first: int = FIRST_RUNG, full_fits: int = 0) -> None:
         self.first, self.full_fits = first, full_fits
         self.losses: dict[int, dict[int, float]] = {}
-        """Losses by step and trial number."""
+        """Lowest loss so far, by step of the rung and by trial number."""
         self.finals: dict[int, float] = {}
-        """Final values of the first trials, by number; lower is better."""
+        """Final values of the finished trials below ``full_fits``, by trial number; lower is better."""
         self.full_length = math.inf
         """Steps of the longest finished trial; infinite until one is finished."""
 
@@ -47,7 +51,10 @@ class Rungs:
         return step == self.first
 
     def losers(self, step: int, losses: Mapping[int, float]) -> set[int]:
-        """Record the lowest losses of trials that have reached this step; return the numbers of the trials to prune."""
+        """Record the lowest losses, by trial number, of trials that have reached a step; return the numbers of the trials to prune.
+
+        Nothing is recorded and the set is empty if the step is not a rung or comes too late in a full fit.
+        """
         if not losses or not self.is_rung(step) or step >= LAST_RUNG_SHARE * self.full_length:
             return set()
         at_rung = self.losses.setdefault(step, {})
@@ -58,13 +65,13 @@ class Rungs:
         return {number for number in losses if at_rung[number] > threshold and number >= self.full_fits}
 
     def is_reliable(self, step: int) -> bool:
-        """Tell whether the first trials ranked at this step as they ranked at their end."""
+        """Tell whether the first trials ranked at a step about as they ranked at their end. False while too few have ended."""
         at_rung = self.losses.get(step, {})
         pairs = [(at_rung[number], final) for number, final in self.finals.items() if number in at_rung]
         return len(pairs) >= MIN_RUNG_TRIALS and concordance(pairs) >= MIN_RUNG_CONCORDANCE
 
     def restore(self, number: int, losses: Sequence[float | None], value: float | None) -> None:
-        """Load the reports of a recorded trial, and its final value unless it is None."""
+        """Load a recorded trial: the losses that it reported, None where not finite, and its final value, None if it has none."""
         for step in range(1, len(losses) + 1):
             if self.is_rung(step):
                 self.losses.setdefault(step, {})[number] = lowest_loss(losses[:step])
@@ -72,7 +79,7 @@ class Rungs:
             self.record_final(number, len(losses), value)
 
     def record_final(self, number: int, steps: int, value: float) -> None:
-        """Record the final value of a trial that ran to its end in so many steps; lower is better."""
+        """Record the final value of a trial that ran to its end in ``steps`` steps; lower is better."""
         if number < self.full_fits:
             self.finals[number] = value
         if steps:
@@ -80,11 +87,14 @@ class Rungs:
 
 
 def concordance(pairs: Sequence[tuple[float, float]]) -> float:
-    """Fraction of pairs that both values order the same way (Kendall concordance, without ties); 1 if all pairs are tied."""
+    """Return the share of pairs of items that two values order the same way (Kendall concordance, without ties), 0 to 1.
+
+    ``pairs`` holds the two values of each item. The result is 1 if all pairs of items are tied.
+    """
     untied = [(a, b) for a, b in combinations(pairs, 2) if a[0] != b[0] and a[1] != b[1]]
     return sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in untied) / len(untied) if untied else 1.0
 
 
 def lowest_loss(losses: Sequence[float | None]) -> float:
-    """Return the lowest finite loss; infinite if there is none."""
+    """Return the lowest finite loss; infinity if there is none."""
     return min((loss for loss in losses if loss is not None and math.isfinite(loss)), default=math.inf)

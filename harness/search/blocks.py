@@ -1,4 +1,4 @@
-"""Vectorized trials: blocks of suggestions over all slots, and small chunks of slow trials."""
+"""Vectorized trials of a search: fast trials run in blocks over all slots, and slow trials in small chunks, each on one slot."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from harness.search.coordinator import Coordinator
 from harness.search.subsets import FULL_FIDELITY
 
 BLOCK_SIZE = 64
-"""Suggestions in a block of vectorized trials."""
+"""Largest number of trials in a block. The trials of a block are suggested together and run before the next block."""
 
 MIN_CHUNK, MAX_CHUNK, CHUNK_SECONDS = 8, 32, 20.0
-"""Bounds on the chunk size for slow trials, and the seconds that a chunk should take."""
+"""Bounds on the number of slow trials that are fitted together on one slot, and the seconds that they should take."""
 
 
 class VectorizedTrials:
-    """Trials of a search that are fitted several at a time. `pays` becomes False if no trial of a new block can be."""
+    """Driver that runs the trials of a search several at a time, in vectorized fits.
+
+    ``pays`` becomes False if no trial of a new block can be vectorized. The remaining trials are then left to run one by one.
+    """
 
     def __init__(self, context: RunContext, trials: Coordinator, n_trials: int) -> None:
         self.context, self.trials, self.n_trials = context, trials, n_trials
         self.history, self.policy = trials.history, trials.policy
         self.pays = True
         self.awaiting_full_fit: list[int] = []
-        """Numbers of promoted trials whose full fit has not started."""
+        """Numbers of the trials that are to get a full fit and have not started it."""
 
     def run(self) -> None:
-        """Run blocks until all trials have run or one block shows that they are slow; then run the rest in chunks."""
+        """Run the trials in blocks, until all have run or a block shows that they are slow; then run the rest in chunks.
+
+        Ends early, with trials left, if vectorized fits do not pay or the search should stop.
+        """
         self.trials.tell_at_once = False
         number = 0
         while self.pays and number < self.n_trials and not self.history.should_stop():
@@ -40,17 +46,19 @@ class VectorizedTrials:
             self.run_slow_chunks()
 
     def block_size(self, number: int) -> int:
-        """Return the size of the block that starts at this trial.
+        """Return the number of trials in the block that starts at trial ``number``.
 
-        It is small for the first low-fidelity trials, which calibrate, and for slow ones, so that suggestions use earlier results.
+        It is small for the first low-fidelity trials, which calibrate the low fidelity, and for slow low-fidelity trials, so that
+        suggestions use earlier results.
         """
         small = self.policy.uses_low_fidelity and (number == 0 or self.trials.has_slow_fits)
         return self.policy.startup_trials if small else BLOCK_SIZE
 
     def run_block(self, numbers: range) -> int:
-        """Run a block of trials on all slots; return the number of the next trial to suggest.
+        """Run a block of trials on all slots; return the number of the trial at which the next block starts.
 
-        The whole block is suggested before any result, so that an interrupted block gets the same suggestions again.
+        This is the first postponed trial, or else the first after the block. The whole block is suggested before any result, so
+        that an interrupted block gets the same suggestions again.
         """
         trials, policy = self.trials, self.policy
         claimed = self.history.claim(numbers)
@@ -77,10 +85,11 @@ class VectorizedTrials:
         return min(postponed, default=numbers.stop)
 
     def run_on_slots(self, numbers: Sequence[int], fidelity: int) -> list[int]:
-        """Run trials at one fidelity, one chunk a slot; return the numbers of postponed trials, to be suggested again.
+        """Run trials at one fidelity; return the numbers of the postponed trials, which are to be suggested again.
 
-        Trials that could not be vectorized, or had better not be, run alone on slots that are free. If a chunk would take long,
-        only a few of its trials run, and the others are postponed to the next block.
+        ``fidelity`` is in tenths of the budget, or `FULL_FIDELITY`. Each slot fits its share of the trials, a chunk, together.
+        Trials that cannot be vectorized, or had better not be, run alone on free slots. If a chunk of new trials would take long,
+        only a few of them run, and the rest is postponed to the next block.
         """
         history, slots = self.history, len(self.context.slots.devices)
         new = not any(history.running[number].partial for number in numbers)
@@ -92,7 +101,7 @@ class VectorizedTrials:
         n_alone = len(alone)
 
         def run_chunk(chunk: Sequence[int], device: str) -> None:
-            """Run a chunk vectorized, then trials of any chunk that have to run alone."""
+            """Run a chunk of trials in vectorized fits, then trials of any chunk that have to run alone."""
             nonlocal n_alone
             if chunk[0] in pending_chunks:
                 reasons = self.trials.runner.run_or_explain(chunk, device, max_members, fidelity)
@@ -129,7 +138,7 @@ class VectorizedTrials:
         left = [number for number in range(self.n_trials) if number not in self.history.fits]
 
         def run_chunk(numbers: Sequence[int], device: str) -> None:
-            """Run one chunk on one slot through both fidelities."""
+            """Run one chunk of trials on one slot: first at low fidelity if the search uses it, then full fits."""
             if self.history.should_stop():
                 return
             claimed = self.history.claim(numbers)

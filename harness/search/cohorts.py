@@ -12,18 +12,27 @@ from harness.search.subsets import FULL_FIDELITY
 from leaderboard.result import Status
 
 COHORT_SIZE = 10
-"""Trials that go through the rungs together: the sampler's first so many suggestions are random anyway."""
+"""Number of trials that go through the low fidelities together. It costs no guidance: the sampler's first ten suggestions are
+random anyway."""
 
 
 class Cohorts:
-    """Trials of a search in cohorts: low-fidelity trials, or slow trials on subsets of the training split."""
+    """Driver that runs the trials of a search in cohorts of `COHORT_SIZE`, which go through the low fidelities together.
+
+    The low fidelities are shares of the budget, or subsets of the training split for slow trials without a budget.
+    """
 
     def __init__(self, trials: Coordinator, n_trials: int) -> None:
         self.trials, self.n_trials = trials, n_trials
         self.history, self.policy = trials.history, trials.policy
 
     def run(self) -> None:
-        """Run all trials of a cohort at the lowest fidelity, the best of them at the next, cohort after cohort."""
+        """Run the trials cohort after cohort: all of a cohort at the lowest fidelity, the best of them at the next, up to full
+        fits.
+
+        Ends early if the trials have no use for a low fidelity or the search should stop. After the deadline, chooses the policy's
+        ``overtime_trial``, which may still get a full fit.
+        """
         with ThreadPoolExecutor() as threads:
             cohorts: list[tuple[list[Future[None]], list[int]]] = []
 
@@ -31,7 +40,7 @@ class Cohorts:
                 full_fits.append(threads.submit(self.trials.run_each, [number], FULL_FIDELITY))
 
             def prune_finished_cohorts() -> None:
-                """Prune the rejected trials of each cohort whose full fits are all done."""
+                """Prune the rejected trials of each cohort whose full fits are all done. Raises the error of a full fit."""
                 for cohort in [cohort for cohort in cohorts if all(fit.done() for fit in cohort[0])]:
                     cohorts.remove(cohort)
                     for fit in cohort[0]:
@@ -56,9 +65,10 @@ class Cohorts:
             self.policy.overtime_trial = self.policy.furthest(self.history.running.values())
 
     def run_rungs(self, numbers: Sequence[int], start_full_fit: Callable[[int], None]) -> list[int]:
-        """Run trials through the low fidelities and start the full fits of promoted ones; return the rejected trials.
+        """Run trials through the low fidelities; return the numbers of the trials that were rejected and are not pruned yet.
 
-        Trials that lose at a subset rung are pruned here, and not returned.
+        ``start_full_fit`` is called with the number of each promoted trial. Trials that lose at a subset of the training split are
+        pruned here, and not returned.
         """
         trials, policy, history = self.trials, self.policy, self.history
         rejected: list[int] = []

@@ -1,7 +1,7 @@
 """Coordinator of a search: it suggests trials, runs them, tells the sampler of their ends, and promotes or prunes them.
 
-It joins the four parts of a search: sampler, fidelity policy, history and runner. In which order and how many trials run together
-is decided above it, in `blocks` and `cohorts`.
+It joins the four parts of a search: sampler, fidelity policy, history and runner. The modules above it, `blocks` and `cohorts`,
+decide in which order trials run and how many run together.
 """
 
 from __future__ import annotations
@@ -21,38 +21,39 @@ from harness.search.trial_runner import TrialRunner
 from leaderboard.result import Status
 
 SLOW_FIT_SECONDS = 1.0
-"""Seconds of a fit from which on a slower sampler pays, and smaller batches of suggestions."""
+"""Seconds of a fit from which on it pays to use a slower sampler and to suggest fewer trials at a time."""
 
 Run = Callable[[Sequence[int], int], object]
 """Function that runs trials, given by their numbers, at one fidelity."""
 
 
 class Coordinator:
-    """Trials of one search, from suggestion to record."""
+    """Coordinator of one search: it suggests, runs, promotes, prunes and records the trials."""
 
     def __init__(self, context: RunContext, sampler: Sampler, policy: FidelityPolicy, history: TrialHistory) -> None:
         self.context, self.sampler, self.policy, self.history = context, sampler, policy, history
         self.runner = TrialRunner(context, history, policy, self.record)
         self.tell_at_once = True
-        """True if the sampler is told of each trial when it ends; False if it is told after each block."""
+        """True if the sampler is told of each trial as soon as it ends; False if it is told after each block."""
         self.observed: set[int] = set()
-        """Numbers of trials that the sampler was told of."""
+        """Numbers of the trials that the sampler was told of."""
         self.noted_subsample = False
 
     @property
     def is_slow(self) -> bool:
-        """True if a trial takes a second or more, promoted or not."""
+        """True if a trial takes `SLOW_FIT_SECONDS` or more, as a mean over promoted and other trials."""
         return self.history.trial_seconds >= SLOW_FIT_SECONDS
 
     @property
     def has_slow_fits(self) -> bool:
-        """True if a full fit takes a second or more."""
+        """True if a full fit takes `SLOW_FIT_SECONDS` or more."""
         return self.history.full_fit_seconds >= SLOW_FIT_SECONDS
 
     def suggest(self, numbers: Sequence[int]) -> None:
-        """Add running trials with suggested hyperparameters, each in knowledge of all results and pending trials.
+        """Suggest hyperparameters for trials, and add these trials to the running ones of the history.
 
-        The caller does not hold the lock: a suggestion may take a tenth of a second, and running fits report meanwhile.
+        Each suggestion uses all results, and also the pending trials where fits are slow. The caller does not hold the history's
+        lock: a suggestion may take a tenth of a second, and running fits report meanwhile.
         """
         history = self.history
         with history.lock:
@@ -68,18 +69,21 @@ class Coordinator:
                 history.running[number] = RunningTrial(suggested, full_fidelity)
 
     def sync(self) -> None:
-        """Load now and then the trials that other commands have recorded, and tell the sampler of them."""
+        """Load the trials that other commands have recorded, and tell the sampler of them.
+
+        Calls within `POLL_SECONDS` of the last load do nothing.
+        """
         with self.history.lock:
             if self.history.sync():
                 self.tell_all()
 
     def tell_all(self) -> None:
-        """Tell the sampler of all finished trials that it does not know, in order."""
+        """Tell the sampler, in order of number, of all recorded trials that it was not told of."""
         for number in sorted(set(self.history.fits) - self.observed):
             self.tell(number)
 
     def tell(self, number: int) -> None:
-        """Tell the sampler of a finished trial, once; note when the sampler begins to subsample."""
+        """Tell the sampler of a recorded trial, at most once. Note in the progress when the sampler begins to subsample."""
         if number in self.observed:
             return
         self.observed.add(number)
@@ -92,7 +96,7 @@ class Coordinator:
             )
 
     def record(self, number: int, status: str) -> None:
-        """Record a running trial as finished with this status."""
+        """Record a running trial as ended with ``status``, tell the sampler if ``tell_at_once``, and report progress."""
         if not self.history.record(number, status):
             return
         with self.history.lock:
@@ -101,7 +105,11 @@ class Coordinator:
             self.history.report_progress()
 
     def run_one(self, number: int, device: str, only_fidelity: int | None = None) -> None:
-        """Run one trial alone on a slot, suggested now if it does not run yet: through all fidelities, or at one of them."""
+        """Run one trial alone on a slot: through all fidelities, or only at ``only_fidelity``.
+
+        A trial that does not run yet is claimed and suggested first. Nothing is run if it is on record or another command has
+        claimed it.
+        """
         if number not in self.history.running:
             if not self.history.claim([number]):
                 return
@@ -110,22 +118,25 @@ class Coordinator:
         self.runner.run_alone(number, device, only_fidelity)
 
     def run_each(self, numbers: Sequence[int], fidelity: int) -> None:
-        """Run trials at one fidelity on all slots, each in its own fork."""
+        """Run trials at one fidelity, each in its own fork, as many at a time as there are slots."""
         run_parallel(numbers, partial(self.run_one, only_fidelity=fidelity), self.context)
 
     def split_by_fidelity(self, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Split trials into those that start with a full fit and those that start at low fidelity."""
+        """Return the numbers of the running trials that start with a full fit, and of the trials that start at low fidelity."""
         running, low = self.history.running, self.policy.uses_low_fidelity
         full = [number for number in numbers if running[number].full_fidelity or not low]
         return full, [number for number in numbers if number not in full]
 
     def at_low_fidelity(self, numbers: Sequence[int]) -> list[int]:
-        """Return the running trials among these that had their low-fidelity fit."""
+        """Return the trials in ``numbers`` that still run and have had their first low-fidelity fit."""
         running = self.history.running
         return [number for number in numbers if number in running and 1 in running[number].partial]
 
     def calibrate(self, numbers: Sequence[int], run: Run) -> None:
-        """Run a few low-fidelity trials again with twice the budget, if it is unknown yet whether the low fidelity is reliable."""
+        """Fit a few low-fidelity trials again with twice the budget, unless it is known whether the low fidelity is reliable.
+
+        ``run`` runs these fits. If the low fidelity proves unreliable, the progress notes it.
+        """
         low = self.policy.low_fidelity
         if low is not None and low.is_reliable is None:
             run(self.at_low_fidelity(numbers)[:RECHECKED_TRIALS], 2)
@@ -135,7 +146,10 @@ class Coordinator:
                 )
 
     def promote(self, numbers: Sequence[int]) -> list[int]:
-        """Return the low-fidelity trials to promote to a full fit: all if the low fidelity is not reliable or time is up."""
+        """Return the numbers of the low-fidelity trials to promote to a full fit; none if the search has no low fidelity.
+
+        All trials with a low-fidelity fit are promoted if the low fidelity is not known to be reliable or the search should stop.
+        """
         low = self.policy.low_fidelity
         if low is None:
             return []
@@ -147,7 +161,10 @@ class Coordinator:
         return [number for number in candidates if number in promoted]
 
     def prune_rejected(self, rejected: Sequence[int], run: Run) -> None:
-        """Prune rejected trials after the full fits of the promoted ones; for each that failed, promote the next best first."""
+        """Prune the rejected trials, after the full fits of the promoted ones.
+
+        For each promoted trial that failed, the best rejected trial is promoted first, and ``run`` runs its full fit.
+        """
         rejected, low = self.at_low_fidelity(rejected), self.policy.low_fidelity
         while low is not None and rejected and not self.history.should_stop():
             with self.history.lock:

@@ -1,4 +1,4 @@
-"""History of a search: trials that run, trials on record, and the leases by which several commands share them."""
+"""History of a search: running trials, recorded trials, and the leases by which several commands share the trials."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ GIVE_UP_AFTER_FAILURES = 3
 
 
 class TrialHistory:
-    """Trials 0..n_trials-1 of one entry. Threads that share them hold its lock, but never across a write to the store.
+    """Running and recorded trials, with numbers 0 to n_trials - 1, of one entry's search.
 
-    The policy learns of each trial that ends or is loaded. Close the history when done, so that its leases end.
+    Threads that share the history hold its lock, but never while the store writes. The policy learns of each trial that ends or is
+    loaded. From ``timeout`` seconds after its creation on, no new trials start. Close the history when done, so that its leases
+    end.
     """
 
     def __init__(self, context: RunContext, policy: FidelityPolicy, n_trials: int, timeout: float | None) -> None:
@@ -34,18 +36,22 @@ class TrialHistory:
         self.deadline = time.monotonic() + timeout if timeout else math.inf
         self.best: float | None = None
         self.full_fit_times: list[float] = []
-        """Seconds of full fits, sorted."""
+        """Seconds of each complete trial, all its fits together, sorted."""
         self.leases = context.store.leases(context.study_key, "search")
         self.last_sync = 0.0
         self.ignored_fits = 0
-        """Number of recorded fits that do not belong to this search: failures of earlier attempts, and numbers beyond its last."""
+        """Number of recorded fits that are not loaded: failures of earlier attempts, and trials beyond the last of this search."""
         self.load()
 
     def close(self) -> None:
         self.leases.close()
 
     def load(self, numbers: Sequence[int] | None = None) -> None:
-        """Load recorded trials, all or these numbers: from an earlier command, or from another that shares the store."""
+        """Load recorded trials from the store, all or only ``numbers``, and pass them to the policy.
+
+        An earlier command has recorded them, or another command that shares the store. Failed trials of an earlier attempt are left
+        out, so that they run again.
+        """
         for fit in self.context.store.fits(self.context.study_key, "search", numbers):
             if fit.number in self.fits or fit.number >= self.n_trials:
                 continue
@@ -54,7 +60,8 @@ class TrialHistory:
                 self.policy.load(fit)
 
     def claim(self, numbers: Sequence[int]) -> list[int]:
-        """Lease trials; return the numbers to run here: neither recorded nor leased by another command."""
+        """Lease trials; return the sorted numbers of the trials to run here, which are neither recorded nor leased by another
+        command."""
         leased = self.leases.claim(number for number in numbers if number not in self.fits)
         with self.lock:
             self.load(sorted(leased))
@@ -76,7 +83,7 @@ class TrialHistory:
         return True
 
     def add(self, fit: Fit) -> None:
-        """Add a finished trial."""
+        """Add a recorded trial, and update the best score and the times of full fits."""
         self.fits[fit.number] = fit
         if fit.status == Status.COMPLETE and fit.value is not None:
             sign = self.policy.sign
@@ -84,9 +91,10 @@ class TrialHistory:
             insort(self.full_fit_times, TrialFacts.of(fit).seconds)
 
     def record(self, number: int, status: str) -> bool:
-        """Record a running trial as finished with this status; return whether it stands on record by this call.
+        """Record in the store that a running trial ended with ``status``; return True if this call has recorded it.
 
-        The lock is free while the store writes. Meanwhile the trial counts as running.
+        It has not if this command itself ended the fit, or if another command has taken over the lease. The caller does not hold
+        the lock. While the store writes, the lock is free and the trial counts as running.
         """
         context, trial = self.context, self.running[number]
         if context.workers.closed:
@@ -105,7 +113,8 @@ class TrialHistory:
         return True
 
     def should_stop(self) -> bool:
-        """Tell whether no more trials may start: the deadline is past, or the first trials have all failed."""
+        """Tell whether no more trials may start: the deadline is past, or at least `GIVE_UP_AFTER_FAILURES` trials ended and all
+        failed."""
         fits = list(self.fits.values())
         hopeless = len(fits) >= GIVE_UP_AFTER_FAILURES and all(
             fit.status not in (Status.COMPLETE, Status.PRUNED) for fit in fits
@@ -115,7 +124,10 @@ class TrialHistory:
 
     @property
     def full_fit_seconds(self) -> float:
-        """Median seconds of a full fit (its share of a vectorized fit), or an estimate from low-fidelity trials; 0 if unknown."""
+        """Median seconds of a complete trial (with a vectorized fit, its share of that), low-fidelity fits included.
+
+        Before the first complete trial it is an estimate from low-fidelity fits; 0 if there are none.
+        """
         if self.full_fit_times:
             return self.full_fit_times[len(self.full_fit_times) // 2]
         times = self.policy.low_fidelity_times
@@ -123,11 +135,12 @@ class TrialHistory:
 
     @property
     def trial_seconds(self) -> float:
-        """Mean seconds of a trial, promoted or not."""
+        """Estimated mean seconds of a trial, over promoted trials and others; 0 if unknown."""
         return self.full_fit_seconds * self.policy.share_of_full_fit
 
     def report_progress(self) -> None:
-        """Report the number of trials with at least a low-fidelity fit, and the best score. The caller holds the lock."""
+        """Report the best score and the number of trials that are recorded or have had a low-fidelity fit. The caller holds the
+        lock."""
         low = self.policy.low_fidelity is not None
         partial = sum(1 in trial.partial for trial in self.running.values()) if low else 0
         self.context.progress.trial(len(self.fits) + partial, self.n_trials, self.best)

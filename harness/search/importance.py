@@ -1,7 +1,8 @@
 """Hyperparameter importance by PED-ANOVA (Watanabe, Bansal and Hutter 2023).
 
-A hyperparameter matters as much as its density among the best tenth of trials differs from its density among all, by Pearson
-divergence. Optuna has the same, but its import also loads scikit-learn: that takes a second, and a quick search takes three.
+The importance of a hyperparameter is the Pearson divergence between its density among the best tenth of trials and its density
+among all trials. Optuna has the same method, but its import also loads scikit-learn: that takes a second, and a quick search takes
+three.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from harness.contract import Array, Distribution
 from harness.search.low_fidelity import encode
 
 TOP_SHARE, MIN_TOP_TRIALS = 0.1, 2
-"""Share of trials that count as the best, and their minimum number."""
+"""Share of trials that count as the best, and the minimum number of them."""
 GRID_STEPS = 50
-"""Points on a hyperparameter's range at which densities are compared."""
+"""Maximum number of points on a hyperparameter's range at which densities are compared."""
 
 
 def ped_anova(space: Mapping[str, Distribution], trials: Sequence[tuple[Mapping[str, Any], float]]) -> dict[str, float]:
-    """Return each hyperparameter's share of the importance, the largest first; the shares add up to 1.
+    """Return each hyperparameter's share of the importance by name, the largest first; the shares add up to 1.
 
-    ``trials`` are pairs of hyperparameters and value; lower is better. If the best trials differ from the others in nothing, all
-    shares are equal.
+    Each of ``trials`` is a pair of hyperparameters and value; lower is better. If the best trials differ from the others in
+    nothing, all shares are equal.
     """
     values = np.array([value for _, value in trials])
     threshold = np.sort(values)[max(math.ceil(TOP_SHARE * len(values)), MIN_TOP_TRIALS) - 1]
@@ -42,9 +43,10 @@ def ped_anova(space: Mapping[str, Distribution], trials: Sequence[tuple[Mapping[
 
 
 def choice_density(distribution: Distribution, encoded: Array) -> Array:
-    """Return the density over the choices, float64 (choices,), of values (n, choices) as returned by `encode`.
+    """Return the smoothed share of each choice of a categorical hyperparameter, float64 (choices,); the shares add up to 1.
 
-    Each value leaves a little weight to the other choices, and one uniform pseudo-value is added.
+    ``encoded`` holds n values as one-hot rows (n, choices), see `encode`. Each value leaves a little weight to the other choices,
+    and one uniform pseudo-value is added.
     """
     count, choices = encoded.shape
     smoothing = 1 / (count + 1)
@@ -53,9 +55,10 @@ def choice_density(distribution: Distribution, encoded: Array) -> Array:
 
 
 def range_density(distribution: Distribution, encoded: Array) -> Array:
-    """Return the density on a grid over the range, float64 (steps,), of values (n, 1) as returned by `encode`.
+    """Return the density of a numeric hyperparameter on a grid over its range, float64 (steps,); it adds up to 1.
 
-    Each value counts as a normal kernel, and one uniform pseudo-value is added.
+    ``encoded`` holds n values from -1 to 1, (n, 1), see `encode`. Each value counts as a normal kernel, and one uniform
+    pseudo-value is added.
     """
     assert isinstance(distribution, (FloatDistribution, IntDistribution))
     steps = (

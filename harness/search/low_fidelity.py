@@ -1,8 +1,8 @@
-"""Low-fidelity trials: every trial is first fitted for a tenth of its epochs, and the most promising get a full fit from the start.
+"""Low-fidelity trials: every trial is first fitted for a tenth of its epochs. The most promising ones are then fitted anew, fully.
 
-This is successive halving (Jamieson and Talwalkar 2016) with fits of growing budget. In a low-fidelity trial the learning rate
-rises and falls as in a full fit. This tells more than the first epochs of a full fit: while the rate still rises, the trials that
-end worst may lead.
+This is successive halving (Jamieson and Talwalkar 2016) with fits of growing budget. In a low-fidelity fit the learning rate rises
+and falls as in a full fit. This tells more than the first epochs of a full fit: while the rate still rises, the trials that end
+worst may lead.
 
 Short fits are biased, mostly towards high learning rates. So low-fidelity losses are corrected by a Bayesian linear regression of
 the full fits' values on the low-fidelity loss and the hyperparameters. Its prior trusts the low-fidelity loss.
@@ -22,36 +22,40 @@ from harness.contract import Array, Distribution
 from harness.search.asha import concordance
 
 LOW_FIDELITY = 0.1
-"""Budget of a low-fidelity trial. The first trials are fitted a second time, with twice this budget."""
+"""Budget of a low-fidelity fit, as a share of a full fit. The first trials are fitted a second time, with twice this budget."""
 RECHECKED_TRIALS, MIN_RECHECKED = 6, 5
 """Number of trials with a second low-fidelity fit, and the minimum to judge whether low-fidelity losses are reliable."""
 MIN_CONCORDANCE = 0.85
-"""Concordance of both low-fidelity fits from which on they are reliable. (Measured: .7 on tasks where low-fidelity losses told
-nothing of the final ones, .93 and more elsewhere.)"""
+"""Smallest concordance between the losses of the first and the second low-fidelity fit at which the low fidelity is reliable.
+(Measured: .7 on tasks where low-fidelity losses told nothing of the final ones, .93 and more elsewhere.)"""
 MAX_COST_SHARE = 0.25
-"""Share of a full fit's reports above which low-fidelity trials are not worth their cost; it is exceeded if a full fit has few
-epochs."""
+"""Largest ratio of the reports of a low-fidelity fit to the reports of a full fit at which the low fidelity is worth its cost. It
+is exceeded if a full fit has few epochs."""
 PROMOTED_SHARE, MIN_PROMOTED = 1 / 12, 4
-"""Share of trials that get a full fit, and their minimum number. With the low-fidelity fits this costs a quarter of full fits of
-all trials."""
+"""Share of trials that get a full fit, and their minimum number. With the low-fidelity fits this costs a fifth to a quarter of full
+fits of all trials."""
 MIN_FULL_FITS = 3
-"""Full fits from which on the regression is used."""
+"""Smallest number of trials with a low-fidelity fit and a full fit at which the regression is used."""
 LOSS_PRIOR_SD, PARAMS_PRIOR_SD, NOISE_SD = 0.4, 3.0, 0.3
-"""Standard deviations of the prior of the loss's weight, of the prior of the hyperparameters' weights, and of the noise.
+"""Standard deviations in the regression: of the prior of the loss's weight, of the prior of the other weights, and of the noise.
 
 The unit is the distance from the best low-fidelity loss to the first quartile.
 """
 MAX_DISTANCE = 8.0
-"""Upper bound, in units, on the distance from the best: differences between worse trials do not matter."""
+"""Upper bound on a final value's distance from the best, in the unit of `LOSS_PRIOR_SD`: differences between worse trials do not
+matter."""
 
 
 CLEARLY_BAD = 2.0
-"""Distance from the best, in units, beyond which a prediction is certain enough."""
+"""Distance of a predicted final value from the best, in the unit of `LOSS_PRIOR_SD`, beyond which the trial is certainly bad."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Final value of a trial in units from the best; lower is better. It is ``measured`` if the trial had a full fit."""
+    """Final value of one trial, measured or predicted, as a distance from the best; lower is better.
+
+    The unit is that of `LOSS_PRIOR_SD`. ``measured`` is True if the value comes from a full fit.
+    """
 
     params: Mapping[str, Any]
     value: float
@@ -59,9 +63,10 @@ class Prediction:
 
 
 class LowFidelity:
-    """Values of trials at low fidelity, by fidelity (tenths of the budget) and number, and of full fits. Lower is better.
+    """Results of a search's trials at low fidelity and in full fits, and the promotions that follow from them. Not thread-safe.
 
-    Not thread-safe.
+    ``losses`` and ``reports`` hold values and numbers of reports by fidelity (1 or 2 tenths of the budget) and trial number. Lower
+    values are better.
     """
 
     def __init__(self, n_trials: int, space: Mapping[str, Distribution]) -> None:
@@ -70,28 +75,31 @@ class LowFidelity:
         self.reports: dict[int, dict[int, int]] = {1: {}, 2: {}}
         self.encoded: dict[int, Array] = {}
         self.finals: dict[int, float] = {}
-        """Values of full fits by number, also of trials without a low-fidelity fit."""
+        """Values of full fits by trial number, also of trials without a low-fidelity fit."""
         self.full_reports: dict[int, int] = {}
-        """Number of reports of each full fit."""
+        """Number of reports of each full fit, by trial number."""
         self.promoted: set[int] = set()
         self.open_places = 0
         """Number of promoted trials that failed and have no replacement yet."""
 
     def record(self, number: int, fidelity: int, value: float, reports: int, params: Mapping[str, Any]) -> None:
-        """Record the value of a low-fidelity fit and its number of reports."""
+        """Record the value of a trial's fit at a fidelity of 1 or 2 tenths of the budget, and its number of reports."""
         self.losses[fidelity][number] = value
         self.reports[fidelity][number] = reports
         if number not in self.encoded:
             self.encoded[number] = encode(self.space, params)
 
     def record_final(self, number: int, value: float, reports: int) -> None:
-        """Record a full fit. Trial 0, the plug-in's defaults, always gets one and does not count as promoted."""
+        """Record the value of a trial's full fit and its number of reports. The trial then counts as promoted.
+
+        Trial 0, the plug-in's defaults, always gets a full fit and does not count.
+        """
         self.finals[number], self.full_reports[number] = value, reports
         if number:
             self.promoted.add(number)
 
     def discard(self, number: int) -> None:
-        """Forget a failed trial; if it was promoted, open its place for another."""
+        """Forget the low-fidelity losses of a failed trial; if it was promoted, open its place for another."""
         for fidelity in self.losses:
             self.losses[fidelity].pop(number, None)
         self.open_places += number in self.promoted
@@ -99,7 +107,7 @@ class LowFidelity:
 
     @property
     def is_reliable(self) -> bool | None:
-        """True if low-fidelity losses are reliable and cheap enough; None while too few trials have a second fit."""
+        """True if low-fidelity losses are reliable and cheap enough; None while too few trials have a second low-fidelity fit."""
         once, again = self.losses[1], self.losses[2]
         rechecked = once.keys() & again.keys()
         if len(rechecked) < MIN_RECHECKED:
@@ -117,9 +125,10 @@ class LowFidelity:
         return len(self.finals.keys() & self.losses[1].keys()) >= MIN_FULL_FITS
 
     def predict_final(self) -> dict[int, float]:
-        """Return the final value of each trial by number, in units from the best: measured, or else predicted.
+        """Return the final value of each trial by number, as a distance from the best in the unit of `LOSS_PRIOR_SD`.
 
-        Before there are enough full fits, the predictions are the low-fidelity losses.
+        The value is measured if the trial had a full fit, else predicted by the regression. Before there are enough full fits, it
+        is the low-fidelity loss of each trial.
         """
         numbers = list(self.losses[1])
         if not numbers:
@@ -144,9 +153,9 @@ class LowFidelity:
         return dict(zip(numbers, np.minimum(x @ weights, MAX_DISTANCE).tolist())) | measured
 
     def promote(self, candidates: Collection[int]) -> set[int]:
-        """Promote candidates that are among the best of all trials, as many as the share allows.
+        """Promote the candidates whose final values are predicted to be among the best of all trials, as many as the share allows.
 
-        Return all promoted candidates; earlier promotions stay.
+        Return the numbers of all candidates that are promoted now or were before.
         """
         predicted = self.predict_final()
         threshold = sorted(predicted.values())[self.max_promoted - 1]
@@ -159,7 +168,7 @@ class LowFidelity:
         return before | set(chosen)
 
     def promote_next(self, rejected: Collection[int]) -> set[int]:
-        """Promote the best rejected trials in place of promoted trials that failed; return their numbers."""
+        """Promote the best rejected trials in place of promoted trials that failed; return the numbers of the new ones."""
         predicted = self.predict_final()
         places = min(self.open_places, max(self.max_promoted - len(self.promoted), 0))
         chosen = sorted(rejected, key=lambda number: predicted[number])[:places]
@@ -174,7 +183,11 @@ class LowFidelity:
 
 
 def encode(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> Array:
-    """Return hyperparameters as float64 (k,): a number from -1 to 1 each, and a categorical one as one-hot 0 or 1."""
+    """Return hyperparameters as a vector, float64 (k,), in the order of ``space``.
+
+    A number becomes one element from -1 to 1, on a logarithmic scale where its range is logarithmic. A categorical hyperparameter
+    becomes one element for each choice: 1 for its value, else 0.
+    """
     encoded: list[float] = []
     for name, distribution in space.items():
         if isinstance(distribution, CategoricalDistribution):

@@ -16,9 +16,10 @@ from leaderboard.store.store import Fit
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Result of a search. ``valid`` is the best validation score, ``seconds`` the sum over all trials.
+    """Result of a search: its best hyperparameters ``params``, and numbers of recorded trials.
 
-    ``steps`` holds ``[k, score]`` for each k at which the best score after k trials improved.
+    ``valid`` is the best validation score, ``seconds`` the sum over all trials. ``steps`` holds ``[k, score]`` for each k at which
+    the best score after k trials improved.
     """
 
     params: dict[str, Any]
@@ -31,9 +32,10 @@ class SearchResult:
 
 
 def summarize(fits: Sequence[Fit], sign: float) -> SearchResult:
-    """Return the result of a search; of equal trials the first is the best.
+    """Return the result of a search from its recorded trials, given in order of number; of equal trials the first is the best.
 
-    ``sign`` is -1 where higher values are better. If no trial is complete, raises TrialFailed with the first failure.
+    ``sign`` is -1 where higher values are better, else 1. Raises TrialFailed if no trial is complete: with the first failure, or as
+    a timeout if none failed.
     """
     complete = [fit for fit in fits if fit.status == Status.COMPLETE]
     failed = [fit for fit in fits if fit.status not in (Status.COMPLETE, Status.PRUNED)]
@@ -54,7 +56,7 @@ def summarize(fits: Sequence[Fit], sign: float) -> SearchResult:
 
 
 def improvements(complete: Sequence[Fit], sign: float) -> list[list[float]]:
-    """Return ``[number, value]`` of each trial that was better than all before it, numbered from 1."""
+    """Return ``[number, value]`` of each complete trial that was better than all before it, with numbers from 1."""
     improved: list[list[float]] = []
     for fit in complete:
         if fit.value is not None and (not improved or sign * fit.value < sign * improved[-1][1]):

@@ -28,24 +28,27 @@ from leaderboard.store.store import Fit
 
 SEARCH_SEED = 0
 MAX_OBSERVATIONS, KEPT_BEST, KEPT_OTHERS = 1500, 150, 600
-"""Maximum number of trials in the Optuna study. Above it the best are kept, and an even sample of the others.
+"""Maximum number of trials in the Optuna study, and numbers of the best and of other trials that are kept when there are more.
 
 The cost of a suggestion grows with the study, and the Parzen estimator models no more than 25 good trials anyway.
 """
 GP_MIN_TRIALS, GP_MAX_TRIALS = 10, 200
-"""Bounds on the finished trials with which a Gaussian process is used: its cost grows with their cube."""
+"""Smallest and largest number of trials that a Gaussian process is fitted to: its cost grows with the cube of the number."""
 NEAREST_TRIALS = 3
-"""Number of finished trials whose values estimate the final value of a pruned trial."""
+"""Number of complete trials whose values estimate the final value of a pruned trial."""
 MIN_FOR_IMPORTANCE = 10
-"""Finished trials from which on importances are computed."""
+"""Smallest number of complete and pruned trials at which importances are computed."""
 
 
 TRIAL_STATES: Mapping[str, TrialState] = {Status.COMPLETE: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
-"""Optuna's states of trials that teach something."""
+"""Optuna's trial state by status, for the trials that the sampler learns from. Failed trials teach it nothing."""
 
 
 def midpoint(distribution: Distribution) -> Any:
-    """Return the default of a hyperparameter without one: the (logarithmic) middle of its range, or its first choice."""
+    """Return the middle of a hyperparameter's range (logarithmic if the range is), or its first choice.
+
+    This is the default of a hyperparameter for which the plug-in gives none.
+    """
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
     assert isinstance(distribution, (FloatDistribution, IntDistribution))
@@ -57,7 +60,7 @@ def midpoint(distribution: Distribution) -> Any:
 
 
 def default_params(description: Description) -> dict[str, Any]:
-    """Return the plug-in's defaults, completed with midpoints."""
+    """Return the plug-in's default of each hyperparameter by name; its `midpoint` where the plug-in gives none."""
     return {name: description.defaults.get(name, midpoint(space)) for name, space in description.space.items()}
 
 
@@ -66,11 +69,11 @@ T = TypeVar("T")
 
 
 class Sampler:
-    """Suggests hyperparameters by trial number, and learns from finished trials. Not thread-safe.
+    """Sampler of a search: suggests hyperparameters by trial number, and learns from complete and pruned trials. Not thread-safe.
 
-    It suggests the plug-in's defaults, then ``first``: configurations that did well elsewhere. Then it uses a tree-structured
-    Parzen estimator (Bergstra et al. 2011). Where fits are slow, a Gaussian process makes every second suggestion: that takes a
-    tenth of a second or more, but finds the optimum of a smooth function in fewer trials.
+    Trial 0 gets the plug-in's defaults, and the trials after it the configurations in ``first``, which did well elsewhere. Further
+    suggestions come from a tree-structured Parzen estimator (Bergstra et al. 2011). Where fits are slow, a Gaussian process makes
+    every second suggestion: that takes a tenth of a second or more, but finds the optimum of a smooth function in fewer trials.
     """
 
     def __init__(
@@ -93,13 +96,13 @@ class Sampler:
         self.study, self.storage = in_memory()
         self.is_subsampled = False
         self.predicted: list[Prediction] | None = None
-        """Predictions that replace the observations, if not None; lower is better."""
+        """Predicted final values that replace the observations; None to use the observations."""
         self.predicted_study = self.study, self.storage
         self.observations: list[Fit] = []
-        """Finished and pruned trials."""
+        """Complete and pruned trials that the sampler was told of."""
 
     def set_predictions(self, predictions: Sequence[Prediction] | None) -> None:
-        """Base suggestions on predictions in place of the observations; None goes back to the observations."""
+        """Base further suggestions on predicted final values in place of the observations; None goes back to the observations."""
         if predictions is None:
             self.predicted = None
             return
@@ -114,12 +117,12 @@ class Sampler:
     def suggest(
         self, number: int, pending: Sequence[Mapping[str, Any]] | None = None
     ) -> tuple[Callable[[], dict[str, Any]], bool]:
-        """Return a function that computes the hyperparameters of a trial, and whether a Gaussian process makes them.
+        """Return a function that computes the hyperparameters of a trial, and True if a Gaussian process makes them.
 
-        The function holds the current observations. Any thread may call it, also while the sampler is told of more trials: it may
-        be slow. With the same observations it returns the same again.
+        The function may be slow. Any thread may call it, also while the sampler is told of more trials: it uses only the
+        observations up to now, and returns the same at every call.
 
-        ``pending`` are the hyperparameters of pending trials if fits are slow, else None.
+        ``pending`` holds the hyperparameters of the pending trials; None if fits are fast, so that no Gaussian process is used.
         """
         if number < len(self.initial_params):
             return partial(dict, self.initial_params[number]), False
@@ -130,7 +133,10 @@ class Sampler:
         return partial(dict, self.suggest_tpe(number)), False
 
     def gp_observations(self) -> list[tuple[dict[str, Any], float]]:
-        """Return the hyperparameters and values that a Gaussian process is fitted to; lower is better."""
+        """Return pairs of hyperparameters and final value that a Gaussian process is fitted to; lower values are better.
+
+        Empty if there are too few or too many observations.
+        """
         if self.predicted is None:
             return (
                 full_fit_estimates(self.observations, self.sign)
@@ -145,7 +151,7 @@ class Sampler:
         ][:GP_MAX_TRIALS]
 
     def suggest_tpe(self, number: int) -> dict[str, Any]:
-        """Return the suggestion of a tree-structured Parzen estimator."""
+        """Return the hyperparameters that a tree-structured Parzen estimator suggests for a trial."""
         sampler = optuna.samplers.TPESampler(
             seed=1_000_000 * self.seed + number, multivariate=True, constant_liar=False
         )
@@ -165,7 +171,11 @@ class Sampler:
         observations: Sequence[tuple[dict[str, Any], float]],
         pending: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
-        """Return the suggestion of a Gaussian process given pending trials (log expected improvement, Ament et al. 2023)."""
+        """Return the hyperparameters that a Gaussian process suggests for a trial (log expected improvement, Ament et al. 2023).
+
+        ``observations`` are pairs of hyperparameters and value, lower is better; ``pending`` are the hyperparameters of pending
+        trials.
+        """
         with single_threaded():
             sampler = optuna.samplers.GPSampler(
                 seed=1_000_000 * self.seed + number, n_startup_trials=0, warn_independent_sampling=False
@@ -179,7 +189,7 @@ class Sampler:
             return dict(study.ask(self.space).params)
 
     def tell(self, fit: Fit) -> None:
-        """Add a finished or pruned trial to the observations. Failed trials are ignored."""
+        """Add a complete or pruned trial to the observations. Failed trials are ignored."""
         state = TRIAL_STATES.get(fit.status)
         if state is None or (state is TrialState.COMPLETE and fit.value is None):
             return
@@ -196,7 +206,7 @@ class Sampler:
             self.subsample()
 
     def subsample(self) -> None:
-        """Reduce the study to its best trials and an even sample of the others."""
+        """Reduce the Optuna study to its `KEPT_BEST` best trials and at most `KEPT_OTHERS` other trials, see `evenly_spaced`."""
         trials = self.study.get_trials(deepcopy=False)
         order = sorted(range(len(trials)), key=lambda index: sampler_order(trials[index]))
         kept = sorted([*order[:KEPT_BEST], *evenly_spaced(sorted(order[KEPT_BEST:]))])
@@ -206,19 +216,19 @@ class Sampler:
 
 
 def in_memory() -> tuple[optuna.Study, optuna.storages.InMemoryStorage]:
-    """Return a new study that minimises, and its storage."""
+    """Return a new Optuna study that minimises, and its in-memory storage."""
     storage = optuna.storages.InMemoryStorage()
     return optuna.create_study(direction="minimize", storage=storage), storage
 
 
 def evenly_spaced(items: Sequence[T]) -> Sequence[T]:
-    """Return at most `KEPT_OTHERS` of the items, evenly spaced."""
+    """Return at most `KEPT_OTHERS` of the items, at equal distances from the first on. The last items may be left out."""
     return items[:: max(len(items) // KEPT_OTHERS, 1)][:KEPT_OTHERS]
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Limit torch to one thread, and this block to one caller at a time: the other cores belong to the fits."""
+    """Limit torch to one thread in a ``with`` block, which one caller at a time may enter: the other cores belong to the fits."""
     import torch  # here, not above: it takes seconds
 
     with GP_LOCK:
@@ -231,7 +241,11 @@ def single_threaded() -> Iterator[None]:
 
 
 def intermediate_values(fit: Fit) -> dict[int, float]:
-    """Return a trial's finite losses: by report, by subset in ninths, or that of its first low-fidelity fit under 1."""
+    """Return losses of a recorded trial by step.
+
+    The steps are the reports of the full fit, without losses that are not finite. If there are none, they are ninths of the
+    training split; and without fits on subsets, 1 for the first low-fidelity fit.
+    """
     facts = TrialFacts.of(fit)
     reported = {step: loss for step, loss in enumerate(facts.losses, start=1) if loss is not None}
     first = {fidelity: loss for fidelity, loss in facts.low_fidelity.items() if fidelity == 1}
@@ -239,16 +253,17 @@ def intermediate_values(fit: Fit) -> dict[int, float]:
 
 
 def low_fidelity_observations(fits: Sequence[Fit]) -> list[tuple[dict[str, Any], float]]:
-    """Return hyperparameters and low-fidelity losses of the trials that have one; lower is better."""
+    """Return pairs of hyperparameters and low-fidelity loss, for the trials that have one; lower is better."""
     return [
         (dict(fit.params), facts.low_fidelity[1]) for fit in fits if 1 in (facts := TrialFacts.of(fit)).low_fidelity
     ]
 
 
 def full_fit_estimates(fits: Sequence[Fit], sign: float) -> list[tuple[dict[str, Any], float]]:
-    """Return hyperparameters and final values of trials; lower is better.
+    """Return pairs of hyperparameters and final value of trials; lower is better. ``sign`` is -1 where higher scores are better.
 
-    The value of a pruned trial is the mean of the finished trials whose losses were nearest to its own where it was pruned.
+    A pruned trial gets an estimate: the mean value of the `NEAREST_TRIALS` complete trials whose losses were nearest to its own, at
+    the step at which it was pruned. It is left out if no complete trial has a loss at that step.
     """
     curves = [(fit, running_minimum(fit), None if fit.value is None else sign * fit.value) for fit in fits]
     estimates = []
@@ -273,13 +288,13 @@ def full_fit_estimates(fits: Sequence[Fit], sign: float) -> list[tuple[dict[str,
 
 
 def running_minimum(fit: Fit) -> dict[int, float]:
-    """Return the lowest loss so far at each of a trial's steps."""
+    """Return the lowest loss so far at each step of a recorded trial, by step as in `intermediate_values`."""
     steps = sorted(intermediate_values(fit).items())
     return dict(zip((step for step, _ in steps), accumulate((loss for _, loss in steps), min)))
 
 
 def sampler_order(trial: FrozenTrial) -> tuple[float, float]:
-    """Return a sort key, the best first: finished trials by value, then pruned trials, the latest pruned first."""
+    """Return a sort key, the best first: complete trials by value, then pruned trials, the latest pruned first."""
     if trial.value is not None:
         return (-math.inf, trial.value)
     step, loss = max(trial.intermediate_values.items(), default=(0, math.inf))
@@ -287,10 +302,10 @@ def sampler_order(trial: FrozenTrial) -> tuple[float, float]:
 
 
 def importance(space: Mapping[str, Distribution], fits: Sequence[Fit], *, higher_is_better: bool) -> dict[str, float]:
-    """Return each hyperparameter's share of the importance, the largest first; the shares add up to 1. Empty with too few trials.
+    """Return each hyperparameter's share of the importance by name, the largest first; the shares add up to 1.
 
     Low-fidelity losses are used if all trials have one. Otherwise final values are used, and pruned trials count as the worst
-    finished one.
+    complete one. The result is empty with too few trials.
     """
     fits = [fit for fit in fits if fit.status in (Status.COMPLETE, Status.PRUNED)]
     finished = [fit.value for fit in fits if fit.status == Status.COMPLETE and fit.value is not None]

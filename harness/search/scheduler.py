@@ -27,7 +27,10 @@ from harness.search.trial import SearchConfig
 
 
 class Search:
-    """Search of one entry. Trials on record are not run again."""
+    """Hyperparameter search of one entry, a submission on a task. Recorded trials are not run again.
+
+    From ``timeout`` seconds after its creation on, the search starts no new trials.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class Search:
         self.is_vectorizable = description.vectorizable and context.workers.config.limits.cpu_seconds is None
 
     def run(self) -> SearchResult:
-        """Run all trials and return the result. Raises TrialFailed if no trial succeeds."""
+        """Run all trials and return the result. Raises TrialFailed if no trial is complete at the end."""
         with closing(self.history), closing(self.trials.runner):
             self.history.report_progress()
             if self.is_vectorizable:
@@ -62,7 +65,10 @@ class Search:
             return summarize([self.history.fits[number] for number in sorted(self.history.fits)], self.sampler.sign)
 
     def run_others(self) -> None:
-        """Run the trials that are left one by one; wait for those that other commands run."""
+        """Run the trials that are left one by one, as many at a time as there are slots; wait for trials that other commands run.
+
+        Returns when all trials are recorded or the search should stop.
+        """
         noted_waiting = False
         while True:
             left = [number for number in range(self.n_trials) if number not in self.history.fits]

@@ -7,20 +7,26 @@ import numpy as np
 from harness.contract import Array, Split
 
 FULL_FIDELITY = 9
-"""Fidelity of a full fit. Subsets are counted in ninths, so that the smallest is a third of a third."""
+"""Fidelity of a full fit: all nine ninths of the training split. In ninths, the smallest subset is a third of a third."""
 MIN_SUBSET_ROWS = 2000
-"""Training rows from which on a fit on a subset tells good hyperparameters from bad ones."""
+"""Smallest number of training rows at which a fit on a subset tells good hyperparameters from bad ones."""
 
 
 def subset(train: Split, ninths: int, rng: np.random.Generator) -> Split:
-    """Return so many ninths of the training rows, stratified if the labels are classes, integers (n,)."""
+    """Return a split with ``ninths`` ninths of the training rows, rounded up, in their original order.
+
+    The rows are drawn at random with ``rng``, stratified if the labels are classes, integers (n,).
+    """
     rows = spread_rows(train.labels, rng)[: -(-len(train) * ninths // FULL_FIDELITY)]
     index = np.sort(rows)
     return Split(train.x[index], train.labels[index], train.unlabelled)
 
 
 def spread_rows(y: Array, rng: np.random.Generator) -> Array:
-    """Return all row numbers, int64 (n,), in an order in which every prefix is a stratified sample."""
+    """Return all row numbers, int64 (n,), in a random order.
+
+    If the labels ``y`` are classes, integers (n,), every prefix of the order is a stratified sample.
+    """
     order = rng.permutation(len(y))
     if y.ndim != 1 or y.dtype.kind not in "iu":
         return order

@@ -11,7 +11,7 @@ from typing import Any
 class SearchConfig:
     """Settings of a search. A search with other settings is another search with its own trials.
 
-    ``first`` are configurations to try right after the plug-in's defaults; ``seed`` seeds the sampler, not the fits; without
+    ``first`` are configurations to try right after the plug-in's defaults. ``seed`` seeds the sampler, not the fits. Without
     ``halving`` every trial is a full fit. The names of the fields are part of the key of stored trials.
     """
 
@@ -22,10 +22,11 @@ class SearchConfig:
 
 @dataclass
 class RunningTrial:
-    """A suggested trial and its results so far.
+    """Suggested trial that has not ended, and its results so far.
 
-    ``partial`` holds losses and ``reports`` numbers of reports by fidelity: ninths of the training split or tenths of the budget.
-    ``losses`` are the reported losses of the full fit.
+    ``partial`` and ``reports`` are by low fidelity: ninths of the training split, or tenths of the budget. ``partial`` holds
+    validation scores, negated where higher is better, and ``reports`` the numbers of reports. ``losses`` are the reported losses of
+    the full fit, ``value`` is its validation score, and ``seconds`` is the time of all fits.
     """
 
     params: Mapping[str, Any]

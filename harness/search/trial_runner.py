@@ -1,4 +1,4 @@
-"""Runs the trials of a search: one in its own fork, or several in a vectorized fit, fully or at a low fidelity.
+"""Runner of the trials of a search: one in its own fork, or several in a vectorized fit, fully or at a low fidelity.
 
 A low fidelity is a subset of the training split, counted in ninths, or a share of the budget, counted in tenths.
 """
@@ -26,11 +26,11 @@ from harness.search.subsets import FULL_FIDELITY, subset
 from leaderboard.result import Status
 
 MAX_REPORTS = 10_000
-"""Maximum number of reports of one trial that are compared and recorded."""
+"""Maximum number of reports of one trial that are compared and recorded. Later reports are ignored."""
 
 
 class TrialRunner:
-    """Runs the trials of a history. The caller of a method that takes a device holds that slot.
+    """Runner of the trials of a history. The caller of a method that takes a ``device`` holds a slot on it.
 
     ``record`` is called with the number and the status of each trial that ends. Close the runner when done: it holds subsets of the
     training split in shared memory.
@@ -42,19 +42,19 @@ class TrialRunner:
         self.context, self.history, self.policy, self.record = context, history, policy, record
         self.subsets: dict[int, SharedInputs] = {}
         self.lost_slots: Counter[object] = Counter()
-        """Number of lost slots by trial number, or by chunk as a tuple of numbers."""
+        """Number of slots that were lost while a trial ran, by trial number, or by the tuple of numbers of a chunk."""
 
     def close(self) -> None:
         for data in self.subsets.values():
             data.close()
 
     def data_and_budget(self, fidelity: int) -> tuple[SharedInputs, float]:
-        """Return the data and the budget of a fit; all data and budget 1 at `FULL_FIDELITY`."""
+        """Return the data and the budget (share of a full fit) of a fit at ``fidelity``; all data and 1 at `FULL_FIDELITY`."""
         ninths, budget = self.policy.ninths_and_budget(fidelity)
         return self.context.data if ninths == FULL_FIDELITY else self.subset(ninths), budget
 
     def subset(self, ninths: int) -> SharedInputs:
-        """Return the shared data with so many ninths of the training rows, made at the first call."""
+        """Return the data with ``ninths`` ninths of the training rows, in shared memory. The first call makes them."""
         with self.history.lock:
             if ninths not in self.subsets:
                 scorer = self.context.scorer
@@ -64,14 +64,18 @@ class TrialRunner:
             return self.subsets[ninths]
 
     def record_partial(self, number: int, fidelity: int, score: float, seconds: float) -> None:
-        """Record a trial's score at a low fidelity, and the seconds that it took."""
+        """Record the validation score of a running trial at a low fidelity, and the seconds of that fit."""
         with self.history.lock:
             self.policy.record_partial(number, self.history.running[number], fidelity, score, seconds)
             if self.policy.low_fidelity is not None and fidelity == 1:
                 self.history.report_progress()
 
     def run_alone(self, number: int, device: str, only_fidelity: int | None = None) -> None:
-        """Run one trial in its own fork: through all fidelities, or at ``only_fidelity``."""
+        """Run one trial alone, each fit in a new fork: through all fidelities, or only at ``only_fidelity``. Record it if it ends.
+
+        Does nothing if the search should stop, except for the policy's ``overtime_trial``. Raises SlotLost if the slot is lost, so
+        that the trial is run again on another.
+        """
         policy, history, trial = self.policy, self.history, self.history.running[number]
         is_partial = only_fidelity not in (None, FULL_FIDELITY)
         if history.should_stop() and trial is not policy.overtime_trial:
@@ -89,12 +93,12 @@ class TrialRunner:
                 return bool(policy.losers_at(len(trial.losses), {number: trial.losses}))
 
         def on_partial_report(fidelity: int, loss: float) -> bool:
-            """Count a report at a low fidelity; return True to stop the fit."""
+            """Count a report of a fit at a low fidelity; return True to stop the fit."""
             trial.reports[fidelity] = trial.reports.get(fidelity, 0) + 1
             return policy.report_without_budget(only_partial=is_partial)
 
         def fit(fidelity: int, on_report: Callable[[float], bool]) -> float:
-            """Fit in a new fork; return the validation score."""
+            """Fit the trial in a new fork; return the validation score."""
             data, budget = self.data_and_budget(fidelity)
             with self.context.workers.first.trial(
                 trial.params,
@@ -150,14 +154,18 @@ class TrialRunner:
         self.record(number, status)
 
     def not_run(self, numbers: Sequence[int], fidelity: int) -> list[int]:
-        """Return the trials among these that have not been fitted at a fidelity."""
+        """Return the trials in ``numbers`` that are not on record and have had no fit at ``fidelity``."""
         history = self.history
         return [one for one in numbers if one not in history.fits and fidelity not in history.running[one].partial]
 
     def run_or_explain(
         self, chunk: Sequence[int], device: str, max_members: int, fidelity: int = FULL_FIDELITY
     ) -> dict[int, str | Postponed]:
-        """Run a chunk vectorized unless it has lost too many slots; return the reason for each trial that was not run."""
+        """Run trials in one fork as `run_vectorized` does, unless the chunk has lost `MAX_LOST_SLOTS` slots.
+
+        Returns, by trial number, the reason why a trial was not run. Raises SlotLost if the slot is lost and the chunk may lose
+        more.
+        """
         # A chunk that runs again after its slot was lost has members that are done.
         left = self.not_run(chunk, fidelity)
         try:
@@ -175,7 +183,10 @@ class TrialRunner:
     def run_vectorized(
         self, numbers: Sequence[int], device: str, max_members: int, fidelity: int
     ) -> dict[int, str | Postponed]:
-        """Run trials in one fork, vectorized where that pays; return the reason for each trial that was not run."""
+        """Run trials in one fork, vectorized where that pays; return, by trial number, the reason why a trial was not run.
+
+        If the fits would take long, only the first ``max_members`` trials run. The reason of the rest is then `POSTPONED`.
+        """
         with self.history.lock:
             if self.history.should_stop():
                 return {}
@@ -188,7 +199,7 @@ class TrialRunner:
         last = time.monotonic()
 
         def share_time(members: Collection[int]) -> None:
-            """Divide the time since the last call among these members."""
+            """Add the time since the last call to the seconds of ``members``, in equal shares."""
             nonlocal last
             now = time.monotonic()
             for member in members:
@@ -196,7 +207,7 @@ class TrialRunner:
             last = now
 
         def on_reports(losses: Mapping[int, float]) -> set[int]:
-            """Store the losses by member; return the members to prune."""
+            """Store the reported losses, given by member; return the members to prune."""
             share_time(losses)
             if time.monotonic() > self.history.deadline:  # the best member continues; the others count as never started
                 return set(losses) - {min(losses, key=lambda member: (math.isnan(losses[member]), losses[member]))}
@@ -252,6 +263,6 @@ class TrialRunner:
         return reasons | {numbers[member]: POSTPONED for member in postponed}
 
     def score(self, fork: Trial | RemoteTrial | BatchMember, number: int) -> float:
-        """Return the validation score of a fitted trial."""
+        """Return the validation score of a fitted trial, from the answers of its process ``fork``."""
         scorer = self.context.scorer
         return scorer.valid(scorer.ask(fork, scorer.valid_split, f"search {number}")[0])

@@ -2,7 +2,7 @@
 
 Everything that happens is an event, refusals too. Scores on the private hidden samples are sealed when an entry is made. The hash
 of the sealed line is public at once; the line itself is revealed after the close. So nobody, not even the host, can change a score
-in between.
+in between without a public event.
 """
 
 from __future__ import annotations
@@ -33,13 +33,17 @@ RANK_DRAWS = 1000
 
 
 def utc_now() -> datetime:
-    """Current time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Row of a team on the public board: its score (None for none), the time of the last change, and its number of entries."""
+    """Row of a team on the public board.
+
+    ``score`` is the team's public score, None without an active entry. ``since`` is the time (ISO 8601) of the entry that last
+    changed the score, empty for none. ``entries`` is the team's number of entries, withdrawn ones included.
+    """
 
     team: str
     score: float | None
@@ -48,13 +52,14 @@ class Standing:
 
 
 class Refused(StoreError):
-    """Action against the rules. The refusal is recorded, and the message gives the reason."""
+    """Refusal of an action that breaks the rules of a competition. It is recorded as an event, and the message gives the reason."""
 
 
 class Competition:
-    """Competition in a store, under given rules.
+    """One competition: its rules, its events in a store, and the actions of its host and its teams.
 
-    ``block`` neighbouring hidden samples depend on each other, as overlapping windows do; ``clock`` returns the time with its zone.
+    ``block`` is the number of neighbouring hidden samples that depend on each other (overlapping windows), 1 for independent
+    samples. ``clock`` returns the current time with its time zone.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class Competition:
         self.event_log = EventLog(store, rules.name)
 
     def append(self, decide: Callable[[list[Event]], Event]) -> Event:
-        """Record an event. Raises Refused if it is a refusal."""
+        """Append the event that ``decide`` makes from all events so far, and return it. Raises Refused if it records a refusal."""
         event = self.event_log.append(decide, lambda: self.clock().astimezone(UTC).isoformat(timespec="microseconds"))
         if event.kind == "refused":
             raise Refused(event.content["reason"])
@@ -79,7 +84,10 @@ class Competition:
     # Actions of the host ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> Event:
-        """Publish the rules; a second call changes nothing. Raises StoreError if other rules have been published."""
+        """Publish the rules and return the opening event.
+
+        A second call changes nothing. Raises StoreError if other rules are published.
+        """
         secret = secrets.token_hex(32).encode()
         opening = Event("opened", "", {"rules": self.rules.record()}, secret)
         event = self.append(lambda events: events[0] if events else opening)
@@ -87,19 +95,23 @@ class Competition:
         return event
 
     def amend(self, reason: str) -> Event:
-        """Publish changed rules, which apply from now on. The name and the split of the samples stay."""
+        """Publish changed rules, which apply from now on, and return the event.
+
+        The name and the secret behind the split of the hidden samples stay the same. Raises StoreError for a competition that has
+        not been started.
+        """
         self.opening_event()
         return self.append(lambda events: Event("amended", "", {"rules": self.rules.record(), "reason": reason}))
 
     def opening_event(self) -> Event:
-        """First event of the competition. Raises StoreError if it has not been started."""
+        """Return the first event of the competition. Raises StoreError if the competition has not been started."""
         events = self.event_log.events()
         if not events:
             raise StoreError(f"{self.rules.name} has not been started; bakeoff competition start RULES.toml")
         return events[0]
 
     def check_rules(self, events: Sequence[Event]) -> None:
-        """Raise StoreError if the published rules differ from these."""
+        """Raise StoreError if the rules published last in ``events`` differ from ``self.rules``."""
         published = [event.content["rules"] for event in events if event.kind in ("opened", "amended")][-1]
         ours = self.rules.record()
         changed = [name for name in ours if ours[name] != published.get(name)]
@@ -110,9 +122,10 @@ class Competition:
             )
 
     def split(self, n: int) -> tuple[Array, Array]:
-        """Split n hidden samples into public and private ones; return sorted int64 indices of both.
+        """Split ``n`` hidden samples into public and private ones; return the sorted indices of both (int64 arrays).
 
-        The split is drawn from a secret that is sealed at the start. If neighbours overlap, the first samples are public instead.
+        The split is drawn from a secret that is sealed at the start of the competition. If neighbours overlap (``block`` above 1),
+        the first samples are public instead. Raises StoreError if the competition has not been started.
         """
         rng = np.random.default_rng(int(self.opening_event().sealed, 16))
         order = np.arange(n) if self.block > 1 else rng.permutation(n)
@@ -120,7 +133,10 @@ class Competition:
         return np.sort(order[:count]), np.sort(order[count:])
 
     def rescore(self, number: int, graded: ScoredEntry, reason: str) -> Event:
-        """Correct the scores of an entry, because labels or the metric were wrong. The old scores stay on record."""
+        """Record the corrected scores ``graded`` of entry ``number``, after a mistake in labels or metric, and return the event.
+
+        The old scores stay on record. Raises StoreError if there is no such entry.
+        """
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
@@ -134,7 +150,10 @@ class Competition:
         return self.append(decide)
 
     def reveal(self) -> Event:
-        """Publish all sealed lines. Raises Refused before the close; a second call changes nothing."""
+        """Publish the sealed lines of all events, with the private scores, and return the event. A second call changes nothing.
+
+        Raises Refused before the close of the competition.
+        """
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
@@ -154,7 +173,10 @@ class Competition:
     # Actions of teams ------------------------------------------------------------------------------------------------------------
 
     def refusal_reason(self, events: Sequence[Event], team: str, sha256: str | None) -> str | None:
-        """Reason to refuse an entry of a team now, or None."""
+        """Return the reason to refuse an entry of a team now, None if the rules allow the entry.
+
+        ``events`` are all events of the competition, ``sha256`` is the hash of the file; None skips the test for duplicates.
+        """
         rules, now, state = self.rules, self.clock(), replay(events)
         if now < rules.opens:
             return f"{rules.name} opens at {format_utc(rules.opens)}; it is {format_utc(now)}"
@@ -179,19 +201,25 @@ class Competition:
         return None
 
     def check(self, team: str, sha256: str | None = None) -> None:
-        """Check the rules before the entry is scored. Raises Refused, after the refusal is recorded."""
+        """Check if a team may enter the file with hash ``sha256`` now, before the file is scored.
+
+        Raises Refused, after the refusal is recorded, if not. Raises StoreError if other rules are published, or none.
+        """
         self.check_rules([self.opening_event(), *self.event_log.events()])
         reason = self.refusal_reason(self.event_log.events(), team, sha256)
         if reason:
             self.refuse(team, reason)
 
     def refuse(self, team: str, reason: str) -> None:
-        """Record a refusal and raise Refused."""
+        """Record that an action of a team is refused, and raise Refused with the reason."""
         self.opening_event()
         self.append(lambda events: refusal(team, reason))
 
     def enter(self, team: str, graded: ScoredEntry) -> Event:
-        """Record an entry; its number is that of the event. Raises Refused."""
+        """Record an entry of a team with its scores, and return the event. The number of the event is the number of the entry.
+
+        Raises Refused if the rules do not allow the entry, and StoreError if other rules are published, or none.
+        """
         self.check_rules([self.opening_event(), *self.event_log.events()])
 
         def decide(events: list[Event]) -> Event:
@@ -201,7 +229,11 @@ class Competition:
         return self.append(decide)
 
     def pick(self, team: str, numbers: Sequence[int]) -> Event:
-        """Choose the entries that count on the final board. Raises Refused."""
+        """Record the ``numbers`` of the entries that a team wants to count on the final board, and return the event.
+
+        A later choice replaces an earlier one. Raises Refused after the close, for no or too many numbers, and for a number that is
+        no active entry of the team.
+        """
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
@@ -224,7 +256,10 @@ class Competition:
         return self.append(decide)
 
     def withdraw(self, team: str, number: int, reason: str) -> Event:
-        """Remove an entry from all boards; it still counts towards the limits on entries. Raises Refused."""
+        """Remove entry ``number`` of a team from all boards and return the event.
+
+        The entry still counts towards the limits on entries. Raises Refused after the reveal, and if the team has no such entry.
+        """
         self.opening_event()
 
         def decide(events: list[Event]) -> Event:
@@ -239,7 +274,7 @@ class Competition:
 
     @staticmethod
     def find_entry(state: CompetitionState, number: int) -> CompetitionEntry:
-        """Entry of this number. Raises StoreError if there is none."""
+        """Return the entry with this number. Raises StoreError if there is none."""
         if number not in state.entries:
             raise StoreError(f"there is no entry {number}; there are {', '.join(map(str, state.entries)) or 'none'}")
         return state.entries[number]
@@ -247,7 +282,7 @@ class Competition:
     # Boards ----------------------------------------------------------------------------------------------------------------------
 
     def released_scores(self, entries: Sequence[CompetitionEntry]) -> list[tuple[float, bool]]:
-        """Public score of a team after each of its entries, and whether that entry changed it."""
+        """Return one pair for each of a team's ``entries``: the public score after the entry, and True if the entry changed it."""
         if self.rules.release == "ladder":
             ladder_entries = [LadderEntry(entry.public, self.public_losses(entry), entry.error) for entry in entries]
             return ladder.release_scores(ladder_entries, higher_is_better=self.higher_is_better)
@@ -258,15 +293,18 @@ class Competition:
         return scores
 
     def public_losses(self, entry: CompetitionEntry) -> Array | None:
-        """Losses of an entry on the public samples; None for a metric that is not a mean."""
+        """Return an entry's losses on the public samples (public samples,); None for a metric that is not a mean over samples."""
         return None if entry.losses is None else entry.losses[self.split(len(entry.losses))[0]]
 
     def sort_key(self, score: float) -> float:
-        """Sort key that puts the best score first."""
+        """Return a sort key that puts the best score first."""
         return -score if self.higher_is_better else score
 
     def public_board(self) -> list[dict[str, Any]]:
-        """Public board, one row per team, best first. Values that the rules do not release are None. Equal scores share a rank."""
+        """Return the public board: one dict per team, best first, or by name if the rules release nothing.
+
+        Values that the rules do not release are None. Equal scores share a rank.
+        """
         standings = self.standings(replay(self.event_log.events()))
         scores = [standing.score for standing in standings]
         release = self.rules.release
@@ -285,7 +323,7 @@ class Competition:
         return sorted(rows, key=lambda row: str(row["team"]).casefold()) if release == "nothing" else rows
 
     def standings(self, state: CompetitionState) -> list[Standing]:
-        """Teams sorted by public score, best first; of equal scores the older one first."""
+        """Return the standings of all teams, sorted by public score, best first; of equal scores the older one is first."""
         standings = []
         for team in state.teams:
             entries = state.active_entries(team)
@@ -298,10 +336,10 @@ class Competition:
         return sorted(standings, key=lambda row: (row.score is None, self.sort_key(row.score or 0.0), row.since))
 
     def final_board(self) -> list[dict[str, Any]]:
-        """Final board, one row per team, sorted by the private score of its best picked entry.
+        """Return the final board: one dict per team, sorted by the private score of the team's best picked entry.
 
-        ``shake_up`` is the number of ranks gained since the public board. Without picks, the last entries that changed the public
-        score count. Raises StoreError before the reveal.
+        A team without picks is ranked by its best among the last entries that changed its public score. ``shake_up`` is the number
+        of ranks gained since the public board. Raises StoreError before the reveal.
         """
         events = self.event_log.events()
         state = replay(events)
@@ -336,7 +374,10 @@ class Competition:
         ]
 
     def rank_sets(self, chosen: Sequence[CompetitionEntry]) -> list[tuple[int, int]]:
-        """Confidence sets of ranks from the private samples, as in `ranking.rank`."""
+        """Return the 95 % confidence set (lowest, highest) of the rank of each ``chosen`` entry; they are sorted best first.
+
+        The sets come from bootstrap draws of the private samples. If the metric is not a mean, each set holds one rank only.
+        """
         count = len(chosen)
         losses = [entry.losses for entry in chosen]
         if count < 2 or any(entry.losses is None for entry in chosen):
@@ -356,5 +397,5 @@ def format_utc(when: datetime) -> str:
 
 
 def refusal(team: str, reason: str) -> Event:
-    """Event of a refused action."""
+    """Return the event that records why an action is refused; ``team`` is empty for an action of the host."""
     return Event("refused", team, {"reason": reason})

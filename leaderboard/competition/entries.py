@@ -1,4 +1,4 @@
-"""State of a competition, computed from its events: entries with sealed scores, picks, and whether they are revealed."""
+"""State of a competition, computed from its events: entries with sealed scores, picks, and if the scores are revealed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from leaderboard.statistics.inference import Array
 
 @dataclass(frozen=True)
 class ScoredEntry:
-    """Scores of a submitted file.
+    """Scores of a submitted file of predictions. ``public`` and ``private`` are the metric on the two parts of the hidden samples.
 
-    ``losses`` are the contributions of hidden samples to the metric (samples,), None if the metric is not a mean. ``error`` is the
-    standard error of the public score, ``sha256`` the hash of the file.
+    ``losses`` (samples,) are the contributions of all hidden samples to the metric, None if the metric is not a mean. ``error`` is
+    the standard error of the public score, ``sha256`` the hash of the file.
     """
 
     public: float
@@ -33,7 +33,10 @@ class ScoredEntry:
 
 @dataclass
 class CompetitionEntry:
-    """Entry of a team, with its sealed scores. No board shows the private score before the reveal."""
+    """Entry of a team, with its sealed scores (see `ScoredEntry`). No board shows the private score before the reveal.
+
+    ``number`` and ``at`` (ISO 8601) are those of the event that recorded the entry.
+    """
 
     number: int
     team: str
@@ -48,26 +51,26 @@ class CompetitionEntry:
 
 @dataclass
 class CompetitionState:
-    """Entries by number, picks by team, and whether the scores are revealed."""
+    """State of a competition: entries by number, picks (numbers of entries) by team, and ``revealed``, True after the reveal."""
 
     entries: dict[int, CompetitionEntry] = field(default_factory=dict)
     picks: dict[str, list[int]] = field(default_factory=dict)
     revealed: bool = False
 
     def active_entries(self, team: str) -> list[CompetitionEntry]:
-        """Entries of a team that are not withdrawn, in order."""
+        """Return the entries of a team that are not withdrawn, in the order of entry."""
         return [entry for entry in self.entries.values() if entry.team == team and not entry.withdrawn]
 
     @property
     def teams(self) -> list[str]:
-        """Teams in the order of their first entries."""
+        """Names of the teams, in the order of their first entries."""
         return list(dict.fromkeys(entry.team for entry in self.entries.values()))
 
 
 def seal(graded: ScoredEntry) -> bytes:
-    """Sealed bytes of an entry: a line of JSON, then the losses as float32; the line holds the hash of the losses.
+    """Return the sealed bytes of an entry's scores: a line of JSON, then the losses as float32.
 
-    The nonce prevents guesses of the score from the public hash of the line.
+    The line holds the hash of the losses, and a random nonce that prevents guesses of the score from the public hash of the line.
     """
     losses = b"" if graded.losses is None else np.asarray(graded.losses, dtype="<f4").tobytes()
     line = {
@@ -81,7 +84,7 @@ def seal(graded: ScoredEntry) -> bytes:
 
 
 def replay(events: Sequence[Event]) -> CompetitionState:
-    """Compute the state of a competition from its events."""
+    """Return the state of a competition after ``events``, all its events from the first one on."""
     state = CompetitionState()
     for event in events:
         content = event.content
@@ -104,7 +107,10 @@ def replay(events: Sequence[Event]) -> CompetitionState:
 
 
 def unseal(event: Event) -> dict[str, Any]:
-    """Read the sealed scores of an event. Raises StoreError if the losses do not match their sealed hash."""
+    """Return the sealed scores of an event as a dict with the keys public, private, error and losses (float32 array or None).
+
+    Raises StoreError if the losses do not match the hash in the sealed line.
+    """
     line, _, losses = event.sealed.partition(b"\n")
     scores = json.loads(line)
     if losses and hashlib.sha256(losses).hexdigest() != scores["losses"]:

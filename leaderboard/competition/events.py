@@ -14,7 +14,11 @@ from leaderboard.store.store import Store
 
 @dataclass(frozen=True)
 class Event:
-    """Event of a competition. ``content`` is public; ``sealed``, a line and the bytes behind it, is secret until the reveal."""
+    """Event of a competition: an action of a team, or of the host if ``team`` is empty.
+
+    ``kind`` is the action, such as ``entered``. ``content`` is public. ``sealed`` is a line, secret until the reveal, and bytes
+    behind it. ``number``, ``at`` (ISO 8601) and ``hash`` are set when the event is appended to its log.
+    """
 
     kind: str
     team: str
@@ -26,25 +30,28 @@ class Event:
 
     @property
     def seal(self) -> str:
-        """SHA-256 of the sealed line. It is public and part of the event's hash: the commitment of the host."""
+        """Hexadecimal SHA-256 of the sealed line, empty if nothing is sealed. It is public and commits the host to the line."""
         return hashlib.sha256(self.line).hexdigest() if self.sealed else ""
 
     @property
     def line(self) -> bytes:
-        """Sealed line, without the bytes after it."""
+        """Sealed line, without the bytes behind it."""
         return self.sealed.partition(b"\n")[0]
 
 
 @dataclass
 class EventLog:
-    """Events of one competition in a store. Several processes may append at the same time."""
+    """Event log of one competition in a store. Several processes may append at the same time.
+
+    ``verified`` holds the events that have been read and whose hashes are correct.
+    """
 
     store: Store
     competition: str
     verified: list[Event] = field(default_factory=list)
 
     def events(self) -> list[Event]:
-        """Read all events and verify the hashes of new ones. Raises StoreError if one has been changed."""
+        """Return all events in order, after a check of the hashes of new ones. Raises StoreError if an event has been changed."""
         rows = self.store.database.read(
             "SELECT number, at, kind, team, content, sealed, hash FROM events "
             "WHERE competition = ? AND number >= ? ORDER BY number",
@@ -64,15 +71,16 @@ class EventLog:
         return list(self.verified)
 
     def digest(self, event: Event) -> str:
-        """Hash of the event that follows the verified ones."""
+        """Return the SHA-256 of ``event`` as the next event after the verified ones. It covers the hash of the event before."""
         before = self.verified[-1].hash if self.verified else ""
         hashed = [before, self.competition, event.number, event.at, event.kind, event.team, event.content, event.seal]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def append(self, decide: Callable[[list[Event]], Event], at: Callable[[], str]) -> Event:
-        """Append the event that ``decide`` makes from the events so far; call it again if another process appends first.
+        """Append the event that ``decide`` makes from all events so far, and return it with its number, time and hash.
 
-        An event that ``decide`` takes from the log is returned as it is.
+        ``at`` returns the time as text. If another process appends first, ``decide`` is called again. If ``decide`` returns an
+        event of the log, nothing is appended, and that event is returned.
         """
         while True:
             events = self.events()
@@ -91,7 +99,7 @@ class EventLog:
                 return self.events()[event.number]
 
     def is_ours(self, event: Event) -> bool:
-        """Check if an insertion without a returned row was ours: a lost connection may have hidden its result."""
+        """Return True if ``event`` is in the store. A lost connection may have hidden the result of its insertion."""
         stored = self.store.database.read(
             "SELECT hash FROM events WHERE competition = ? AND number = ?", (self.competition, event.number)
         )

@@ -17,7 +17,7 @@ from leaderboard.statistics.inference import Array
 
 @dataclass(frozen=True)
 class LadderEntry:
-    """Exact public score of an entry and the contributions of the public samples to it.
+    """Exact public score of an entry, with ``losses`` (public samples,), the contributions of the public samples to it.
 
     For a metric that is not a mean, ``losses`` is None and ``error``, the standard error of the score, is used instead.
     """
@@ -28,7 +28,7 @@ class LadderEntry:
 
 
 def release_scores(entries: Iterable[LadderEntry], *, higher_is_better: bool) -> list[tuple[float, bool]]:
-    """Compute the public score after each entry of one team, and whether that entry changed it."""
+    """Return one pair for each entry of one team: the public score after the entry, and True if the entry changed it."""
     best: LadderEntry | None = None
     released = 0.0
     history = []
@@ -41,13 +41,19 @@ def release_scores(entries: Iterable[LadderEntry], *, higher_is_better: bool) ->
 
 
 def is_better(entry: LadderEntry, best: LadderEntry, released: float, *, higher_is_better: bool) -> bool:
-    """Test if an entry beats the released score by more than the standard error of its difference from the best entry."""
+    """Return True if ``entry`` beats the released score by more than the standard error of its difference from ``best``.
+
+    ``best`` is the entry behind the released score.
+    """
     gain = entry.score - released if higher_is_better else released - entry.score
     return gain > standard_error(entry, best)
 
 
 def standard_error(entry: LadderEntry, best: LadderEntry | None) -> float:
-    """Standard error of the difference of two entries on the public samples; of the score itself without ``best``."""
+    """Return the standard error of the score difference between two entries on the public samples.
+
+    Without ``best``, or for a metric that is not a mean, it is the standard error of the score of ``entry`` alone.
+    """
     if entry.losses is None:
         return entry.error
     n = len(entry.losses)
@@ -56,7 +62,7 @@ def standard_error(entry: LadderEntry, best: LadderEntry | None) -> float:
 
 
 def round_to_noise(score: float, noise: float) -> float:
-    """Round a score to two significant digits of its noise."""
+    """Return a score rounded to two significant digits of ``noise``, its standard error; unchanged for a noise of 0 or infinity."""
     if not 0 < noise < math.inf:
         return score
     digits = 1 - math.floor(math.log10(noise))

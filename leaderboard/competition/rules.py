@@ -18,9 +18,10 @@ RELEASES = ("ladder", "scores", "ranks", "nothing")
 class Rules:
     """Rules of a competition; all but the first four have defaults.
 
-    ``public`` is the share of hidden samples for the public board, ``in_all`` the number of entries allowed per team, ``picks`` the
-    number of entries of a team that count on the final board. ``release`` is the content of the public board: scores by the Ladder,
-    exact scores, ranks only, or nothing. ``teams`` are the teams that may enter, all if it is empty.
+    ``public`` is the share of hidden samples for the public board. ``per_day`` and ``in_all`` are the numbers of entries allowed
+    per team, in a day (UTC) and in total. ``picks`` is the number of entries of a team that count on the final board. ``release``
+    is the content of the public board: scores by the Ladder (``ladder``), exact scores (``scores``), ranks only (``ranks``), or
+    ``nothing``. ``teams`` are the teams that may enter, all if it is empty.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Rules:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read rules from a TOML file. Raises StoreError with the expected and the actual value."""
+        """Return the rules in a TOML file. Raises StoreError if it cannot be read, or if a rule is unknown, missing or invalid."""
         try:
             values = tomllib.loads(path.read_text())
         except OSError as error:
@@ -82,11 +83,11 @@ class Rules:
         require(listed, "teams should be a list of names", self.teams)
 
     def record(self) -> dict[str, Any]:
-        """Rules as a dict for events and JSON."""
+        """Return the rules as a dict for events and JSON, with times as ISO 8601 text."""
         times = {"opens": self.opens.isoformat(), "closes": self.closes.isoformat(), "teams": list(self.teams)}
         return asdict(self) | times
 
 
 def is_number(value: Any) -> bool:
-    """True for int and float, not for bool."""
+    """Return True for an int or a float, False for a bool and anything else."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ from leaderboard.store.store import Fit, Store
 from leaderboard.tables.render import Row
 
 MAX_ENTRIES, MAX_POINTS = 60, 500
-"""Largest number of entries in a plot, and of points in a line."""
+"""Largest number of entries in a plot, and of points in a line of a plot."""
 COSTS = {
     "fit_seconds": "seconds of a fit",
     "predict_seconds": "seconds of its predictions",
@@ -28,7 +28,10 @@ PROFILE_GAPS = np.round(np.arange(0, 3.01, 0.05), 2)
 
 
 def board(rows: Sequence[Row]) -> dict[str, Any]:
-    """Data of a board: scores with intervals, costs, and best validation scores by number of trials."""
+    """Return the data of a board's plots: scores with intervals, costs, and best validation scores by number of trials.
+
+    ``rows`` are all rows of the board; at most `MAX_ENTRIES` ranked ones are in the plots.
+    """
     ranked = [row for row in rows if row["rank"] is not None][:MAX_ENTRIES]
     costs = {key: label for key, label in COSTS.items() if any(row[key] for row in ranked)}
     return {
@@ -55,13 +58,16 @@ def board(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def last_step(row: Row) -> list[list[float]]:
-    """Last point of the line of a search, at its last trial; empty if the line ends there already."""
+    """Return the point ``[trials, best score]`` that extends the line of a row's search to its last trial.
+
+    The point is in a list, which is empty if the line ends at that trial already.
+    """
     steps = row["history"]
     return [[row["n_trials"], steps[-1][1]]] if steps and steps[-1][0] < row["n_trials"] else []
 
 
 def entry(store: Store, row: Row) -> dict[str, Any]:
-    """Data of an entry: reported losses of each seed, trials of the search and importance of hyperparameters."""
+    """Return the data of an entry's plots: reported losses of each seed, trials of the search and importance of hyperparameters."""
     if not row["study"]:  # submitted predictions, and rows of older versions
         return {"metric": row["metric"], "curve": [], "trials": [], "best": [], "importance": []}
     curve = [
@@ -91,13 +97,16 @@ def entry(store: Store, row: Row) -> dict[str, Any]:
 
 
 def final_fits(store: Store, row: Row) -> list[Fit]:
-    """Final fits behind the score of a row. The study may hold further seeds and parameters from later runs."""
+    """Return the final fits behind the score of a row, one per seed.
+
+    The study may also hold fits of later runs, with more seeds or other parameters.
+    """
     fits = store.fits(row["study"], "final", range(len(row["seeds"]))) if row["study"] else []
     return [fit for fit in fits if fit.params == row["params"]]
 
 
 def subsample_losses(losses: Sequence[float | None]) -> list[tuple[int, float | None]]:
-    """Pairs (step, loss), steps counted from 1, at most about `MAX_POINTS` of them."""
+    """Return pairs (step, loss) from a list of losses, evenly spread and about `MAX_POINTS` at most; steps are counted from 1."""
     every = max(-(-len(losses) // MAX_POINTS), 1)
     return [(step, loss) for step, loss in enumerate(losses, start=1) if step % every == 0 or step == len(losses)]
 
@@ -108,7 +117,10 @@ def format_param(value: Any) -> str:
 
 
 def pair(store: Store, comparison: Comparison) -> dict[str, Any]:
-    """Data of a comparison: the difference with its interval, and the numbers of samples on which each entry is better."""
+    """Return the data of a comparison's plots: the score difference with its interval, and counts of hidden samples.
+
+    The counts are the numbers of samples on which each entry is better, or both are equally good.
+    """
     samples = count_better_samples(store, comparison)
     return {
         "metric": comparison.a.metric,
@@ -123,7 +135,10 @@ def pair(store: Store, comparison: Comparison) -> dict[str, Any]:
 
 
 def count_better_samples(store: Store, comparison: Comparison) -> dict[str, int]:
-    """Number of hidden samples on which each entry is better, by its mean over seeds; empty without stored losses."""
+    """Return the number of hidden samples for each outcome: one entry is better, both are equally good, or the other is better.
+
+    The keys are the outcomes in words. Entries are compared by their means over seeds. The dict is empty without stored losses.
+    """
     losses = []
     for result in (comparison.a, comparison.b):
         seed_losses = [fit.losses for fit in final_fits(store, result.row()) if len(fit.losses)]
@@ -141,7 +156,7 @@ def count_better_samples(store: Store, comparison: Comparison) -> dict[str, int]
 
 
 def overall(ranking: Overall, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Data of the critical-difference diagram and of the performance profiles."""
+    """Return the data of the critical-difference diagram and the performance profiles; ``record`` is that of the ranking."""
     rows = record["rows"][:MAX_ENTRIES]
     half = record["critical_difference"] / 2
     names = [row["submission"] for row in rows]

@@ -11,7 +11,7 @@ from leaderboard.tables.render import Boards
 
 
 def html(boards: Boards, artefacts: Path) -> str:
-    """Render boards as one HTML page, with pictures from the folder ``artefacts``."""
+    """Return boards as one HTML page. Pictures come from ``artefacts``, which has a folder for each result, named after its id."""
     contexts = [
         {
             "task": task,
@@ -26,7 +26,7 @@ def html(boards: Boards, artefacts: Path) -> str:
 
 
 def pictures(folder: Path) -> list[tuple[str, str]]:
-    """Captions and data URLs of an entry's pictures: its predictions, then samples from its training."""
+    """Return pairs (caption, data URL) of an entry's pictures in ``folder``: its predictions, then samples from its training."""
     captioned = []
     for path in sorted(folder.glob("*.png")):
         address = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -23,13 +23,16 @@ from leaderboard.store.store import Store
 from leaderboard.tables import render
 
 PAIRED_ENTRIES, LEADER_OPPONENTS = 6, 40
-"""Number of top entries compared pairwise, and number compared with the first; `bakeoff compare` compares any two."""
+"""Number of top entries that are compared pairwise, and largest number of other entries that are compared with the first.
+
+`bakeoff compare` compares any two.
+"""
 HOME_ENTRIES = 5
-"""Number of entries of each task on the home page."""
+"""Largest number of entries of each task on the home page."""
 
 
 class Site:
-    """Pages of the results in a store, in the folder ``out``; without ``sources`` they show no code and no output of code."""
+    """Static pages of the results in a store, in folder ``out``. Without ``sources`` they show no code and no printed output."""
 
     def __init__(self, store: Store, out: Path, *, sources: bool = True) -> None:
         self.store, self.out, self.sources = store, out, sources
@@ -44,9 +47,10 @@ class Site:
     def build(
         self, changed: Collection[str] | None = None, asked: Collection[str] = (), status: str | None = None
     ) -> None:
-        """Write missing and changed pages, of the tasks in ``changed`` or of all. ``asked`` is as in `ranking.current_results`.
+        """Write missing and changed pages, of the tasks in ``changed`` or of all.
 
-        ``status`` is as in `write_status`. Raises OSError if a page cannot be written.
+        Results with ids in ``asked`` count as the newest of their submissions. ``status`` is the status of a run for open pages,
+        None for no run. Raises OSError if a page cannot be written.
         """
         tasks = self.store.tasks()
         for task in tasks:
@@ -67,14 +71,17 @@ class Site:
         self.write_status(status)
 
     def write_status(self, status: str | None) -> None:
-        """Write the status of a run for open pages, None for no run. Pages poll it every few seconds and reload after a build."""
+        """Write the status of a run for open pages to show, None for no run. Raises OSError.
+
+        Pages poll the status every few seconds and reload after a build.
+        """
         content = {"build": self.build_number, "says": status, "at": round(time.time()) if status else None}
         self.write("assets/now.js", f"bakeoffNow({json.dumps(content)});\n".encode())
 
     # Pages ----------------------------------------------------------------------------------------------------------------------
 
     def write_home(self, tasks: Sequence[str]) -> None:
-        """Write the home page."""
+        """Write the home page: the best entries of the tasks, and the overall rankings."""
         boards = []
         for task in tasks:
             rows = self.ranked[task]
@@ -94,7 +101,7 @@ class Site:
         self.write_page("index.html", "home.html.j2", boards=boards, overall=records, plots=plot_data)
 
     def write_task(self, task: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the page of a task, of its entries and of its comparisons."""
+        """Write the page of a task, given the rows of its board, and the pages of its entries and comparisons."""
         for row in rows:
             self.write_entry(row)
         pairs = [self.write_comparison(comparison) for comparison in self.comparisons(task)]
@@ -113,7 +120,10 @@ class Site:
         )
 
     def copy_data_preview(self, task: str, data_sha256: str) -> tuple[str | None, str]:
-        """Copy the picture of a task's data; return its address and a sentence about the data, if a run has stored them."""
+        """Copy the picture of a task's data to the pages. Return its address (or None) and a sentence about the data (or "").
+
+        Picture and sentence exist only if a run has stored them.
+        """
         folder = self.store.artefacts(f"data-{data_sha256[:12]}")
         picture, about = folder / "picture.png", folder / "about.txt"
         address = f"tasks/{slug(task)}.png"
@@ -122,7 +132,10 @@ class Site:
         return address if picture.exists() else None, about.read_text() if about.exists() else ""
 
     def write_entry(self, row: Mapping[str, Any]) -> None:
-        """Write the page of an entry; nothing on it depends on other entries."""
+        """Write the page of an entry, given its row on the board, unless it exists in the current look.
+
+        Nothing on the page depends on other entries.
+        """
         name = str(row["result_id"])
         address = f"entries/{name}.html"
         if not self.is_new and (self.out / address).exists():
@@ -146,7 +159,7 @@ class Site:
         )
 
     def comparisons(self, task: str) -> Iterator[Comparison]:
-        """Comparisons of a task that get a page."""
+        """Yield the comparisons of a task's entries that get a page: the top entries pairwise, and others with the first."""
         board = Board(task, self.boards[task])
         names = board.names[: LEADER_OPPONENTS + 1]
         for index, first in enumerate(names[:PAIRED_ENTRIES]):
@@ -154,7 +167,7 @@ class Site:
                 yield board.compare(first, other)
 
     def write_comparison(self, comparison: Comparison) -> dict[str, str]:
-        """Write the page of a comparison; return the values of the link to it."""
+        """Write the page of a comparison; return the link to it: its address, both names and the sentence of the comparison."""
         first, second = comparison.a, comparison.b
         names = sorted(
             (slug(first.submission), slug(second.submission))
@@ -172,12 +185,12 @@ class Site:
     # Files ----------------------------------------------------------------------------------------------------------------------
 
     def write_page(self, address: str, template: str, **context: Any) -> None:
-        """Render a template to a page."""
+        """Render a template with ``context`` and write the page to an address relative to the folder of pages."""
         root = "../" * address.count("/")
         self.write(address, self.environment.get_template(template).render(root=root, **context).encode())
 
     def write(self, address: str, content: bytes) -> None:
-        """Write a file atomically, so that no reader sees half of it; skip it if the content is unchanged."""
+        """Write a file in the folder of pages atomically, so that no reader sees half of it. Skip a file with unchanged content."""
         path = self.out / address
         if path.exists() and path.read_bytes() == content:
             return
@@ -188,10 +201,10 @@ class Site:
 
 
 def heading(task: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Heading of a board without the name of the task."""
+    """Return the heading of a board without the name of the task: ``accuracy, higher is better``, then reference scores."""
     return render.heading(task, rows).removeprefix(f"{task}: ")
 
 
 def task_page(task: str) -> str:
-    """Address of the page of a task."""
+    """Return the address of a task's page, relative to the folder of pages."""
     return f"tasks/{slug(task)}.html"

@@ -41,7 +41,7 @@ def make_environment() -> jinja2.Environment:
 
 
 def assets_digest() -> str:
-    """Hash of all templates and assets; it changes with the look of the pages."""
+    """Return a hash of all templates and assets; it changes with the look of the pages."""
     digest = hashlib.sha256()
     for path in sorted([*(SITE_FOLDER / "templates").iterdir(), *(SITE_FOLDER / "assets").iterdir()]):
         digest.update(path.name.encode() + path.read_bytes())
@@ -49,32 +49,35 @@ def assets_digest() -> str:
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that is safe inside a script element."""
+    """Return a value as JSON text that is safe inside a script element of a page."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704, the escaped text cannot end the element
 
 
 def format_value(value: Any) -> str:
-    """Format the value of a hyperparameter."""
+    """Format the value of a hyperparameter; a float gets four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def slug(name: str) -> str:
-    """Make a name safe for a URL; a name that is safe already stays as it is."""
+    """Return ``name`` with only characters that are safe in a URL.
+
+    An unsafe name, or one with more than 60 characters, is changed and gets a hash. Other names stay as they are.
+    """
     plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:60]
     return plain if plain and plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def rows_with_whiskers(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] | None]]:
-    """Rows with their rank labels and their `whiskers`."""
+    """Return triples of a row, its rank label, and the positions of its score and interval as from `whiskers`."""
     return list(zip(rows, render.rank_labels(rows), whiskers(rows), strict=True))
 
 
 def whiskers(rows: Sequence[Row]) -> list[dict[str, float | bool] | None]:
-    """Positions of each row's score and interval in per cent of the plot's width; None for rows without a rank.
+    """Return for each row the positions of its score and interval in per cent of the plot's width; None for a row without a rank.
 
-    The scale ends at the worst entry within three times the range of the better ones, so that one very bad entry does not compress
-    all others. Entries ``beyond`` the scale get an arrow at the edge.
+    The keys are ``low``, ``score``, ``high`` and ``beyond``. Entries far behind the better 60 % are ``beyond`` the end of the scale
+    (True), so that one very bad entry does not compress all others. They get an arrow at the edge.
     """
     ranked = [row for row in rows if row["rank"] is not None]
     if not ranked:

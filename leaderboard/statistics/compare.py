@@ -23,8 +23,9 @@ from leaderboard.store.store import StoreError
 class Comparison:
     """Comparison of two entries of a board.
 
-    ``gap`` is a's score less b's, ``low`` and ``high`` its 95 % interval, ``p`` the uncorrected p-value of the paired test; None
-    if the variances are unknown. ``differ`` is the result of the test corrected for all ``entries`` of the board.
+    ``gap`` is the score of ``a`` minus the score of ``b``. ``low`` and ``high`` bound the gap's 95 % interval, and ``p`` is the
+    uncorrected p-value of the paired test; all three are None if the variances are unknown. ``differ`` is True if the gap is
+    significant at the 5 % level after correction for all pairs of the board. ``entries`` is the number of entries on the board.
     """
 
     a: Result
@@ -43,7 +44,7 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """Outcome of the comparison in words."""
+        """Outcome in one sentence: one entry is better, or may be better, or the data cannot tell the two apart."""
         first, task = self.ahead, self.a.task
         other = self.b if first is self.a else self.a
         if self.differ:
@@ -65,13 +66,13 @@ class Comparison:
         return self.text.replace("\n  ", "\n* ")
 
     def record(self) -> dict[str, Any]:
-        """Numbers and both rows as a dict for JSON."""
+        """Return the numbers, the sentence and the rows of both entries as a dict for JSON."""
         names = ("gap", "low", "high", "p", "differ", "entries", "sentence")
         return {name: getattr(self, name) for name in names} | {"a": self.a.row(), "b": self.b.row()}
 
     @property
     def text(self) -> str:
-        """The sentence and the numbers, several lines."""
+        """Outcome as text of several lines: the sentence, the scores and costs of both entries, and their difference."""
         lines = [self.sentence, ""]
         for result in (self.a, self.b):
             lines.append(
@@ -90,18 +91,18 @@ class Comparison:
 
 
 class Board:
-    """Complete entries of a task, for comparisons of any two."""
+    """Complete current entries of a task's board, for comparisons of any two. ``results`` may also hold older results."""
 
     def __init__(self, task: str, results: Iterable[ReplicatedResult]) -> None:
         self.task = task
         self.complete = best_first(current_results(results))
         self.names = [result.submission for result, _ in self.complete]
-        """Submissions from best to worst."""
+        """Names of the submissions on the board, from best to worst."""
         self.pairs = board_pairs(self.complete)
         self.differ = significant_differences(self.complete, self.pairs)
 
     def compare(self, a: str, b: str) -> Comparison:
-        """Compare two submissions. Raises StoreError if one of them has no complete result here."""
+        """Return the comparison of submissions ``a`` and ``b``. Raises StoreError if one of them has no complete result here."""
         for name in (a, b):
             if name not in self.names:
                 raise StoreError(
@@ -122,5 +123,8 @@ class Board:
 
 
 def compare(results: Iterable[ReplicatedResult], task: str, a: str, b: str) -> Comparison:
-    """Compare two submissions of a task. Raises StoreError if one of them has no complete result on its board."""
+    """Return the comparison of the submissions ``a`` and ``b`` of a task, from all the task's results.
+
+    Raises StoreError if the board has no complete result of one of them.
+    """
     return Board(task, results).compare(a, b)

@@ -22,22 +22,22 @@ from leaderboard.statistics import student_t
 from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, bias_correction, quantile
 
 CANDIDATE_STANDARD_ERRORS = 1.9
-"""Smallest difference, in standard errors, that can be significant at any degrees of freedom."""
+"""Lower bound, in standard errors, of a difference that is significant at the 5 % level; it holds at any degrees of freedom."""
 SINGLE_PRECISION_ENTRIES = 200
-"""Number of entries from which a board is compared in single precision."""
+"""Number of entries from which on a board is compared in single precision."""
 MIN_P_VALUE = 1e-100
 """Smallest p-value reported; only a difference without variance has p = 0."""
 BLOCK_PAIRS = 2**15
-"""Number of pairs in one block of rows."""
+"""Number of pairs of entries in one block of rows (see `row_blocks`)."""
 MIN_POOLED_ENTRIES = 4
-"""Number of entries with seed variance from which a board estimates a common prior."""
+"""Smallest number of entries with seed variance from which a board estimates a common prior."""
 Array = NDArray[Any]
 
 
 def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
-    """Compute ``between`` and ``interaction`` of a `ScoreVariance` from per-sample values (seeds, samples).
+    """Return ``between`` and ``interaction`` of a `ScoreVariance`, given each sample's contribution to the score (seeds, samples).
 
-    Dependent neighbours are averaged in blocks of ``block`` samples.
+    Both are 0 for a single seed. Dependent neighbours are averaged in blocks of ``block`` samples.
     """
     n_seeds, n = values.shape
     if n_seeds < 2:
@@ -52,10 +52,10 @@ def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
 
 
 def interval(score: float, variance: ScoreVariance, *, proportion: bool = False) -> tuple[float, float]:
-    """Compute the 95 % interval of a score.
+    """Return the bounds (low, high) of the 95 % interval of a score.
 
-    A ``proportion``, the mean of zeros and ones, gets Wilson's interval (1927) with the effective sample size of Kish (1965). It
-    stays within 0..1, and has a width even if every prediction is right.
+    A ``proportion``, the mean of zeros and ones, gets Wilson's interval (1927) with the effective sample size of Kish (1965). This
+    interval stays within 0..1, and has a width even if every prediction is right.
     """
     t = variance.quantile
     if not proportion:
@@ -71,9 +71,10 @@ def interval(score: float, variance: ScoreVariance, *, proportion: bool = False)
 
 
 def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
-    """Shrink the variances between seeds (entries,) towards a common prior; return them and their new degrees of freedom.
+    """Return variances between seeds (entries,) shrunk towards a common prior, and their new degrees of freedom (entries,).
 
-    These are the moderated variances of Smyth (2004), for the entries with a seed variance above 0.
+    The results are the moderated variances of Smyth (2004). Variances of 0 stay as they are, and so do all if fewer than
+    `MIN_POOLED_ENTRIES` are above 0.
     """
     varying = between > 0
     if varying.sum() < MIN_POOLED_ENTRIES:
@@ -88,13 +89,13 @@ def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
 
 
 def map_distinct(function: Callable[[float], float], values: Array) -> Array:
-    """Apply ``function`` once to each distinct value of an array."""
+    """Return an array of ``function`` of each value of a 1-D array. The function is called once for each distinct value."""
     distinct, positions = np.unique(values, return_inverse=True)
     return np.array([function(float(value)) for value in distinct])[positions]
 
 
 def inverse_trigamma(value: float) -> float:
-    """Solve trigamma(x) = value for x, by Newton's method as in Smyth (2004)."""
+    """Return the x > 0 with trigamma(x) = value, by Newton's method as in Smyth (2004)."""
     if value > 1e7:
         return float(value**-0.5)
     x = 0.5 + 1 / value
@@ -108,8 +109,10 @@ def inverse_trigamma(value: float) -> float:
 
 
 def find_root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Find the root of an increasing function, by the Illinois method; the nearer end if there is none between ``low`` and
-    ``high``."""
+    """Return the root of an increasing function between ``low`` and ``high``, by the Illinois method.
+
+    If there is no root in between, return the end that is nearer to it.
+    """
     at_low, at_high = function(low), function(high)
     if at_low >= 0 or at_high <= 0:
         return low if at_low >= 0 else high
@@ -128,19 +131,19 @@ def find_root(function: Callable[[float], float], low: float, high: float) -> fl
 
 
 def comparison_dtype(count: int) -> type[np.floating[Any]]:
-    """Floating-point type in which a board of ``count`` entries is compared."""
+    """Return the type in which a board of ``count`` entries is compared: float32 from `SINGLE_PRECISION_ENTRIES` on, or float64."""
     return np.float64 if count < SINGLE_PRECISION_ENTRIES else np.float32
 
 
 def divide_or_zero(numerator: Array, deviation: Array) -> Array:
-    """Divide elementwise; 0 where the deviation is 0."""
+    """Return ``numerator / deviation`` elementwise, 0 where the deviation is 0."""
     return np.divide(numerator, deviation, out=np.zeros_like(numerator), where=deviation > 0)
 
 
 def row_blocks(count: int) -> Iterator[slice]:
-    """Slices of rows of a (count, count) array, small enough for temporary arrays to stay in the processor's cache.
+    """Yield slices that cut the rows of a (count, count) array into blocks small enough for the processor's cache.
 
-    To allocate temporary arrays of megabytes takes ten times as long as the arithmetic.
+    Temporary arrays of megabytes take ten times as long to allocate as the arithmetic takes.
     """
     height = max(BLOCK_PAIRS // max(count, 1), 1)
     for start in range(0, count, height):
@@ -148,10 +151,10 @@ def row_blocks(count: int) -> Iterator[slice]:
 
 
 class Pairs:
-    """Paired tests of all pairs of a board's entries.
+    """Paired tests of all pairs of a board's entries, which have independent seeds.
 
-    ``replicates`` (entries, draws) are bootstrap scores; each column is the same draw for all entries. Seeds of different entries
-    are independent.
+    ``scores`` (entries,) are the scores. ``replicates`` (entries, draws) are bootstrap scores; each column is the same draw of
+    hidden samples for all entries. ``variances`` has the components of each score's variance.
     """
 
     def __init__(self, scores: Array, replicates: Array, variances: Sequence[ScoreVariance]) -> None:
@@ -175,27 +178,36 @@ class Pairs:
             block += half_variances[rows, None]
             np.maximum(block, 0, out=block)
         self.sampling_variance = covariance
-        """Sampling variance of each difference (entries, entries)."""
+        """Variance of the difference of each pair of entries (entries, entries) that is due to the draw of hidden samples."""
 
     def critical_difference(self, level: float, first: Any, second: Any) -> Any:
-        """Smallest significant difference of two entries at this level. Elementwise, not corrected for multiple tests."""
+        """Return the smallest significant difference at a level between the entries with indices ``first`` and ``second``.
+
+        Arrays of indices give an array of differences. There is no correction for multiple tests.
+        """
         sampling, seed_terms = self.sampling_variance[first, second], self.seed_terms(level)
         threshold = sampling * quantile(self.units, level) + seed_terms[first] + seed_terms[second]
         return divide_or_zero(threshold, np.sqrt(sampling + self.seed_variance[first] + self.seed_variance[second]))
 
     def significant(self, level: float, first: Array, second: Array) -> Array:
-        """Test the given pairs at this level, each alone; (pairs,) bool."""
+        """Return (pairs,) bool: True where the entries with indices ``first`` and ``second`` differ significantly at ``level``.
+
+        Each pair is tested alone, without correction for multiple tests.
+        """
         return np.asarray(
             np.abs(self.scores[first] - self.scores[second]) > self.critical_difference(level, first, second)
         )
 
     def seed_terms(self, level: float) -> Array:
-        """Terms (entries,) of the seeds in `critical_difference`, before the division by the standard error."""
+        """Return the terms (entries,) of the seeds in `critical_difference`, before its division by the standard error."""
         quantiles = map_distinct(lambda freedom: quantile(freedom, level), self.freedom)
         return np.asarray(quantiles.astype(self.seed_variance.dtype) * self.seed_variance)
 
     def p_value(self, a: int, b: int) -> float:
-        """Two-sided p-value of a pair, not corrected: the lowest level at which the two entries differ."""
+        """Return the two-sided p-value of the pair of entries with indices ``a`` and ``b``, not corrected for multiple tests.
+
+        It is the lowest level at which the two entries differ significantly.
+        """
         difference = float(abs(self.scores[a] - self.scores[b]))
         components = [(float(self.sampling_variance[a, b]), float(self.units))]
         components += [
@@ -209,7 +221,7 @@ class Pairs:
         observed = difference / math.sqrt(variance)
 
         def excess(log_level: float) -> float:
-            """Distance from the observed difference to the critical difference at this level, in standard errors."""
+            """Return the observed difference minus the critical one at the level exp(``log_level``), both in standard errors."""
             level = math.exp(log_level)
             return observed - sum(weight * quantile(freedom, level) for weight, freedom in components) / variance
 
@@ -218,7 +230,7 @@ class Pairs:
         return math.exp(find_root(excess, math.log(min(tails)), math.log(max(tails))))
 
     def significant_pairs(self) -> Array:
-        """Test all pairs with Holm's correction (1979); (entries, entries) bool.
+        """Return (entries, entries) bool: True for each pair that differs significantly after Holm's correction (1979).
 
         The family-wise error rate is 5 %: at most one board in twenty has a false difference.
         """
@@ -260,9 +272,9 @@ class Pairs:
         return np.asarray(significant | significant.T)
 
     def resolution(self, among: int) -> float | None:
-        """Difference that is typically significant ``among`` the first so many entries; None for fewer than two.
+        """Return the typical smallest significant difference of the first ``among`` entries; None for fewer than two entries.
 
-        It is the median critical difference of their pairs, at the first level of Holm's correction.
+        It is the median critical difference of the pairs of these entries, at the first level of Holm's correction for the board.
         """
         count = len(self.scores)
         if min(among, count) < 2:

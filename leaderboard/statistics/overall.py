@@ -18,17 +18,20 @@ from leaderboard.statistics.ranking import ReplicatedResult, best_first, current
 from leaderboard.statistics.variance import CONFIDENCE
 
 TASK_DRAWS = 500
-"""Number of bootstrap draws of tasks, each with a draw of every task's hidden samples."""
+"""Number of bootstrap draws of the tasks. Each drawn task also has a bootstrap draw of its hidden samples."""
 MAX_ELO_ITERATIONS = 200
 FIXED_FIELD_ENTRIES = 100
-"""Number of entries above which Elo intervals rate each draw against the observed field."""
+"""Number of entries above which Elo intervals rate each bootstrap draw against the fixed ratings of all entries."""
 ELO_MEAN, ELO_SCALE = 1500.0, 400 / np.log(10)
 
 
 @dataclass(frozen=True)
 class Overall:
-    """Ranking of entries over tasks. ``scores`` (entries, tasks) have signs such that higher is better; ``draws`` (draws, entries,
-    tasks) are their bootstrap replicates."""
+    """Ranking of entries over several tasks.
+
+    ``scores`` (entries, tasks) have signs such that higher is better. ``draws`` (draws, entries, tasks) are their bootstrap
+    replicates, or the scores themselves as a single draw if there are no replicates.
+    """
 
     entries: list[str]
     tasks: list[str]
@@ -46,7 +49,7 @@ class Overall:
 
     @cached_property
     def resampled(self) -> Array:
-        """Scores (draws, entries, tasks) of tasks drawn with replacement, each with a draw of its hidden samples."""
+        """Scores (draws, entries, tasks) of tasks drawn with replacement, each with a bootstrap draw of its hidden samples."""
         rng = np.random.default_rng(0)
         tasks = rng.integers(0, len(self.tasks), size=(TASK_DRAWS, len(self.tasks)))
         draws = rng.integers(0, len(self.draws), size=tasks.shape)
@@ -58,12 +61,12 @@ class Overall:
 
     @cached_property
     def rank_intervals(self) -> Array:
-        """95 % intervals of the mean ranks (entries, 2), over tasks and hidden samples."""
+        """95 % intervals (entries, 2) of the mean ranks, over draws of tasks and hidden samples."""
         return percentile_interval(self.resampled_ranks.mean(axis=2))
 
     @cached_property
     def friedman(self) -> float | None:
-        """P-value of Friedman's test that no entries differ; None for fewer than three entries or two tasks."""
+        """P-value of Friedman's test that all entries are alike; None for fewer than three entries or two tasks."""
         from scipy.stats import friedmanchisquare
 
         if len(self.entries) < 3 or len(self.tasks) < 2:
@@ -80,8 +83,10 @@ class Overall:
 
     @cached_property
     def alike(self) -> list[list[int]]:
-        """Largest groups of entries without a significant difference, in order of mean rank: the bars of a critical-difference
-        diagram."""
+        """Largest groups of entries, as indices, whose mean ranks do not differ significantly; sorted by mean rank.
+
+        They are the bars of a critical-difference diagram.
+        """
         order = np.argsort(self.mean_ranks, kind="stable").tolist()
         groups: list[list[int]] = []
         for start in range(len(order)):
@@ -96,20 +101,20 @@ class Overall:
 
     @cached_property
     def wins(self) -> Array:
-        """Share of tasks (entries, entries) on which the first entry is better than the second; a tie counts half."""
+        """Shares (entries, entries) of tasks on which the row's entry is better than the column's; a tie counts half."""
         return wins(self.scores)
 
     @cached_property
     def elo(self) -> Array:
-        """Elo ratings (entries,) with a mean of 1500; 400 points are odds of ten to one on a task."""
+        """Elo ratings (entries,) with a mean of 1500. A lead of 400 points means odds of ten to one to win on a task."""
         return elo(games_won(self.ranks), len(self.tasks))
 
     @cached_property
     def elo_intervals(self) -> Array:
-        """95 % intervals of the ratings (entries, 2), over tasks and hidden samples.
+        """95 % intervals (entries, 2) of the Elo ratings, over draws of tasks and hidden samples.
 
-        With more than `FIXED_FIELD_ENTRIES` entries each draw is rated against the observed field, because one entry hardly moves a
-        field of that size.
+        With more than `FIXED_FIELD_ENTRIES` entries each draw is rated against the observed ratings of all entries: one entry
+        hardly changes so many others.
         """
         won = games_won(self.resampled_ranks)
         if len(self.entries) <= FIXED_FIELD_ENTRIES:
@@ -121,17 +126,20 @@ class Overall:
 
     @cached_property
     def gaps(self) -> Array:
-        """Gap to the best entry of each task (entries, tasks), in units of the median gap."""
+        """Gaps (entries, tasks) to the best score of each task, in units of the task's median gap."""
         behind = self.scores.max(axis=0) - self.scores
         middle = np.median(behind, axis=0)
         return np.asarray(behind / np.where(middle > 0, middle, 1.0))
 
     def profile(self, within: Array | Sequence[float]) -> Array:
-        """Share of tasks with a gap of at most ``within`` (entries, len(within)): performance profiles (Dolan and Moré 2002)."""
+        """Return the shares (entries, len(within)) of tasks on which an entry's gap to the best is at most ``within``.
+
+        Gaps are in units of the task's median gap. The shares are performance profiles (Dolan and Moré 2002).
+        """
         return np.asarray((self.gaps[:, :, None] <= np.asarray(within) + 1e-12).mean(axis=1))
 
     def record(self) -> dict[str, Any]:
-        """Ranking as a dict for JSON, one row per entry, best mean rank first."""
+        """Return the ranking as a dict for JSON: the tests over all entries, and one row per entry, best mean rank first."""
         order = np.argsort(self.mean_ranks, kind="stable").tolist()
         won = games_won(self.ranks) / (len(self.tasks) * max(len(self.entries) - 1, 1))
         named = zip(
@@ -163,7 +171,7 @@ class Overall:
 
 
 def format_overall(kind: str, ranking: Overall) -> str:
-    """Format an overall ranking as text for a terminal."""
+    """Return the overall ranking of the entries on tasks of one kind as text for a terminal."""
     record = ranking.record()
     lines = [f"{kind}: {len(ranking.entries)} entries that stand on all of {', '.join(ranking.tasks)}"]
     body = [("mean rank", "entry", "95 % interval", "Elo", "95 % interval", "wins")]
@@ -188,7 +196,10 @@ def format_overall(kind: str, ranking: Overall) -> str:
 
 
 def by_kind(boards: Mapping[str, Sequence[ReplicatedResult]]) -> dict[str, Overall]:
-    """Overall ranking of each kind that has at least two tasks with at least two entries in common."""
+    """Return the overall rankings by kind of task. ``boards`` are the results of each task, by its name.
+
+    A kind is left out unless two of its tasks have results, and two entries are complete on all its tasks with complete results.
+    """
     kinds: dict[str, dict[str, Sequence[ReplicatedResult]]] = {}
     for task, results in boards.items():
         if results:
@@ -198,7 +209,10 @@ def by_kind(boards: Mapping[str, Sequence[ReplicatedResult]]) -> dict[str, Overa
 
 
 def overall(boards: Mapping[str, Sequence[ReplicatedResult]]) -> Overall | None:
-    """Rank the entries that have a complete result on every task; None for fewer than two of them."""
+    """Return the ranking of the entries with a complete result on every task; None for fewer than two such entries.
+
+    ``boards`` are the results of each task, by its name. Tasks without any complete result are left out.
+    """
     complete = {task: best_first(current_results(results)) for task, results in boards.items()}
     complete = {task: results for task, results in complete.items() if results}
     by_name = [{result.submission: (result, draws) for result, draws in results} for results in complete.values()]
@@ -217,28 +231,34 @@ def overall(boards: Mapping[str, Sequence[ReplicatedResult]]) -> Overall | None:
 
 
 def ranks(scores: Array, axis: int = 0) -> Array:
-    """Ranks of scores along one axis, 1 for the highest; ties share the mean of their ranks."""
+    """Return the ranks of scores along one axis, 1 for the highest; ties share the mean of their ranks."""
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(-scores, axis=axis))
 
 
 def games_won(ranks: Array) -> Array:
-    """Pairwise comparisons won by each entry (..., entries), summed over tasks, from ranks (..., entries, tasks)."""
+    """Return the number of pairwise comparisons that each entry wins (..., entries), from ranks (..., entries, tasks).
+
+    The number is summed over tasks. A tie counts half.
+    """
     return np.asarray((ranks.shape[-2] - ranks).sum(axis=-1))
 
 
 def wins(scores: Array) -> Array:
-    """Shares of tasks won by the first entry (entries, entries), from scores (entries, tasks); a tie counts half."""
+    """Return the shares (entries, entries) of tasks on which the first entry is better than the second; a tie counts half.
+
+    ``scores`` are (entries, tasks), higher is better.
+    """
     better, equal = scores[:, None] > scores[None], scores[:, None] == scores[None]
     return np.asarray((better + 0.5 * equal).mean(axis=2))
 
 
 def elo(won: Array, tasks: int) -> Array:
-    """Bradley-Terry strengths (1952) on Elo's scale, from games won (..., entries), by Hunter's iteration (2004).
+    """Return the Bradley-Terry strengths (1952) of entries on Elo's scale (..., entries), by Hunter's iteration (2004).
 
-    All pairs meet once on each task, so that the number of wins is sufficient. One tie is added for each pair: an entry that wins
-    every game keeps a finite rating.
+    ``won`` (..., entries) are the pairwise comparisons won, summed over ``tasks``, the number of tasks. All pairs meet once on each
+    task, so that ``won`` is sufficient. One tie is added for each pair: an entry that wins every game keeps a finite rating.
     """
     won = won + (won.shape[-1] - 1) / 2
     strength = np.ones_like(won)
@@ -254,6 +274,6 @@ def elo(won: Array, tasks: int) -> Array:
 
 
 def percentile_interval(values: Array) -> Array:
-    """95 % percentile intervals (n, 2) of draws (draws, n)."""
+    """Return the 95 % percentile intervals (n, 2) of n quantities, from draws of them (draws, n)."""
     tail = (1 - CONFIDENCE) / 2
     return np.quantile(values, (tail, 1 - tail), axis=0).T

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from leaderboard.statistics.inference import Array, Pairs
 
 ReplicatedResult = tuple[Result, Sequence[float]]
-"""A result with its bootstrap replicates."""
+"""Pair of a result and the bootstrap replicates of its score."""
 
 
 def current_results(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> list[ReplicatedResult]:
-    """Select the results of one task's board: only the newest version, data and metric; of each submission the newest complete
-    result, and an incomplete one if it is newer. Results with ids in ``asked`` count as newest."""
+    """Return the results that are on the board of one task: of its newest version, data and metric only.
+
+    Of each submission they are the newest complete result, and an incomplete one if it is newer. Results with ids in ``asked``
+    count as newest.
+    """
     results = sorted(results, key=lambda pair: (pair[0].result_id in asked, pair[0].created_at))
     if not results:
         return []
@@ -35,7 +38,7 @@ def current_results(results: Iterable[ReplicatedResult], asked: Collection[str] 
 
 
 def best_first(results: Iterable[ReplicatedResult]) -> list[ReplicatedResult]:
-    """Complete results from best to worst; of equals the older one first."""
+    """Return the complete results, from best to worst score; of equal scores the older result is first."""
     complete = [pair for pair in results if pair[0].complete]
     return sorted(
         complete,
@@ -44,7 +47,7 @@ def best_first(results: Iterable[ReplicatedResult]) -> list[ReplicatedResult]:
 
 
 def score_variance(result: Result, replicate_variance: float, draws: int) -> ScoreVariance:
-    """Components of the variance of a result's score, from the variance of its ``draws`` bootstrap replicates."""
+    """Return the components of the variance of a result's score, given the variance of its ``draws`` bootstrap replicates."""
     sampling_variance, seeds = replicate_variance * bias_correction(result.units), result.seeds
     if not result.units or len(seeds) < 2:  # replicates of older versions include the draw of seeds
         return ScoreVariance(sampling_variance, result.units or draws)
@@ -54,10 +57,10 @@ def score_variance(result: Result, replicate_variance: float, draws: int) -> Sco
 
 
 def score_interval(result: Result, replicates: Array, losses: Array) -> tuple[float, float]:
-    """95 % interval of a result with score, seeds and units.
+    """Return the bounds (low, high) of the 95 % interval of a result's score. The result needs a score, seeds and units.
 
-    ``losses`` are the contributions of hidden samples to the score, of any shape; empty if the score is not a mean. Zeros and ones
-    make it a proportion.
+    ``replicates`` (draws,) are bootstrap scores. ``losses`` are the contributions of hidden samples to the score, of any shape;
+    empty if the score is not a mean. If all losses are 0 or 1, the score is a proportion.
     """
     import numpy as np
 
@@ -69,7 +72,7 @@ def score_interval(result: Result, replicates: Array, losses: Array) -> tuple[fl
 
 
 def board_pairs(complete: Sequence[ReplicatedResult]) -> Pairs | None:
-    """Paired tests of a board's complete entries; None for fewer than two, or if their replicates do not share draws."""
+    """Return the paired tests of a board's complete entries; None for fewer than two, or if their replicates do not share draws."""
     if len(complete) < 2 or len({len(replicates) for _, replicates in complete}) != 1 or len(complete[0][1]) < 2:
         return None
     import numpy as np  # not at the head: its import takes longer than all the work for a board of one entry
@@ -87,7 +90,10 @@ def board_pairs(complete: Sequence[ReplicatedResult]) -> Pairs | None:
 
 
 def significant_differences(complete: Sequence[ReplicatedResult], pairs: Pairs | None) -> Array | list[list[bool]]:
-    """Significant differences (entries, entries) bool; without variances all different scores count as different."""
+    """Return (entries, entries) bool: True for each pair of complete entries that differs significantly.
+
+    Without ``pairs``, when variances are unknown, all different scores count as different.
+    """
     if pairs is not None:
         return pairs.significant_pairs()
     scores = [_score(result) for result, _ in complete]
@@ -95,7 +101,10 @@ def significant_differences(complete: Sequence[ReplicatedResult], pairs: Pairs |
 
 
 def rank_sets(differ: Array | list[list[bool]]) -> list[tuple[int, int]]:
-    """Confidence sets (lowest, highest) of the ranks of entries in order, from their significant differences."""
+    """Return the confidence set (lowest, highest) of the rank of each entry.
+
+    ``differ`` (entries, entries) has the significant differences between entries, which are sorted best first.
+    """
     if isinstance(differ, list):
         return [(1 + sum(row[:index]), len(row) - sum(row[index + 1 :])) for index, row in enumerate(differ)]
     import numpy as np
@@ -107,13 +116,13 @@ def rank_sets(differ: Array | list[list[bool]]) -> list[tuple[int, int]]:
 
 @gc_paused()
 def rank(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Make the board of one task, best first: each row starts with its ranks, ``rank`` 1-based.
+    """Return the rows of one task's board, best first: dicts of a result's fields and its ranks, ``rank`` from 1 on.
 
     ``rank_low`` and ``rank_high`` bound the true rank: the number of significantly better entries plus one, and the number of
-    entries less the significantly worse ones. They hold for all rows of a board together with 95 % confidence (Mogstad, Romano,
-    Shaikh and Wilhelm 2024). A ``tie_group`` starts with its best entry and holds the entries that do not differ significantly from
-    it. ``resolution`` is the typical significant difference in the better half of the board. Incomplete rows come last, without a
-    rank. ``asked`` is as for `current_results`.
+    entries less the significantly worse ones. These bounds hold for all rows of a board together with 95 % confidence (Mogstad,
+    Romano, Shaikh and Wilhelm 2024). A ``tie_group`` starts with its best entry; it holds the entries that do not differ
+    significantly from that one. ``resolution`` is the typical significant difference in the better half of the board. Incomplete
+    rows come last, with None as ranks. Results with ids in ``asked`` count as the newest of their submissions.
     """
     current = current_results(results, asked)
     complete = best_first(current)
@@ -134,7 +143,7 @@ RANK_KEYS = ("rank", "rank_low", "rank_high", "tie_group", "resolution")
 
 
 def unranked_row(result: Result) -> dict[str, Any]:
-    """Row of a result without ranks."""
+    """Return the row of an incomplete result on a board: all its ranks are None."""
     return dict.fromkeys(RANK_KEYS) | result.row()
 
 

@@ -9,12 +9,12 @@ import math
 from functools import lru_cache
 
 NORMAL_FREEDOM = 1e7
-"""Degrees of freedom from which t is treated as normal."""
+"""Degrees of freedom from which on t is treated as normal."""
 TINY = 1e-300
 
 
 def tail(t: float, freedom: float) -> float:
-    """Two-sided tail probability of Student's t beyond t > 0."""
+    """Return the probability that |T| exceeds ``t`` > 0, for Student's t with ``freedom`` degrees of freedom."""
     if freedom >= NORMAL_FREEDOM:
         return math.erfc(t / math.sqrt(2))
     x = freedom / (freedom + t * t)
@@ -22,7 +22,10 @@ def tail(t: float, freedom: float) -> float:
 
 
 def incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
-    """Regularised incomplete beta function at x; ``rest`` is 1 - x, passed in because the subtraction loses digits."""
+    """Return the regularised incomplete beta function I_x(a, b).
+
+    ``complement`` is 1 - x; it is passed in because the subtraction loses digits.
+    """
     if x <= 0 or complement <= 0:
         return 0.0 if x <= 0 else 1.0
     front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(complement)
@@ -32,7 +35,7 @@ def incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
 
 
 def continued_fraction(a: float, b: float, x: float) -> float:
-    """Continued fraction of the incomplete beta function, by Lentz's method (Press et al. 2007, section 6.4)."""
+    """Return the continued fraction of the incomplete beta function at x, by Lentz's method (Press et al. 2007, section 6.4)."""
     c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
     value = d
     for m in range(1, 100_000):
@@ -49,7 +52,7 @@ def continued_fraction(a: float, b: float, x: float) -> float:
 
 
 def density(t: float, freedom: float) -> float:
-    """Density of |t|: both sides of 0 together."""
+    """Return the density of |T| at ``t``, both sides of 0 together, for Student's t with ``freedom`` degrees of freedom."""
     if freedom >= NORMAL_FREEDOM:
         return math.sqrt(2 / math.pi) * math.exp(-t * t / 2)
     scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
@@ -58,7 +61,7 @@ def density(t: float, freedom: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def quantile(freedom: float, level: float) -> float:
-    """Two-sided quantile of Student's t: |t| exceeds it with probability ``level``; infinite if it is beyond 1e150."""
+    """Return the two-sided quantile q of Student's t: |t| exceeds q with probability ``level``; infinite if q is beyond 1e150."""
     log_level = math.log(level)
     low, high = 0.0, 1.0
     while (probability := tail(high, freedom)) > level:
@@ -81,7 +84,7 @@ def quantile(freedom: float, level: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def digamma(x: float) -> float:
-    """Derivative of the logarithm of the gamma function, x > 0."""
+    """Return the digamma function at x > 0: the derivative of the logarithm of the gamma function."""
     value = 0.0
     while x < 10:
         value, x = value - 1 / x, x + 1
@@ -91,7 +94,7 @@ def digamma(x: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def trigamma(x: float) -> float:
-    """Derivative of `digamma`."""
+    """Return the derivative of `digamma` at x > 0."""
     value = 0.0
     while x < 10:
         value, x = value + 1 / (x * x), x + 1
@@ -100,7 +103,7 @@ def trigamma(x: float) -> float:
 
 
 def tetragamma(x: float) -> float:
-    """Derivative of `trigamma`."""
+    """Return the derivative of `trigamma` at x > 0."""
     value = 0.0
     while x < 10:
         value, x = value - 2 / x**3, x + 1

@@ -7,17 +7,17 @@ from typing import NamedTuple
 from leaderboard.statistics import student_t
 
 CONFIDENCE = 0.95
-"""Coverage of every interval."""
+"""Coverage of every interval: the probability that it contains the true value."""
 SIGNIFICANCE_LEVEL = 0.05
-"""Probability of a false difference that tests allow."""
+"""Probability with which a test may report a difference that does not exist."""
 
 
 class ScoreVariance(NamedTuple):
-    """Components of the variance of a score.
+    """Components of the variance of a score, which is a mean over seeds and hidden samples.
 
     ``sampling_variance`` is due to the draw of hidden samples, ``units`` of which are independent. ``between`` is the observed
-    variance of the mean between seeds, estimated with ``freedom`` degrees of freedom; ``interaction`` is the part of it that comes
-    from the finite number of hidden samples.
+    variance of the mean over seeds, estimated from the differences between seeds with ``freedom`` degrees of freedom.
+    ``interaction`` is the part of ``between`` that comes from the finite number of hidden samples.
     """
 
     sampling_variance: float
@@ -28,17 +28,17 @@ class ScoreVariance(NamedTuple):
 
     @property
     def seed_variance(self) -> float:
-        """Part due to the draw of seeds, without the interaction."""
+        """Part of the variance due to the draw of seeds: ``between`` without the interaction."""
         return max(self.between - self.interaction, 0.0)
 
     @property
     def total(self) -> float:
-        """Variance of the score."""
+        """Variance of the score: its sampling part plus its seed part."""
         return self.sampling_variance + self.seed_variance
 
     @property
     def quantile(self) -> float:
-        """Half width of the 95 % interval in standard errors: t quantiles weighted by their variances (Cochran 1964)."""
+        """Half width of the 95 % interval in standard errors: t quantiles, weighted by the variances of both parts (Cochran)."""
         sampling_quantile, seed_quantile = quantile(self.units - 1), quantile(self.freedom)
         if not self.seed_variance:
             return sampling_quantile
@@ -46,10 +46,10 @@ class ScoreVariance(NamedTuple):
 
 
 def quantile(freedom: float, level: float = SIGNIFICANCE_LEVEL) -> float:
-    """Two-sided quantile of Student's t: |t| exceeds it with probability ``level``; at least one degree of freedom."""
+    """Return the two-sided quantile q of Student's t: |t| exceeds q with probability ``level``. Freedom below 1 counts as 1."""
     return student_t.quantile(max(freedom, 1.0), level)
 
 
 def bias_correction(units: int) -> float:
-    """Factor n / (n - 1) that makes the variance of bootstrap replicates of a mean unbiased."""
+    """Return the factor n / (n - 1) that makes the bootstrap variance of a mean over n ``units`` unbiased; 1 for n below 2."""
     return units / (units - 1) if units > 1 else 1.0

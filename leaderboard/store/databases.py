@@ -1,7 +1,7 @@
 """Interface of databases, and its implementation for SQLite.
 
-It uses the standard library's driver, because the import of SQLAlchemy takes longer than ``bakeoff leaderboard`` may run. Only a
-migration imports SQLAlchemy.
+The implementation uses the standard library's driver, because the import of SQLAlchemy takes longer than ``bakeoff leaderboard``
+may run. Only a migration imports SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from leaderboard.errors import StoreError, newer, no_results, not_written
 from leaderboard.store import schema
 
 BUSY_SECONDS = 60.0
-"""Time that a writer waits for other writers."""
+"""Time in seconds that a writer waits for other writers."""
 
 
 class Database(Protocol):
     """Open database, safe to use from several threads. Placeholders in SQL are ``?``; every error is a StoreError."""
 
     name: str
-    """Name in messages, without a password."""
+    """Name of the database in messages: a path, or a URL without user and password."""
     order_column: str
-    """Column that sorts rows by insertion."""
+    """Name of the column that sorts rows by insertion."""
     clock_sql: str
     """SQL expression for the database's clock in seconds since the epoch."""
     lock_clause: str
-    """End of a SELECT that locks its rows until the statement is done."""
+    """SQL at the end of a SELECT that locks its rows until the statement is done; empty if no lock is needed."""
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a query and return its rows."""
+        """Run a query and return its rows. Raises StoreError."""
 
     def write(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement in one transaction and return its rows; on return it is on disk.
+        """Run one statement in one transaction and return its rows; on return the change is on disk. Raises StoreError.
 
-        It may run twice, so the statement must be idempotent.
+        A statement may run twice, so it must be idempotent.
         """
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class Database(Protocol):
 
 
 class Sqlite:
-    """SQLite file with a write-ahead log, synced at each commit."""
+    """`Database` in one SQLite file with a write-ahead log, synced at each commit."""
 
     order_column = "rowid"
     clock_sql = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -104,7 +104,10 @@ class Sqlite:
         return int(version)
 
     def _write_ahead(self) -> None:
-        """Switch to WAL. If several processes open a new file, SQLite refuses some at once and ignores the timeout, so retry."""
+        """Switch the file to a write-ahead log, with up to 100 attempts in 5 seconds.
+
+        If several processes open a new file, SQLite refuses some of them at once and ignores its timeout.
+        """
         for attempts_left in reversed(range(100)):
             try:
                 self.connection.execute("PRAGMA journal_mode = WAL")
@@ -133,7 +136,7 @@ class Sqlite:
 
 
 def stored_version(path: Path) -> int:
-    """Read the schema version of a SQLite file without a change to the file; 0 for none.
+    """Return the schema version of a SQLite file without a change to the file; 0 if the file or its version is missing.
 
     SQLite itself would move the log into a file that it opens for writing.
     """

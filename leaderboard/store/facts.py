@@ -1,4 +1,4 @@
-"""Facts of recorded fits: typed records, and the JSON objects that the store keeps of them."""
+"""Facts about recorded fits: typed records, and the JSON objects that the store keeps of them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from leaderboard.store.store import Fit
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """Facts of a trial of a search."""
+    """Facts about one trial of a search, besides its parameters, status and score."""
 
     seconds: float = 0.0
-    """Time of all its fits; its share, if they were vectorized."""
+    """Seconds of all fits of the trial; of a vectorized fit only the trial's share."""
     losses: Sequence[float | None] = ()
-    """Reported losses of the full fit; None for one that is not finite."""
+    """Losses that the full fit reported, in order; None for one that is not finite."""
     error: str | None = None
     members: int | None = None
-    """Number of trials in its vectorized fit; None if it was fitted alone."""
+    """Number of trials in the vectorized fit of this trial; None if it was fitted alone."""
     low_fidelity: Mapping[int, float] = field(default_factory=dict)
-    """Losses of low-fidelity fits, by tenths of the budget."""
+    """Validation losses (lower is better) after low-fidelity fits, by the tenths of the full budget that a fit had."""
     low_fidelity_reports: Mapping[int, int] = field(default_factory=dict)
-    """Numbers of reports of these fits."""
+    """Numbers of losses that the low-fidelity fits reported, by the tenths of the full budget that a fit had."""
     subsets: Mapping[int, float] = field(default_factory=dict)
-    """Losses of fits on subsets, by ninths of the training split."""
+    """Validation losses (lower is better) after fits on subsets, by the ninths of the training split that a fit had."""
 
     @classmethod
     def of(cls, fit: Fit) -> Self:
-        """Read the facts of a recorded trial. Facts that are missing have their defaults."""
+        """Return the facts about a recorded trial. Missing facts have their defaults."""
         facts = fit.facts
         return cls(
             float(facts.get("seconds", 0.0)),
@@ -58,7 +58,11 @@ class TrialFacts:
 
 @dataclass(frozen=True)
 class FinalFacts:
-    """Facts of a final fit. ``peak_memory`` is in bytes; the scores are in the metric's own units."""
+    """Facts about the final fit of one seed, scored on the hidden test.
+
+    ``public`` and ``private`` are the scores on the two parts of the hidden samples, ``valid`` is the validation score. ``metrics``
+    are all finite metrics on the hidden test. ``peak_memory`` is in bytes.
+    """
 
     public: float
     private: float
@@ -70,14 +74,14 @@ class FinalFacts:
     n_parameters: int | None
     summary: str
     curve: Sequence[float | None]
-    """Reported losses, at most a thousand; None for one that is not finite. Empty for a fit of a version that did not keep them."""
+    """Losses that the fit reported, at most a thousand; None for one that is not finite. Empty for fits of older versions."""
 
     @classmethod
     def of(cls, fit: Fit) -> Self:
-        """Read the facts of a recorded final fit."""
+        """Return the facts about a recorded final fit."""
         facts = {**fit.facts, "curve": fit.facts.get("curve") or ()}
         return cls(**{name: facts[name] for name in cls.__dataclass_fields__})
 
     def stored(self) -> dict[str, Any]:
-        """Return the JSON object for the store."""
+        """Return the JSON object that the store keeps of these facts, one key per field."""
         return dict(vars(self))

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Disable the cyclic garbage collector, which would scan the new objects again and again; they contain no cycles."""
+    """Disable the cyclic garbage collector inside a ``with`` block or a decorated function that makes many objects without cycles.
+
+    The collector would scan the new objects again and again.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
-"""Leases on trials, for several commands that share a store. They expire, and have fencing tokens (Kleppmann 2016).
+"""Leases on trials and seeds, for several commands that share a store. Leases expire and have fencing tokens (Kleppmann 2016).
 
-A command claims the number of a trial before it runs it, and renews its leases while it lives. A lease may be taken over when it
-has expired, or when its holder on this machine is dead. A takeover raises the token. A fit is recorded only under the current
-token. Times come from the database, so the clocks of machines need not agree.
+A command claims the number of a trial before it runs the trial, and renews its leases while it lives. A lease may be taken over
+when it has expired, or when its holder on this machine is dead. A takeover raises the token. A fit is recorded only under the
+current token. Times come from the database, so the clocks of machines need not agree.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from leaderboard.errors import StoreError
 from leaderboard.store.databases import Database
 
 TERM_SECONDS = 60.0
-"""Time until a lease expires if it is not renewed."""
+"""Time in seconds until a lease expires if it is not renewed."""
 RENEWALS_PER_TERM = 4
-"""Number of renewals in one term."""
+"""Number of renewals in the term of a lease."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Lease of one command on one number of a study. ``token`` increases with each new holder."""
+    """Lease of one command, ``holder``, on trial or final seed ``number`` of a study. ``phase`` is ``search`` or ``final``.
+
+    ``token`` increases with each new holder of the number.
+    """
 
     study: str
     phase: str
@@ -36,7 +39,10 @@ class Lease:
 
 
 class Leases:
-    """Leases of this command in one phase of a study. Thread-safe; close it to release them at once."""
+    """Leases of this command on the trials or the final seeds of a study; ``phase`` is ``search`` or ``final``. Thread-safe.
+
+    A thread renews the leases until `close`, which releases them at once.
+    """
 
     def __init__(self, database: Database, study: str, phase: str) -> None:
         self.database, self.study, self.phase = database, study, phase
@@ -47,7 +53,10 @@ class Leases:
         self.lock = threading.Lock()
 
     def claim(self, numbers: Iterable[int]) -> set[int]:
-        """Claim numbers and return the claimed ones. Read the store again after a claim: the last holder may have finished one."""
+        """Claim trials or seeds by their numbers, and return the numbers of those that this command now holds.
+
+        Read the store again after a claim: the last holder may have recorded a trial or seed.
+        """
         wanted = sorted(set(numbers))
         claimed = self._claim(wanted, ())
         remaining = [number for number in wanted if number not in claimed]
@@ -66,7 +75,7 @@ class Leases:
             return self.held[number]
 
     def close(self) -> None:
-        """Release all leases."""
+        """Release all leases at once and stop their renewal."""
         self.closed.set()
         with self.lock:
             held, self.held = self.held, {}
@@ -109,12 +118,12 @@ class Leases:
 
 
 def new_holder() -> str:
-    """Make a unique name of a holder that contains its machine, process number and start time."""
+    """Return a unique name for a holder of leases; it contains the machine, process number and start time of this process."""
     return f"{machine_id()}:{os.getpid()}:{start_ticks(os.getpid())}:{uuid.uuid4().hex}"
 
 
 def machine_id() -> str:
-    """Boot id of this machine and its namespace of process numbers; empty if unknown."""
+    """Return the boot id of this machine with the id of its namespace of process numbers; empty if unknown."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -122,13 +131,13 @@ def machine_id() -> str:
 
 
 def start_ticks(process: int) -> str:
-    """Start time of a process in clock ticks since boot; empty if there is no such process."""
+    """Return the start time of a process in clock ticks since boot, as text; empty if there is no such process."""
     with suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     return ""
 
 
 def is_dead(holder: str) -> bool:
-    """True if the holder's process ran on this machine and has ended."""
+    """Return True if the holder's process ran on this machine and has ended. ``holder`` is a name as from `new_holder`."""
     holder_machine, process, ticks, _ = holder.split(":")
     return bool(holder_machine) and holder_machine == machine_id() and start_ticks(int(process)) != ticks

@@ -1,6 +1,6 @@
 """Store on a PostgreSQL server, for several machines: tables in the schema ``bakeoff`` of the database that a URL names.
 
-It needs psycopg 3 (``pip install 'bakeoff[postgres]'``), imported only here. After a lost connection it reconnects.
+The module needs psycopg 3 (``pip install 'bakeoff[postgres]'``), imported only here. After a lost connection it reconnects.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 RECONNECT_SECONDS = 60.0
-"""Time to wait for a lost server."""
+"""Time in seconds to wait for a lost server."""
 RETRY_SECONDS = 0.2
 SCHEMA = "bakeoff"
 ADVISORY_LOCK = int.from_bytes(b"bakeoff", "big")
-"""Advisory lock for the creation and migration of tables."""
+"""Number of the advisory lock for the creation and migration of tables."""
 # Options that detect a hung connection, in seconds; tcp_user_timeout is in milliseconds. Options in the URL take precedence.
 CONNECTION_DEFAULTS = {
     "connect_timeout": 10,
@@ -32,14 +32,14 @@ CONNECTION_DEFAULTS = {
     "application_name": "bakeoff",
 }
 LOST_STATES = ("57P01", "57P02", "57P03", "57P05")
-"""SQLSTATEs of a server that shuts down, crashes, starts or ends an idle session; class 08 is lost connections."""
+"""SQLSTATEs of a server that shuts down, crashes, starts or ends an idle session. Those of lost connections start with 08."""
 NOT_READY_MESSAGES = ("starting up", "shutting down", "recovery mode", "not yet accepting")
-"""Messages of a server that is not ready for connections; psycopg gives no SQLSTATE for them."""
+"""Parts of the messages of a server that is not ready for connections; psycopg gives no SQLSTATE for them."""
 T = TypeVar("T")
 
 
 class Postgres:
-    """Connection that reconnects after a lost server. Every statement is idempotent, so it may be sent twice."""
+    """PostgreSQL `Database` that reconnects after a lost connection. It may send a statement twice, so each must be idempotent."""
 
     order_column = "inserted"
     clock_sql = "extract(epoch FROM clock_timestamp())::double precision"
@@ -82,7 +82,7 @@ class Postgres:
             raise newer(self.name, version, schema.VERSION)
 
     def _version(self, connection: Connection[tuple[Any, ...]]) -> int:
-        """Schema version of the server's tables; 0 if there are none."""
+        """Return the schema version of the server's tables; 0 if there are none."""
         # Not `to_regclass`: its cache may miss tables that another transaction has just committed.
         table = connection.execute(
             "SELECT 1 FROM pg_tables WHERE (schemaname, tablename) = (%s, %s)", (SCHEMA, "schema_version")
@@ -128,7 +128,11 @@ class Postgres:
             self.connection = None
 
     def _retry(self, work: Callable[[Connection[tuple[Any, ...]]], T], operation: str) -> T:
-        """Run ``work``; reconnect and repeat it for up to `RECONNECT_SECONDS` after the connection was lost."""
+        """Return the result of ``work``, a function of the connection.
+
+        After a lost connection, reconnect and repeat ``work`` for up to `RECONNECT_SECONDS`. Raises StoreError, worded for the
+        failed ``operation`` (opened, read or written).
+        """
         with self.lock:
             while True:
                 try:
@@ -147,7 +151,10 @@ class Postgres:
                 time.sleep(RETRY_SECONDS)
 
     def _is_lost(self, error: Any) -> bool:
-        """True if the error is a lost connection. A server that does not answer the first connection is an error at once."""
+        """Return True if the error is a lost connection or a server that is not ready: a retry may help.
+
+        A server that does not answer the very first connection is an error without a retry.
+        """
         if not isinstance(error, (self.driver.OperationalError, self.driver.InterfaceError)):
             return False
         state = error.sqlstate or ""
@@ -172,7 +179,7 @@ class Postgres:
 
 
 def load_driver() -> Any:
-    """Import psycopg. Raises StoreError if it is not installed."""
+    """Import and return psycopg. Raises StoreError if it is not installed."""
     try:
         import psycopg
     except ImportError as error:
@@ -183,7 +190,10 @@ def load_driver() -> Any:
 
 
 def parse_url(url: str) -> dict[str, Any]:
-    """Parse the URL of a store. Error messages do not repeat it: parts of a password may be anywhere in it."""
+    """Return the connection parameters in the URL of a store, with defaults for missing ones.
+
+    Raises StoreError for a malformed URL. The message does not repeat the URL: parts of a password may be anywhere in it.
+    """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
@@ -204,7 +214,7 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def redacted_url(settings: dict[str, Any]) -> str:
-    """URL for messages, without user and password."""
+    """Return the URL of a store for messages, without user and password; ``settings`` are its connection parameters."""
     host = settings.get("host") or settings.get("hostaddr") or ""
     host = "" if host.startswith("/") else host
     port = f":{settings['port']}" if settings.get("port") else ""

@@ -1,4 +1,4 @@
-"""SQL of the tables by version, one statement per item. A released version is never changed; a new one needs a migration.
+"""SQL of the store's tables by version, one statement per item. A released version is never changed; a new one needs a migration.
 
 Version 1 had no triggers, and its scores had to be finite only in complete rows. PostgreSQL starts at version 2.
 """
@@ -9,7 +9,7 @@ VERSION = 4
 
 
 def _append_only(table: str, *key: str) -> tuple[str, ...]:
-    """SQL of triggers that forbid updates and deletes of rows.
+    """Return the SQL of SQLite triggers that forbid updates and deletes of rows of a table, given the columns of its key.
 
     `INSERT OR REPLACE` deletes rows without a delete trigger. So the third trigger ignores every insertion of an existing key.
     """

@@ -1,4 +1,4 @@
-"""Results in a database. It is append-only, each row is one transaction, and ranks are computed, never stored.
+"""Results in a database. The database is append-only, each row is one transaction, and ranks are computed, never stored.
 
 The database is one SQLite file or a PostgreSQL server; both have the same tables and run the same queries.
 """
@@ -24,10 +24,11 @@ __all__ = ["Fit", "Store", "StoreError", "utc_timestamp"]
 
 @dataclass(frozen=True)
 class Fit:
-    """Finished trial of a search, or finished seed of a final evaluation.
+    """Finished trial of a search, or finished seed of a final evaluation; ``phase`` is ``search`` or ``final``.
 
-    ``replicates`` are bootstrap scores, ``losses`` the contributions of hidden samples to the ranking metric. Both are float32
-    lists, empty if they do not apply.
+    ``number`` is that of the trial or seed in its ``study``. ``value`` is its score in the metric's own units, on the validation
+    split or the hidden test; None without a score. ``replicates`` are bootstrap scores, ``losses`` the contributions of hidden
+    samples to the ranking metric. Both are kept as float32, and are empty if they do not apply.
     """
 
     study: str
@@ -43,7 +44,7 @@ class Fit:
 
 
 def utc_timestamp() -> str:
-    """Current time as ISO 8601 text, UTC with microseconds; sorts as text."""
+    """Return the current time as ISO 8601 text, UTC with microseconds. Such texts sort by time."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -64,8 +65,10 @@ WHERE results.task = ? AND results.task_version = (SELECT number FROM version) A
         AND (one.status = 'complete') = ends.complete)
 ORDER BY results.created_at, results.{order}
 """
-"""Query for the newest complete and the newest incomplete result of each submission. It jumps in one index from submission to
-submission, so that its time depends on the size of the board, not on the number of stored results."""
+"""Query for the newest complete and the newest incomplete result of each submission.
+
+It jumps in one index from submission to submission. So its time depends on the size of the board, not on the number of results.
+"""
 
 
 class Store:
@@ -89,7 +92,10 @@ class Store:
         self.database.close()
 
     def add(self, result: Result, replicates: Sequence[float] = ()) -> None:
-        """Record a result; on return it is on disk. A second call with the same ``result_id`` changes nothing."""
+        """Record a result and its bootstrap replicates; on return they are on disk. Raises StoreError.
+
+        A second call with the same ``result_id`` changes nothing.
+        """
         self._insert(
             "results",
             {
@@ -107,9 +113,10 @@ class Store:
         )
 
     def add_fit(self, fit: Fit, lease: Lease | None = None) -> bool:
-        """Record a trial or a seed; on return it is on disk. A second call with the same key changes nothing.
+        """Record a trial or a seed, and return True; on return it is on disk. A second call with the same key changes nothing.
 
-        Return False, without a record, if another command has taken over the ``lease``.
+        The key is the study, phase, number, params and attempt. If another command has taken over the ``lease``, record nothing and
+        return False, unless the fit is on record already.
         """
         values = {
             "study": fit.study,
@@ -141,11 +148,11 @@ class Store:
         return bool(added or self.database.read(is_recorded, key))
 
     def leases(self, study: str, phase: str) -> Leases:
-        """Make the leases of this command in one phase of a study; the caller closes them."""
+        """Return this command's leases in one phase (``search`` or ``final``) of a study; the caller closes them."""
         return Leases(self.database, study, phase)
 
     def count_fits(self, study: str, phase: str) -> int:
-        """Number of recorded fits, all attempts counted."""
+        """Return the number of recorded fits in one phase (``search`` or ``final``) of a study, all attempts counted."""
         ((count,),) = self.database.read("SELECT count(*) FROM fits WHERE study = ? AND phase = ?", (study, phase))
         return int(count)
 
@@ -156,11 +163,11 @@ class Store:
         )
 
     def artefacts(self, result_id: str) -> Path:
-        """Folder of the files of a result: pictures, source, log."""
+        """Return the folder for the files of a result: pictures, source, log. It need not exist."""
         return self.home / "artefacts" / result_id
 
     def keep(self, result_id: str, name: str, content: bytes) -> None:
-        """Store a file of a result atomically. Raises StoreError."""
+        """Store a file of a result atomically, as ``name`` in the folder of its artefacts. Raises StoreError."""
         path = self.artefacts(result_id) / name
         unfinished = path.with_name(f".{path.name}.new")
         try:
@@ -171,7 +178,10 @@ class Store:
             raise not_written(str(path), error.strerror) from error
 
     def fits(self, study: str, phase: str, numbers: Sequence[int] | None = None) -> list[Fit]:
-        """Recorded fits of a study by number, only the last attempt of each; of these ``numbers`` or all."""
+        """Return the recorded fits in one phase of a study, sorted by number: all, or those with the given ``numbers``.
+
+        Of each number only the last attempt is returned; in phase ``final``, of each number and its parameters.
+        """
         condition = "" if numbers is None else f"AND number IN ({', '.join('?' * len(numbers)) or 'NULL'}) "
         rows = self.database.read(
             "SELECT number, params, attempt, status, value, facts, replicates, losses FROM fits "  # noqa: S608
@@ -196,7 +206,7 @@ class Store:
         ]
 
     def results(self, task: str | None = None) -> list[tuple[Result, array[float]]]:
-        """Results with their bootstrap replicates, oldest first, of one task or all."""
+        """Return pairs of a result and its bootstrap replicates, oldest first, of one task or of all."""
         where, values = ("WHERE task = ? ", (task,)) if task is not None else ("", ())
         rows = self.database.read(
             f'SELECT "row", replicates FROM results {where}ORDER BY created_at, {self.database.order_column}',  # noqa: S608
@@ -205,8 +215,12 @@ class Store:
         return _parse_results(rows)
 
     def standing(self, task: str, asked: Collection[str] = ()) -> list[tuple[Result, array[float]]]:
-        """Candidates for the board of a task, for `ranking.current_results` to select from: the newest complete and incomplete
-        results of each submission in the newest version, and results with ids in ``asked``."""
+        """Return candidates for the board of a task, oldest first, from which `ranking.current_results` selects.
+
+        They are pairs of a result and its bootstrap replicates: the newest complete and the newest incomplete result of each
+        submission in the newest version of the task, and results with ids in ``asked``. If results differ in data or metric, they
+        are all results of the task.
+        """
         marks = ", ".join("?" * len(asked))
         rows = self.database.read(STANDING.format(order=self.database.order_column), (task,) * 5)
         if asked:
@@ -223,7 +237,7 @@ class Store:
         return results
 
     def of_entry(self, entry: str) -> Result | None:
-        """Complete result of a requested entry, or None."""
+        """Return the complete result of the request with content key ``entry``: the oldest of several, None if there is none."""
         rows = self.database.read(
             f'SELECT "row" FROM results WHERE entry = ? AND status = ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
             (entry, Status.COMPLETE.value),
@@ -231,7 +245,7 @@ class Store:
         return Result.from_row(json.loads(rows[0][0])) if rows else None
 
     def failures(self, task: str) -> list[Result]:
-        """Incomplete results of a task, oldest first."""
+        """Return the incomplete results of a task, oldest first."""
         rows = self.database.read(
             f'SELECT "row" FROM results WHERE task = ? AND status <> ? ORDER BY created_at, {self.database.order_column}',  # noqa: S608
             (task, Status.COMPLETE.value),
@@ -239,14 +253,14 @@ class Store:
         return [Result.from_row(json.loads(row)) for (row,) in rows]
 
     def tasks(self) -> list[str]:
-        """Names of the tasks with results, in the order of their first results."""
+        """Return the names of the tasks with results, in the order of their first results."""
         rows = self.database.read(
             f"SELECT task FROM results GROUP BY task ORDER BY min(created_at), min({self.database.order_column})"  # noqa: S608
         )
         return [task for (task,) in rows]
 
     def find(self, reference: str) -> Result:
-        """Find the result with an id that starts with ``reference``. Raises StoreError unless there is exactly one."""
+        """Return the result whose id starts with ``reference``. Raises StoreError unless there is exactly one."""
         rows = self.database.read(
             'SELECT "row" FROM results WHERE substr(result_id, 1, ?) = ?', (len(reference), reference)
         )
@@ -259,7 +273,7 @@ class Store:
 
 
 def connect(url: str, *, create: bool) -> Database:
-    """Open a PostgreSQL database. Raises StoreError for another kind of URL."""
+    """Open a PostgreSQL database. Raises StoreError for another kind of URL, and if the database cannot be opened."""
     if not url.startswith(("postgresql://", "postgres://")):
         raise StoreError(
             "a store is given as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; "

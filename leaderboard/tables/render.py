@@ -18,7 +18,7 @@ HEADINGS = ("rank", "submission", "score", "95 % interval", "valid", "trials", "
 
 
 def rank_labels(rows: Sequence[Row]) -> list[str]:
-    """Labels of the rank column: "1", or "2–4" for an entry whose true rank may be any of 2 to 4."""
+    """Return the labels of the rank column: "1", or "2–4" for an entry whose true rank may be 2 to 4; empty without a rank."""
     return [
         "" if low is None else str(low) if low == high else f"{low}–{high}"
         for low, high in ((row["rank_low"], row["rank_high"]) for row in rows)
@@ -26,7 +26,7 @@ def rank_labels(rows: Sequence[Row]) -> list[str]:
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Text of the columns of `HEADINGS`; an incomplete row has its status, name and error instead."""
+    """Return the cells of each row as text, with the columns of `HEADINGS`; an incomplete row has only status, name and error."""
     lines: list[tuple[str, ...]] = []
     for rank_label, row in zip(rank_labels(rows), rows, strict=True):
         if row["status"] != Status.COMPLETE:
@@ -51,7 +51,7 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def heading(task: str, rows: Sequence[Row]) -> str:
-    """Heading of a board: ``digits: accuracy, higher is better``, then the reference scores of the task."""
+    """Return the heading of a board: ``digits: accuracy, higher is better``, then the reference scores of the task."""
     row = rows[0]
     text = f"{task}: {row['metric']}, {'higher' if row['higher_is_better'] else 'lower'} is better"
     references = [
@@ -62,19 +62,19 @@ def heading(task: str, rows: Sequence[Row]) -> str:
 
 
 def unsandboxed_note(rows: Sequence[Row]) -> str:
-    """Sentence that names the entries run without a sandbox; empty if there are none."""
+    """Return a sentence that names the complete entries run without a sandbox; empty if there are none."""
     names = [row["submission"] for row in rows if row["isolation"] == "process" and row["status"] == Status.COMPLETE]
     return f"ran without a sandbox, where code could have read the labels: {', '.join(names)}" if names else ""
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Notes under a board: its resolution, remarks on single entries, and entries run without a sandbox."""
+    """Return the notes under a board: its resolution, remarks on single entries, and entries run without a sandbox."""
     remarks = [f"⚑ {row['submission']}: {remark}" for row in rows for remark in row.get("remarks", ())]
     return [*filter(None, (resolution_note(rows), *remarks, unsandboxed_note(rows)))]
 
 
 def resolution_note(rows: Sequence[Row]) -> str:
-    """Sentence about the smallest significant difference; empty if it is unknown."""
+    """Return a sentence about the smallest significant difference between entries of a board; empty if it is unknown."""
     value = rows[0]["resolution"] if rows else None
     if not value:
         return ""
@@ -82,17 +82,17 @@ def resolution_note(rows: Sequence[Row]) -> str:
 
 
 def count_ranked(rows: Sequence[Row]) -> int:
-    """Number of rows that have a rank."""
+    """Return the number of rows that have a rank."""
     return sum(row["rank"] is not None for row in rows)
 
 
 def flagged_name(row: Row) -> str:
-    """Name of an entry, with a flag if it has remarks."""
+    """Return the name of a row's submission, with a flag if the row has remarks."""
     return f"{row['submission']} ⚑" if row.get("remarks") else str(row["submission"])
 
 
 def table(boards: Boards) -> str:
-    """Boards as aligned text for a terminal."""
+    """Return boards as aligned text for a terminal."""
     blocks = []
     for task, rows in boards.items():
         lines = [heading(task, rows), *align_columns([HEADINGS, *cells(rows)]), *(f"  {note}" for note in notes(rows))]
@@ -101,7 +101,7 @@ def table(boards: Boards) -> str:
 
 
 def markdown(boards: Boards) -> str:
-    """Boards as Markdown tables."""
+    """Return boards as Markdown tables."""
     blocks = []
     for task, rows in boards.items():
         lines = [f"### {heading(task, rows)}", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
@@ -115,7 +115,7 @@ def markdown(boards: Boards) -> str:
 
 
 def flatten(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows with nested values as JSON text, for formats that have columns only."""
+    """Return rows with nested values as JSON text, for formats that have columns only."""
     return [
         {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
         for row in rows
@@ -123,7 +123,7 @@ def flatten(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def csv_text(boards: Boards) -> str:
-    """Boards as one CSV table."""
+    """Return all rows of boards as one CSV table."""
     rows = flatten(merge_boards(boards))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
@@ -133,12 +133,12 @@ def csv_text(boards: Boards) -> str:
 
 
 def json_text(boards: Boards) -> str:
-    """Boards as one JSON list of rows."""
+    """Return all rows of boards as one JSON list."""
     return json.dumps(merge_boards(boards), indent=2, allow_nan=False)
 
 
 def parquet(boards: Boards) -> bytes:
-    """Boards as the bytes of one Parquet file."""
+    """Return all rows of boards as the bytes of one Parquet file."""
     import pandas as pd
 
     out = io.BytesIO()
@@ -147,5 +147,5 @@ def parquet(boards: Boards) -> bytes:
 
 
 def merge_boards(boards: Boards) -> list[Row]:
-    """Rows of all boards in order."""
+    """Return the rows of all boards in one list, board after board."""
     return [row for rows in boards.values() for row in rows]

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Rows(list[dict[str, Any]]):
-    """Rows of one or several boards, sorted by task and rank; keys as in `leaderboard --format json`."""
+    """Rows (dicts) of one or several boards, task by task and best first; keys as in `leaderboard --format json`."""
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The rows as a pandas DataFrame, one column per key."""
+        """Rows as a pandas DataFrame, one column per key."""
         import pandas as pd
 
         return pd.DataFrame(list(self))
 
     @property
     def boards(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows by task."""
+        """Rows of each board, by the name of its task."""
         boards: dict[str, list[dict[str, Any]]] = {}
         for row in self:
             boards.setdefault(row["task"], []).append(row)
@@ -39,7 +39,7 @@ class Rows(list[dict[str, Any]]):
 
 
 def html_table(rows: list[dict[str, Any]]) -> str:
-    """One board as an HTML table that inherits the colours of its page."""
+    """Return the rows of one board as an HTML table that inherits the colours of its page."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEADINGS)
     body = []
     for line in cells(rows):
@@ -56,13 +56,20 @@ def html_table(rows: list[dict[str, Any]]) -> str:
 
 
 def load(home: str | Path = ".bakeoff", task: str | None = None, *, store: str | None = None) -> Rows:
-    """Read the boards of a home folder or a PostgreSQL ``store``, of one task or of all. Raises StoreError."""
+    """Return the boards in a home folder or in the PostgreSQL store with URL ``store``, of one task or of all.
+
+    Raises StoreError if the store does not exist or cannot be read.
+    """
     with closing(Store(Path(home), url=store, create=False)) as board_store:
         names = board_store.tasks() if task is None else [task]
         return Rows(row for name in names for row in rank(board_store.standing(name)))
 
 
 def difference(task: str, a: str, b: str, home: str | Path = ".bakeoff", *, store: str | None = None) -> Comparison:
-    """Compare two entries of a task, as `bakeoff compare` does. Raises StoreError."""
+    """Return the comparison of the submissions ``a`` and ``b`` of a task, as `bakeoff compare` shows it.
+
+    Results come from the home folder, or from the PostgreSQL store with URL ``store``. Raises StoreError if the store cannot be
+    read or has no complete result of one submission.
+    """
     with closing(Store(Path(home), url=store, create=False)) as board_store:
         return compare(board_store.standing(task), task, a, b)

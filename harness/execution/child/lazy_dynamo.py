@@ -14,18 +14,21 @@ DYNAMO = "torch._dynamo"
 
 
 class LazyDynamo(ModuleType):
-    """Stub of ``torch._dynamo`` that loads the real module when any other attribute is used."""
+    """Stub of ``torch._dynamo`` with `graph_break` and `disable`. It loads the real module when any other attribute is used."""
 
     def __init__(self) -> None:
         super().__init__(DYNAMO, __doc__)
 
     @staticmethod
     def graph_break(*args: Any, **kwargs: Any) -> None:
-        """Do nothing: without compilation there is no graph."""
+        """Do nothing. The real function marks a break in the compiled graph; without compilation there is none."""
 
     @staticmethod
     def disable(function: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return a wrapper that calls the function directly, or through the real `disable` once that is loaded."""
+        """Return a wrapper that calls ``function`` directly, or through the real ``torch._dynamo.disable`` once that is loaded.
+
+        Without a function, load the real module and return its decorator.
+        """
         if function is None:  # used as a decorator with arguments, by code that may compile
             return load_dynamo().disable(None, *args, **kwargs)
 
@@ -42,14 +45,14 @@ class LazyDynamo(ModuleType):
 
 
 def load_dynamo() -> ModuleType:
-    """Replace the stub by the real module and return it."""
+    """Import the real ``torch._dynamo`` in place of the stub, and return the module."""
     if isinstance(sys.modules.get(DYNAMO), LazyDynamo):
         del sys.modules[DYNAMO]
     return importlib.import_module(DYNAMO)
 
 
 def defer_dynamo() -> None:
-    """Install the stub, unless torch is absent or its compiler is already loaded."""
+    """Install `LazyDynamo` as ``torch._dynamo``, unless torch is not imported or its compiler is already loaded."""
     torch = sys.modules.get("torch")
     if torch is not None and DYNAMO not in sys.modules:
         torch._dynamo = sys.modules[DYNAMO] = LazyDynamo()  # type: ignore[attr-defined]

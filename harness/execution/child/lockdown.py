@@ -1,8 +1,8 @@
 """First module of a sandboxed child: drop rights, then run the requested module.
 
-``python -m harness.execution.child.lockdown SETTINGS MODULE [ARGUMENT...]``. Nothing that starts a thread is imported before the
-locks, because Landlock binds the calling thread and its later threads only. Tier A gets its seccomp filter from bubblewrap; tier B
-loads it here.
+``python -m harness.execution.child.lockdown SETTINGS MODULE [ARGUMENT...]``; SETTINGS is a JSON object for `lock`. Nothing that
+starts a thread is imported before the locks are set, because Landlock binds the calling thread and its later threads only. Tier A
+gets its seccomp filter from bubblewrap; tier B loads it here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from harness.execution.shared.seccomp import seccomp_filter
 
 
 def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
-    """Restrict this process to these paths with Landlock; also deny TCP, outside signals and abstract sockets if the kernel can."""
+    """Let this process access only the paths in ``read`` (read and execute) and ``write`` (anything), folders with their content.
+
+    Uses Landlock. If the kernel can, it also denies TCP, signals to processes outside and their abstract sockets.
+    """
     from landlock import FSAccess, Ruleset, landlock_abi_version
     from landlock.plumbing import RulesetAttr, get_create_ruleset
 
     class WideAttr(RulesetAttr):  # type: ignore[misc]
-        """Ruleset attributes with the later fields that the library lacks."""
+        """Attributes of a Landlock ruleset, with the later fields (network and scopes) that the library ``landlock`` lacks."""
 
         _fields_ = [("handled_access_net", ctypes.c_uint64), ("scoped", ctypes.c_uint64)]
 
@@ -51,7 +54,7 @@ def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
 
 
 def change_user(uid: int) -> None:
-    """Become an unprivileged user; 65534, which every Linux has, where a container lacks so high a number."""
+    """Change this process to the unprivileged user and group ``uid``; to 65534 (nobody) if a container lacks so high a number."""
     os.setgroups([])
     try:
         os.setresgid(uid, uid, uid)
@@ -62,7 +65,10 @@ def change_user(uid: int) -> None:
 
 
 def lock(settings: Mapping[str, Any]) -> None:
-    """Apply ``settings``, in an order in which every step is still allowed. Raises where one fails."""
+    """Lock this process down by ``settings``: uid, read and write (paths), seccomp (true or false), rlimits. All are optional.
+
+    The order of the steps keeps each of them permitted. Raises if a step fails.
+    """
     if settings.get("uid") is not None:
         change_user(int(settings["uid"]))
     if "read" in settings:

@@ -32,7 +32,7 @@ CLONE_NEWUSER = 0x10000000
 ARRAY_MAP = struct.pack("4I", 2, 4, 4, 1)
 """Attributes of a minimal BPF map, an array of one number, which every kernel makes for permitted callers."""
 PTRACE_SEIZE = 0x4206
-"""ptrace request that attaches without stopping the target; it ends with the probe."""
+"""ptrace request that attaches without stopping the target. The attachment ends with the probe."""
 
 
 def main() -> None:
@@ -41,7 +41,10 @@ def main() -> None:
 
 
 def probe(targets: Mapping[str, Any]) -> dict[str, str]:
-    """Make every attempt. An OSError counts as closed, success as open."""
+    """Attempt each attack on ``targets`` (see `Canary`), and return "open" or "closed" by attempt.
+
+    An attempt that raises OSError is closed, one that succeeds is open.
+    """
     parent, folder = int(targets["parent"]), Path(targets["folder"])
     attempts: dict[str, Callable[[], object]] = {
         "read a file": (folder / "labels").read_text,
@@ -69,7 +72,7 @@ def probe(targets: Mapping[str, Any]) -> dict[str, str]:
 
 
 def attempt(action: Callable[[], object]) -> str:
-    """Return CLOSED if the action raises OSError, else OPEN."""
+    """Return "closed" if the action raises OSError, else "open"."""
     try:
         action()
     except OSError:
@@ -78,7 +81,7 @@ def attempt(action: Callable[[], object]) -> str:
 
 
 def change_rights(file: Path) -> None:
-    """Remove a file's right and check the result, since a filter may report success without effect."""
+    """Change a file's mode to 0664. Raises PermissionError if the mode stays: a filter may report success without effect."""
     file.chmod(0o664)
     if file.stat().st_mode & 0o777 != 0o664:
         refuse()
@@ -89,7 +92,7 @@ def refuse() -> None:
 
 
 def call(name: str, *arguments: Any) -> int:
-    """Make a system call by number. Raises OSError where the kernel refuses it."""
+    """Make the system call ``name`` and return its result. Raises OSError if the kernel refuses it or its number is unknown."""
     number = SYSTEM_CALLS[name].get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"the number of {name} on {platform.machine()} is not known here")
@@ -101,7 +104,7 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def status(field: str) -> str:
-    """Return a field of /proc/self/status."""
+    """Return the first word of a field of /proc/self/status; "" if there is no such field."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return line.split()[1]
@@ -109,7 +112,7 @@ def status(field: str) -> str:
 
 
 def other_processes() -> list[int]:
-    """Return the ids of visible processes other than this one and its ancestors."""
+    """Return the ids of the processes visible in /proc, except this one and its ancestors."""
     own, pid = set(), os.getpid()
     while pid > 0:
         own.add(pid)
@@ -121,7 +124,7 @@ def other_processes() -> list[int]:
 
 
 def is_bounded(folder: str) -> bool:
-    """Tell if a folder is on its own filesystem of less than 100 GB."""
+    """Return whether a folder is on a filesystem of its own (not that of /) with less than 100 GB."""
     filesystem = os.statvfs(folder)
     return filesystem.f_blocks * filesystem.f_frsize < 10**11 and os.stat(folder).st_dev != os.stat("/").st_dev  # noqa: PTH116
 

@@ -29,7 +29,11 @@ from harness.seeding import seed_everything
 
 
 def run_trial(submission: type[Submission], channel: Channel, message: dict[str, Any], fds: list[int]) -> None:
-    """Fit or load one model, or several in a vectorized fit; then answer queries until the parent closes the channel."""
+    """Fit one model, or several in a vectorized fit, or load a pickled one, as ``message["op"]`` says. Then answer queries.
+
+    Returns when the parent closes the channel. An error of the submission is sent to the parent as "failed", not raised. ``fds``
+    are descriptors of the arrays that ``message`` lists, or of the pickled model.
+    """
     seed_everything(int(message["seed"]))
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
@@ -86,7 +90,7 @@ def run_trial(submission: type[Submission], channel: Channel, message: dict[str,
 
 
 def make_model(submission: type[Submission], message: Mapping[str, Any], params: Mapping[str, Any]) -> Submission:
-    """Return an unfitted model of a submission."""
+    """Return a new, unfitted model with the hyperparameters ``params``; ``message`` gives its seed, device, kind and budget."""
     model = submission(params, seed=message["seed"], device=message["device"])
     model.task_kind = SimpleNamespace(**message["kind"])
     if message["budget"] != 1:  # a submission without support may have a `budget` of its own
@@ -97,7 +101,11 @@ def make_model(submission: type[Submission], message: Mapping[str, Any], params:
 def fit_many(
     submission: type[Submission], channel: Channel, message: Mapping[str, Any], train: Split, valid: Split
 ) -> Mapping[int, Submission]:
-    """Fit several members in one vectorized fit, and return the fitted models by number. Each starts as a trial alone would."""
+    """Fit the configurations in ``message["members"]`` in one vectorized fit. Return the fitted models by their place in that list.
+
+    Each model is made from the same random state as in a trial of its own. Sends the outcome of all members to the parent. Raises
+    TypeError if the submission has no vectorized fit.
+    """
 
     def make(params: Mapping[str, Any]) -> Submission:
         seed_everything(int(message["seed"]))
@@ -122,13 +130,16 @@ def fit_many(
 
 
 def freeze(model: Submission, fd: int) -> None:
-    """Pickle a fitted model into a descriptor."""
+    """Write the pickle of a fitted model to a file descriptor, and close the descriptor."""
     with os.fdopen(fd, "wb") as pickled:
         pickle.dump(model, pickled, protocol=5)
 
 
 def one_line(error: BaseException) -> str:
-    """Return ``ValueError: first line``, at most 300 characters, with advice where the sandbox may be the cause."""
+    """Return an error as one line: "ValueError: first line of its message", at most 300 characters.
+
+    Advice is added where the sandbox may be the cause. A PluginError is named by its message alone.
+    """
     text = str(error).strip().partition("\n")[0]
     name = type(error).__name__
     line = (text if isinstance(error, PluginError) else f"{name}: {text}" if text else name)[:300]
@@ -140,7 +151,7 @@ def one_line(error: BaseException) -> str:
 
 
 def status_of(error: BaseException) -> str:
-    """Return the status of a submission's error: a limit, ``invalid`` or ``failed``."""
+    """Return the status of a trial that ended with this error: invalid, out-of-memory, disk-limit, process-limit or failed."""
     text = str(error).lower()
     if isinstance(error, WrongOutputSpec):
         return "invalid"
@@ -155,20 +166,23 @@ def status_of(error: BaseException) -> str:
 
 
 def plugin_line(error: BaseException, submission: type[Submission]) -> str:
-    """Return `` (file.py line 12)``, the last line of the plug-in's own file in the traceback, or ""."""
+    """Return " (file.py line 12)", the last line of the plug-in's own file in the error's traceback; "" if it has none."""
     file = sys.modules[submission.__module__].__file__ or ""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" ({Path(file).name} line {lines[-1]})" if lines else ""
 
 
 def synchronise(device: str) -> None:
-    """Wait for the GPU, so that the parent's clock measures finished work."""
+    """Wait until a GPU has finished its work, so that the parent's clock includes it. Does nothing for a CPU."""
     if device.startswith("cuda") and (torch := sys.modules.get("torch")):
         torch.cuda.synchronize(device)
 
 
 class Reporter:
-    """Callback ``report(loss)`` that sends a loss to the parent. If the parent prunes the trial, the process exits here."""
+    """Function ``report(loss)`` that a submission's fit gets. It sends the loss to the parent and waits for the reply.
+
+    If the parent prunes the trial, the process exits in the call.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -181,7 +195,11 @@ class Reporter:
 
 
 def describe_model(model: Submission, snapshots: Array | None, fd: int) -> dict[str, Any]:
-    """Return parameter count, summary and GPU memory of a fitted model, and the number of snapshots copied to the shared array."""
+    """Return parameter count, summary and peak GPU memory (bytes) of a fitted model, and the number of its snapshots sent.
+
+    Copies the model's snapshots, if they fit, into the shared array behind ``fd``, which has the shape and dtype of ``snapshots``.
+    None copies none.
+    """
     count = 0
     if snapshots is not None:
         out = map_array(fd, snapshots.shape, snapshots.dtype.str, shared=True)
@@ -208,7 +226,10 @@ def gpu_memory(device: str) -> int | None:
 
 
 def write_answer(answer: Array, forms: Sequence[Mapping[str, Any]], fd: int) -> str:
-    """Copy an answer into the shared buffer and return the name of the output spec that matches its shape and number type."""
+    """Copy an answer into the shared buffer ``fd``, and return the name of the output spec that accepts its shape and dtype.
+
+    Raises WrongOutputSpec if none of ``forms`` does.
+    """
     for form in forms:
         spec = OutputSpec(form["name"], tuple(form["shape"]), form["dtype"])
         if spec.accepts(answer):

@@ -57,7 +57,11 @@ def main(fd: int) -> None:
 
 
 def unpack(files: Sequence[tuple[str, int]], fd: int, folder: Path) -> Path:
-    """Write the plug-in's files, as the parent read and hashed them, and return the path of the first, the plug-in itself."""
+    """Write the files of a submission below ``folder``, and return the path of the first file, the plug-in itself.
+
+    ``files`` are pairs of relative path and size in bytes. Their contents, as the parent read and hashed them, follow one another
+    in the descriptor ``fd``.
+    """
     with os.fdopen(fd, "rb") as content:
         for name, size in files:
             path = folder / name
@@ -67,7 +71,7 @@ def unpack(files: Sequence[tuple[str, int]], fd: int, folder: Path) -> Path:
 
 
 def warm_up() -> None:
-    """Import modules that libraries would otherwise import in every fork, such as numpy's generators.
+    """Import modules such as ``numpy.random`` before the first fork; otherwise libraries import them again in every fork.
 
     Torch would import its compiler with the first optimizer; `defer_dynamo` defers that until the first compilation.
     """
@@ -76,7 +80,10 @@ def warm_up() -> None:
 
 
 def describe(submission: type[Submission]) -> dict[str, Any]:
-    """Return kinds, search space, defaults and abilities of a submission. The parent checks them again. Raises PluginError."""
+    """Return kinds, search space, defaults and abilities of a submission, as JSON values for the parent.
+
+    Raises PluginError if one is malformed. The parent checks them again.
+    """
     from optuna.distributions import distribution_to_json
 
     kinds = (submission.kind,) if isinstance(submission.kind, str) else submission.kind
@@ -116,13 +123,17 @@ def die_with_parent() -> None:
 
 
 class Server:
-    """Loop that forks and reaps trials. It kills all its descendants and ends when the parent closes the channel."""
+    """Loop of a submission's server process: it forks a process for each trial and reaps ended ones.
+
+    When the parent closes the channel, the server kills all its forks and ends.
+    """
 
     def __init__(self, channel: Channel, submission: type[Submission], scratch: Path) -> None:
         self.channel, self.submission, self.scratch = channel, submission, scratch
         self.running: dict[int, int] = {}  # pid -> the trial's number
         self.spare_fork: tuple[int, Channel] | None = None
-        """Fork that waits for the next trial, because forking a large process may take longer than a short trial."""
+        """Process id of a fork that waits for the next trial, and the channel to it. Forking a large process may take longer
+        than a short trial."""
         self.trials = 0
         self.wake, self.woken = socket.socketpair()
         self.wake.setblocking(False)
@@ -153,10 +164,13 @@ class Server:
 
     @staticmethod
     def _ignore(number: int, frame: FrameType | None) -> None:
-        """Do nothing; Python writes to the wake-up descriptor only for signals with a handler."""
+        """Do nothing at the end of a child: Python writes to the wake-up descriptor only for signals with a handler."""
 
     def start_trial(self) -> None:
-        """Hand the next trial to a fork. From the second trial on, make the next fork in advance."""
+        """Receive the next trial from the parent and hand it to a fork. From the second trial on, also fork a spare in advance.
+
+        Raises ChannelClosed if the parent has closed the channel.
+        """
         message, fds = self.channel.receive()
         pid = self.hand_over(message, fds)
         self.running[pid] = message["number"]
@@ -167,7 +181,7 @@ class Server:
             self.spare_fork = self.fork()
 
     def hand_over(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
-        """Send a trial to the spare or a new fork, and return its process id."""
+        """Send a trial's message and descriptors to the spare fork, or to a new one, and return the fork's process id."""
         while True:
             pid, waiting = self.spare_fork or self.fork()
             self.spare_fork = None
@@ -180,7 +194,7 @@ class Server:
                 waiting.close()
 
     def fork(self) -> tuple[int, Channel]:
-        """Fork a child that waits for its trial; return its process id and the channel for its message."""
+        """Fork a child that waits for a trial. Return its process id and the channel for the trial's message."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -192,7 +206,7 @@ class Server:
         return pid, Channel(ours)
 
     def become_trial(self, waiting: Channel) -> NoReturn:
-        """Wait in the fork for a trial, run it, and exit."""
+        """Turn this fork into a trial: wait for the message of a trial on ``waiting``, run it, and exit the process."""
         code = 1
         try:
             os.setpgid(0, 0)
@@ -220,7 +234,7 @@ class Server:
             os._exit(code)
 
     def reap(self) -> None:
-        """Reap ended forks, kill their descendants, and report each exit to the parent."""
+        """Reap ended forks. Kill the descendants of each, delete its scratch folder, and report its exit to the parent."""
         while self.running:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)

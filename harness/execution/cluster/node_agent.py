@@ -34,7 +34,10 @@ from harness.plugins.bundle import Bundle
 
 @dataclass(frozen=True)
 class Reply:
-    """Result of a call: ``value``, or ``error`` with its ``status``; the status is "" for a wrong plug-in or request."""
+    """Answer of a node agent to a call: ``value``, or the message ``error`` with the ``status`` of a failed trial.
+
+    The status is "pruned" for a pruned trial, "" for a wrong plug-in or request.
+    """
 
     value: Any = None
     error: str | None = None
@@ -43,7 +46,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """Description of an agent: machine, hash of its Bakeoff source, device, and tier with the probe's answers."""
+    """Description of a slot: name of its machine, hash of its Bakeoff source, device (cpu or cuda:0), and tier of isolation."""
 
     node: str
     package_hash: str
@@ -53,7 +56,10 @@ class NodeInfo:
 
 @dataclass
 class OpenWorker:
-    """Open worker with its own shared inputs by key: no other worker's trials see these files."""
+    """Open worker of a node agent, with its own copies of the inputs that its trials share, by key.
+
+    No trial of another worker sees the files of these copies.
+    """
 
     worker: Worker
     data: dict[int, SharedInputs] = field(default_factory=dict)
@@ -61,7 +67,7 @@ class OpenWorker:
 
 @dataclass
 class RunningFit:
-    """Trial and the generator of its running fit."""
+    """Trial with the generator of its fit. ``started`` is True after the generator's first step."""
 
     trial: Trial
     steps: Generator[Any, Any, Any]
@@ -70,7 +76,7 @@ class RunningFit:
 
 @cache
 def package_hash() -> str:
-    """Return the SHA-256 of the package's source, which coordinator and agents must share."""
+    """Return the SHA-256 of Bakeoff's Python source in hexadecimal digits. It must be the same on coordinator and agents."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent.parent
     for path in sorted(root.rglob("*.py")):
@@ -80,7 +86,10 @@ def package_hash() -> str:
 
 
 def as_reply(call: Callable[[], Any]) -> Reply:
-    """Run a call and return its value or its error."""
+    """Run ``call`` and return its value as a `Reply`.
+
+    TrialPruned, TrialFailed, PluginError and UsageError are returned as the reply's error; others are raised.
+    """
     try:
         return Reply(call())
     except TrialPruned:
@@ -92,10 +101,13 @@ def as_reply(call: Callable[[], Any]) -> Reply:
 
 
 class NodeAgent:
-    """Agent of one slot. Workers, trials and models are named by numbers. Methods may be called from several threads."""
+    """Agent of one slot on a machine of a cluster. The coordinator calls it to run workers and trials.
+
+    Calls name workers, trials and models by numbers. They may come from several threads at once.
+    """
 
     def __init__(self, threads: int, slots_per_node: int) -> None:
-        """Create the agent of a slot with ``threads``; its machine may have ``slots_per_node`` of them."""
+        """Create the agent of a slot with ``threads`` CPU threads, on a machine with at most ``slots_per_node`` slots."""
         self.threads, self.slots_per_node = threads, slots_per_node
         self.numbers = itertools.count(1)
         self.lock = threading.Lock()
@@ -105,7 +117,7 @@ class NodeAgent:
         self.isolation: Isolation | None = None
 
     def info(self, tier: str) -> Reply:
-        """Choose a tier, as `isolation.choose` does, and return `NodeInfo`. This must be the first call."""
+        """Choose a tier of isolation, as `isolation.choose` does, and return the slot's `NodeInfo`. This must be the first call."""
 
         def choose() -> NodeInfo:
             isolation.sweep()
@@ -117,7 +129,7 @@ class NodeAgent:
         return as_reply(choose)
 
     def open(self, bundle: Bundle, limits: Limits) -> Reply:
-        """Start a worker and return its number, without waiting for the import."""
+        """Start a worker of the submission ``bundle`` and return the worker's number, without waiting for the import."""
 
         def start() -> int:
             assert self.isolation is not None
@@ -131,7 +143,7 @@ class NodeAgent:
         return as_reply(start)
 
     def ready(self, worker: int) -> Reply:
-        """Wait for a worker's import and return the description of its submission."""
+        """Wait until a worker has imported its submission, and return the submission's `Description`."""
         return as_reply(self.workers[worker].worker.ready)
 
     def fit(
@@ -142,7 +154,11 @@ class NodeAgent:
         inputs: FitInputs,
         options: Mapping[str, Any],
     ) -> Reply:
-        """Fork a trial, or a batch if ``params`` is a sequence, and return its number for `advance`. ``key`` names the inputs."""
+        """Fork a trial, or a batch trial if ``params`` is a sequence, and return its number. `advance` runs its fit.
+
+        ``key`` identifies ``inputs``, so that a worker copies them only once. ``options`` go to `Worker.trial` or
+        `Worker.batch_trial`.
+        """
 
         def begin() -> int:
             opened = self.workers[worker]
@@ -158,7 +174,10 @@ class NodeAgent:
         return as_reply(begin)
 
     def advance(self, trial: int, answer: Any) -> Reply:
-        """Continue a fit; return (False, report) at its next report, or (True, result) at its end."""
+        """Continue the fit of a trial. Return (False, report) at its next report, or (True, result) at its end.
+
+        ``answer`` is the reply to its last report; the first call of a fit has none.
+        """
 
         def go() -> tuple[bool, Any]:
             running = self.trials[trial]
@@ -173,19 +192,22 @@ class NodeAgent:
         return as_reply(go)
 
     def answer(self, trial: int, x: Array, forms: Sequence[OutputSpec], member: int) -> Reply:
-        """Return an unverified answer of a trial and its seconds."""
+        """Return a trial's unverified answer to ``x`` in one of the output specs ``forms``, and its seconds.
+
+        ``member`` selects the model of a batch.
+        """
         return as_reply(lambda: self.trials[trial].trial.answer(x, forms, member))
 
     def pause_clock(self, trial: int) -> Reply:
-        """Stop a trial's clock until the next query."""
+        """Stop the clock of a trial's time limit until the trial's next query."""
         return as_reply(self.trials[trial].trial.pause_clock)
 
     def freeze(self, trial: int) -> Reply:
-        """Keep a trial's pickled model, and return the model's number."""
+        """Have a trial pickle its fitted model, keep the pickle on this machine, and return the pickle's number."""
         return as_reply(lambda: self._keep(self.models, self.trials[trial].trial.freeze()))
 
     def thaw(self, worker: int, model: int, options: Mapping[str, Any]) -> Reply:
-        """Fork a trial, wait until it has loaded a frozen model, and return its number."""
+        """Fork a trial, wait until it has loaded the frozen ``model``, and return its number. ``options`` go to `Worker.thaw`."""
 
         def begin() -> int:
             trial = self.workers[worker].worker.thaw(self.models[model], **options)
@@ -196,7 +218,7 @@ class NodeAgent:
         return as_reply(begin)
 
     def end(self, trial: int) -> TrialUsage:
-        """End a trial and return its usage; zero if it has ended before."""
+        """End a trial and return its usage; zeros if the trial has ended before."""
         running = self.trials.pop(trial, None)
         if running is None:
             return TrialUsage(0, 0.0)
@@ -214,12 +236,12 @@ class NodeAgent:
             pickled.close()
 
     def printed(self, worker: int) -> str:
-        """Return the end of a worker's output."""
+        """Return the end of the text that a worker has printed, at most 64 KiB; "" for a closed worker."""
         opened = self.workers.get(worker)
         return opened.worker.log.text if opened else ""
 
     def close(self, worker: int) -> str:
-        """End a worker and its descendants; return the end of its output."""
+        """End a worker and its descendants. Return the end of the text that it has printed; "" if it was closed before."""
         with self.lock:
             opened = self.workers.pop(worker, None)
         if opened is None:

@@ -30,16 +30,19 @@ CALL_GRACE_SECONDS = 60.0
 
 
 class RemoteSlot:
-    """Slot on a machine of the cluster. Once it is lost, which may happen at any time, every call raises SlotLost."""
+    """Slot on a machine of the cluster. The slot may be lost at any time; from then on every call raises SlotLost."""
 
     def __init__(self, name: str, ray: Any, actor: Any) -> None:
         self.name, self.ray, self.actor = name, ray, actor
         self.info: NodeInfo | None = None
         self.lost = self.refused = False
-        """``refused``: the slot exists but cannot be used, so it is not replaced."""
+        """``lost``: no call reaches the slot any more. ``refused``: the slot exists but cannot be used, so it is not replaced."""
 
     def call(self, method: str, *arguments: Any, wait: float | None = CALL_GRACE_SECONDS) -> Any:
-        """Call a method of the agent and return its value. Raises the agent's TrialFailed, TrialPruned or PluginError; SlotLost."""
+        """Call a method of the slot's agent and return its value. Raises the agent's TrialFailed, TrialPruned or PluginError.
+
+        Raises SlotLost if the machine is lost or does not answer within ``wait`` seconds; None waits without end.
+        """
         errors = self.ray.exceptions
         try:
             if self.lost:
@@ -73,7 +76,7 @@ class SlotProvider(Protocol):
 
 
 class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
-    """`WorkerPool` on all slots of a cluster."""
+    """Workers of one submission on a cluster, with the interface of `WorkerPool`. A worker may have a process on every slot."""
 
     keeps_models = False
 
@@ -89,7 +92,10 @@ class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
         self.expect(len(cluster.usable_slots()))
 
     def ready(self) -> Description:
-        """Wait for a first worker and return the description of the submission. Raises PluginError."""
+        """Wait until the submission is imported on one slot, and return the submission's description.
+
+        Raises PluginError if the import fails, TrialFailed if it exceeds a limit, BakeoffError if the cluster has no slot left.
+        """
         began = time.monotonic()
         while time.monotonic() - began < SLOT_WAIT_SECONDS:
             for slot in self.cluster.usable_slots():
@@ -99,20 +105,27 @@ class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
         raise BakeoffError(f"the cluster at {self.cluster.address} has no slot left")
 
     def expect(self, count: int) -> None:
-        """Start a worker ahead on each of the first ``count`` slots."""
+        """Start a process in advance on each of the first ``count`` usable slots, unless one waits there already."""
         for slot in self.cluster.usable_slots()[:count]:
             if slot not in self.spare:
                 with suppress(SlotLost, PluginError, TrialFailed):
                     self.spare[slot] = slot.call("open", self.bundle, self.config.limits)
 
     def fresh(self) -> RemoteWorker:
-        """Return a worker that no hidden input has reached, with a process on each slot it is used on; close it after one use."""
+        """Return a worker that has never received hidden test inputs. Close it after one use.
+
+        It starts a process on each slot when it is first used there.
+        """
         with self.lock:
             self.workers.append(RemoteWorker(self))
             return self.workers[-1]
 
     def open(self, slot: RemoteSlot) -> tuple[int, Description]:
-        """Return the number of a ready process on a slot, and its description. Raises PluginError and SlotLost."""
+        """Return the number of a ready process of the submission on a slot, and the submission's description.
+
+        Raises PluginError or TrialFailed if the import fails and none has succeeded before. After a success, a failed import makes
+        the slot refused instead. Raises SlotLost for a lost or refused slot.
+        """
         number = self.spare.pop(slot, None)
         if number is None:
             number = slot.call("open", self.bundle, self.config.limits)
@@ -145,7 +158,7 @@ class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
 
     @property
     def printed(self) -> str:
-        """Last part of the output of all processes, at most 64 KiB."""
+        """End of the text that all processes have printed, at most 65536 characters."""
         return "".join([*self.outputs, *(worker.printed for worker in self.workers)])[-(1 << 16) :]
 
 
@@ -158,7 +171,10 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
         self.opened: dict[RemoteSlot, tuple[int, Description]] = {}
 
     def process_on(self, slot: RemoteSlot) -> tuple[int, Description]:
-        """Return the number and the description of the process on a slot, started if needed. Raises PluginError and SlotLost."""
+        """Return the number of this worker's process on a slot, started if needed, and the submission's description.
+
+        Raises PluginError, TrialFailed and SlotLost; see `RemoteWorkerPool.open`.
+        """
         with self.lock:
             if slot in self.opened:
                 return self.opened[slot]
@@ -182,7 +198,7 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
         budget: float = 1.0,
         snapshots: bool = False,
     ) -> RemoteTrial:
-        """Fork a trial on the slot named ``device``."""
+        """Fork a trial on the slot named ``device``, and return it before its fit. Arguments are those of `Worker.trial`."""
         options = {"seed": seed, "time_limit": time_limit, "budget": budget, "snapshots": snapshots}
         return RemoteTrial(*self._fit(dict(params), data, device, options), time_limit)
 
@@ -197,7 +213,7 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
         time_limit: float,
         budget: float = 1.0,
     ) -> RemoteBatchTrial:
-        """Fork a vectorized fit on the slot named ``device``."""
+        """Fork a vectorized fit on the slot named ``device``, and return it before its fit. See `Worker.batch_trial`."""
         configurations = [dict(params) for params in members]
         options = {"max_members": max_members, "seed": seed, "time_limit": time_limit, "budget": budget}
         return RemoteBatchTrial(*self._fit(configurations, data, device, options), time_limit * len(configurations))
@@ -209,7 +225,10 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
         return slot, slot.call("fit", worker, params, data.key, reference, with_device(slot, options))
 
     def thaw(self, model: RemoteModel, *, seed: int, device: str, time_limit: float) -> RemoteTrial:
-        """Return a trial that has loaded a frozen model, on the slot where the model was frozen."""
+        """Return a trial that has loaded a frozen model, on the slot on which the model was frozen (not on ``device``).
+
+        ``time_limit`` is in seconds, for loading and predictions.
+        """
         worker, _ = self.process_on(model.slot)
         options = with_device(model.slot, {"seed": seed, "time_limit": time_limit})
         number = model.slot.call("thaw", worker, model.number, options, wait=time_limit + CALL_GRACE_SECONDS)
@@ -236,13 +255,13 @@ class RemoteWorker(AbstractContextManager["RemoteWorker"]):
 
 
 def with_device(slot: RemoteSlot, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with the device of a slot, as its machine names it."""
+    """Return the options together with ``device``, the slot's device under the name that its machine uses, such as cuda:0."""
     assert slot.info is not None
     return {**options, "device": slot.info.device}
 
 
 class RemoteTrial(VerifiedPredictions):
-    """`Trial` on another machine. Every call may raise SlotLost."""
+    """`Trial` on another machine; its number there is ``number``. Calls may raise SlotLost."""
 
     def __init__(self, slot: RemoteSlot, number: int, time_limit: float) -> None:
         self.slot, self.number, self.call_limit = slot, number, time_limit + CALL_GRACE_SECONDS
@@ -250,7 +269,10 @@ class RemoteTrial(VerifiedPredictions):
         self.closed = False
 
     def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> FitResult:
-        """Wait for the fit, as `Trial.fit` does."""
+        """Run the fit to its end and return its result. Raises TrialFailed and SlotLost.
+
+        Calls ``on_report(loss)`` at each report of the submission. If it returns True, raises TrialPruned.
+        """
         result: FitResult = drive(self._steps(), on_report)
         return result
 
@@ -307,7 +329,7 @@ class RemoteBatchTrial(RemoteTrial):
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """Frozen model, which stays on the machine where it was fitted."""
+    """Frozen model, kept on the machine on which it was fitted until the ``with`` block ends."""
 
     slot: RemoteSlot
     number: int

@@ -30,15 +30,18 @@ from harness.execution.parent.workers import WorkerConfig
 from harness.plugins.bundle import Bundle
 
 CONCURRENT_CALLS = 8
-"""Concurrent calls of one agent: a fit, a kill, and workers that start."""
+"""Largest number of concurrent calls of one agent: a fit, a kill, and workers that start."""
 JOIN_SECONDS = 30.0
-"""Seconds to wait for the first machine of a cluster."""
+"""Seconds to wait for the first machine of a cluster that has a CPU."""
 MAX_REFERENCES = 8
 """Largest number of `FitInputs` that stay in the cluster's object store."""
 
 
 class ClusterSlots(Slots):
-    """Slots of a cluster. They appear when Ray places them; a lost slot is requested again."""
+    """Pool of the slots of a cluster; the name of a slot stands in the place of a device.
+
+    A slot appears when Ray has placed it. A lost slot is requested again from Ray.
+    """
 
     def __init__(self, names: Sequence[str], threads: int, cluster: Cluster) -> None:
         super().__init__((), threads)
@@ -49,7 +52,7 @@ class ClusterSlots(Slots):
         return self.cluster.device
 
     def acquire(self) -> str:
-        """Wait for a free slot and return its name. Raises BakeoffError after `SLOT_WAIT_SECONDS` without any slot."""
+        """Wait for a free slot and return its name. Raises BakeoffError after `SLOT_WAIT_SECONDS` without a slot on the cluster."""
         last_seen = time.monotonic()
         while True:
             with suppress(queue.Empty):
@@ -63,7 +66,7 @@ class ClusterSlots(Slots):
                 )
 
     def release(self, device: str) -> None:
-        """Return a slot to the pool, or request another if it is lost."""
+        """Give the slot named ``device`` back to the pool. If it is lost, request another from Ray, unless it was refused."""
         slot = self.cluster.remote_slots[device]
         if not slot.lost:
             self.free.put(device)
@@ -72,7 +75,11 @@ class ClusterSlots(Slots):
 
 
 class Cluster(AbstractContextManager["Cluster"]):
-    """Connection to a Ray cluster and our slots on it. Close it when done."""
+    """Connection to the Ray cluster at ``address``, and the slots that this process has on it. Close it when done.
+
+    ``workers`` and ``devices`` are as in `layout`, ``tier`` as in `isolation.choose`. ``note`` is called with messages for the
+    user. Raises UsageError if no slot can be used.
+    """
 
     def __init__(
         self, address: str, *, workers: int | None, devices: str, tier: str, note: Callable[[str], None]
@@ -99,7 +106,10 @@ class Cluster(AbstractContextManager["Cluster"]):
             raise
 
     def _machines(self) -> list[Mapping[str, float]]:
-        """Return the resources of each machine. Machines join a new cluster one by one, so wait for the first."""
+        """Return the resources of each live machine, such as {"CPU": 8.0, "GPU": 1.0}.
+
+        Machines join a new cluster one by one, so this waits up to `JOIN_SECONDS` for the first one with a CPU.
+        """
         began = time.monotonic()
         while True:
             machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -109,18 +119,21 @@ class Cluster(AbstractContextManager["Cluster"]):
 
     @property
     def device(self) -> str:
-        """Device as rows record it: cpu or cuda."""
+        """Kind of device of all slots, as rows of a board record it: cpu or cuda."""
         assert self.first_info is not None
         return self.first_info.device.partition(":")[0]
 
     @property
     def isolation(self) -> Isolation:
-        """Tier of all slots, with the answers of the probe on the first."""
+        """Tier of isolation of all slots, with the answers of the probe on the first slot."""
         assert self.first_info is not None
         return self.first_info.isolation
 
     def start_slot(self, name: str) -> None:
-        """Request a slot, which may replace a lost one of the same name. `_admit` adds it once Ray has placed it."""
+        """Request a slot from Ray; it replaces a lost slot of the same name.
+
+        Returns at once. A thread runs `_admit`, which adds the slot to the free ones once Ray has placed it.
+        """
         if self.closed:
             return
         wants = {"num_cpus": self.layout.threads, "num_gpus": self.layout.gpus}
@@ -132,7 +145,10 @@ class Cluster(AbstractContextManager["Cluster"]):
         threading.Thread(target=self._admit, args=(slot,), daemon=True).start()
 
     def _admit(self, slot: RemoteSlot) -> None:
-        """Wait for a slot and check its tier, version and device; add it to the free slots, or refuse it with a note."""
+        """Wait until Ray has placed a slot, check its tier, version and device, and add it to the free slots.
+
+        A slot that fails a check is refused with a note; a lost one is requested again.
+        """
         try:
             info: NodeInfo = slot.call(
                 "info", self.first_info.isolation.name if self.first_info else self.tier, wait=None
@@ -169,15 +185,15 @@ class Cluster(AbstractContextManager["Cluster"]):
         self.arrived.set()
 
     def usable_slots(self) -> list[RemoteSlot]:
-        """Return the slots that can be used now."""
+        """Return the slots that have passed `_admit` and are not lost."""
         return [slot for slot in list(self.remote_slots.values()) if slot.info and not slot.lost]
 
     def slot(self, name: str) -> RemoteSlot:
-        """Return the current slot of this name."""
+        """Return the slot that now has this name; it may have replaced a lost one."""
         return self.remote_slots[name]
 
     def reference(self, inputs: FitInputs) -> Any:
-        """Return Ray's reference to the inputs, which Ray sends to each machine once."""
+        """Return Ray's reference to the inputs of fits. With it Ray sends the inputs to each machine only once."""
         with self.lock:
             if id(inputs) not in self.references:
                 while len(self.references) >= MAX_REFERENCES:
@@ -186,12 +202,12 @@ class Cluster(AbstractContextManager["Cluster"]):
             return self.references[id(inputs)][1]
 
     def worker_pool(self, bundle: Bundle, limits: Limits) -> RemoteWorkerPool:
-        """Start the workers of a submission on all slots."""
+        """Start the processes of a submission on all usable slots and return their pool. ``limits`` are those of one trial."""
         return RemoteWorkerPool(self, bundle, WorkerConfig(self.isolation, limits, self.layout.threads))
 
     def close(self) -> None:
         self.closed = True
-        for slot in getattr(self, "places", {}).values():
+        for slot in getattr(self, "remote_slots", {}).values():
             with suppress(Exception):
                 self.ray.kill(slot.actor)
         self.ray.shutdown()
@@ -204,7 +220,10 @@ class Cluster(AbstractContextManager["Cluster"]):
 
 @dataclass(frozen=True)
 class Layout:
-    """Number of slots, CPUs and GPUs of each slot, and slots on one machine."""
+    """Plan of the slots on a cluster: ``count`` slots, each with ``threads`` CPUs and ``gpus`` GPUs (a fraction if shared).
+
+    ``slots_per_node`` is the largest number of slots on one machine.
+    """
 
     count: int
     threads: int
@@ -218,9 +237,11 @@ class Layout:
 
 
 def layout(machines: Sequence[Mapping[str, float]], workers: int | None, devices: str) -> Layout:
-    """Plan the slots for machines with these resources: ``workers`` of them, or one for each GPU, or else one for each CPU.
+    """Return a plan of slots for machines with these resources (numbers by Ray's names CPU and GPU).
 
-    If there are more workers than GPUs, workers share GPUs. Raises UsageError.
+    The plan has ``workers`` slots; by default one for each GPU, or one for each CPU if there are no GPUs or ``devices`` is cpu.
+    Slots share GPUs if there are more slots than GPUs. Raises UsageError if ``devices`` is not auto, cpu or cuda, if ``workers`` is
+    below 1, or if the machines lack a needed CPU or GPU.
     """
     if devices not in ("auto", "cpu", "cuda"):
         raise UsageError(
@@ -245,7 +266,10 @@ def layout(machines: Sequence[Mapping[str, float]], workers: int | None, devices
 
 
 def connect(address: str) -> Any:
-    """Import Ray, connect it and return the module. Raises UsageError if it is not installed or the cluster does not answer."""
+    """Connect to the Ray cluster at ``address`` (HOST:PORT or auto), and return the module ``ray``.
+
+    Raises UsageError if Ray is not installed or the cluster does not answer.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -265,7 +289,10 @@ def connect(address: str) -> Any:
 
 
 def check_listening(address: str) -> None:
-    """Raise OSError if nothing listens at HOST:PORT. Ray itself would try for minutes and then end this process."""
+    """Raise OSError if nothing listens at ``address``, and ValueError if its port is no number. Passes without a port.
+
+    Ray itself would try for minutes and then end this process.
+    """
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon:
         if not port.isdigit():

@@ -15,32 +15,46 @@ from harness.execution.shared.channel import clean_line, finite_number, whole_nu
 from leaderboard.result import Status
 
 OnReports = Callable[[Mapping[int, float]], set[int]]
-"""Callback: takes the losses by member number, NaN where not finite; returns the numbers of the members to prune."""
+"""Function that is called at each report of a vectorized fit. It takes the reported losses by member number, NaN where not
+finite, and returns the numbers of the members to prune."""
 
 
 class BatchResult(NamedTuple):
-    """Members of a batch by outcome, as their numbers. Pruned members are in no field."""
+    """Outcome of a vectorized fit: the numbers of its members by outcome. Pruned members are in no field.
+
+    A member is one of the configurations; its number is its place among them, from 0.
+    """
 
     fitted: list[int]
     rejected: dict[int, str]
-    """Members that have to be fitted alone, with the reason."""
+    """Members that could not be fitted with the others: reasons by number. Each of these members has to be fitted alone."""
     postponed: set[int]
-    """Members that were left out because a fit of all would take long."""
+    """Numbers of the members that were left out because a fit of all members would take long."""
 
 
 class BatchTrial(Trial):
-    """One fork that fits several members, numbered in the order in which they were sent. Each fitted member can predict."""
+    """One fork that fits several configurations, its members, in one vectorized fit. Then each fitted member can predict.
+
+    Members are numbered from 0, in the order in which the parent sent them.
+    """
 
     n_members: int
     member_time_limit: float
-    """Time limit in seconds of one fit, and the longest time without a message from the fork."""
+    """Time limit of one member's fit in seconds; also the longest wait for a message from the fork."""
 
     def fit_many(self, on_reports: OnReports) -> BatchResult:
-        """Wait for the fits. Raises TrialFailed for all members, since they share one process."""
+        """Run the vectorized fit to its end and return the members by outcome. Calls ``on_reports`` at each report.
+
+        Raises TrialFailed for all members at once, since they share one process.
+        """
         return drive(self.fit_many_steps(), on_reports)
 
     def fit_many_steps(self) -> Generator[dict[int, float], set[int], BatchResult]:
-        """Run the fits as a generator: yield the reported losses by member number; take the numbers to prune."""
+        """Run the vectorized fit as a generator that returns the members by outcome. Raises TrialFailed for all members.
+
+        At each report the generator yields the losses by member number, NaN where not finite. ``send`` gives it the numbers of the
+        members to prune.
+        """
         self._begin()
         running, deadline = set(range(self.n_members)), self.deadline
         while (message := self._receive_before(deadline)).get("event") == "reports":
@@ -52,7 +66,7 @@ class BatchTrial(Trial):
         self._expect(message, "fitted")
         rejected: dict[int, str] = {}
         for reason, members in pairs(message.get("rejected")):
-            for member in members:
+            for member in members if isinstance(members, list) else ():
                 if (number := whole_number(member)) in running:
                     rejected[number] = clean_line(reason)
         fitted, postponed = message.get("fitted"), message.get("postponed")
@@ -64,12 +78,18 @@ class BatchTrial(Trial):
         raise TrialFailed(Status.INVALID, "the process should have said of each member whether it is fitted")
 
     def _receive_before(self, deadline: float) -> dict[str, Any]:
-        """Return the next message, at most one fit's time limit from now and before ``deadline``."""
+        """Return the next message of the fork, and set the trial's deadline for it.
+
+        Raises TrialFailed if no message comes within `member_time_limit`, or before ``deadline`` in seconds of `time.monotonic`.
+        """
         self.deadline = min(deadline, time.monotonic() + self.member_time_limit)
         return self._receive()
 
     def _losses(self, value: object, running: set[int]) -> dict[int, float]:
-        """Check the reported losses of running members. Raises TrialFailed, for all members, on anything else."""
+        """Return the losses of an untrusted report by member number, NaN where not finite.
+
+        Raises TrialFailed if ``value`` is anything but pairs of a member in ``running`` and a loss, at least one.
+        """
         losses: dict[int, float] = {}
         for member, loss in pairs(value):
             number, finite = whole_number(member), finite_number(loss)
@@ -81,22 +101,22 @@ class BatchTrial(Trial):
         return losses
 
 
-def pairs(value: object) -> list[tuple[object, list[object]]]:
-    """Check that an untrusted value is a list of pairs. Raises TrialFailed."""
+def pairs(value: object) -> list[tuple[object, object]]:
+    """Return an untrusted value as a list of pairs. Raises TrialFailed if it is not a list of lists of two items."""
     if not isinstance(value, list) or not all(isinstance(item, list) and len(item) == 2 for item in value):
         raise TrialFailed(Status.INVALID, "the process should have sent a list of pairs")
     return [(first, second) for first, second in value]
 
 
 class BatchPredictor(Protocol):
-    """`BatchTrial` on this or on another machine."""
+    """Interface of a fitted `BatchTrial`, on this or on another machine."""
 
     def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]: ...
 
 
 @dataclass(frozen=True)
 class BatchMember:
-    """One member of a batch, used like a `Trial` of its own."""
+    """One fitted member of a vectorized fit, which predicts like a `Trial` of its own. ``number`` is its place in the batch."""
 
     trial: BatchPredictor
     number: int

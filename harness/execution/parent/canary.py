@@ -1,4 +1,4 @@
-"""Canaries for the probe of a tier: files, memory and sockets that it must not reach, and the answers that each tier requires."""
+"""Canaries for the probe of a tier: files, memory and sockets out of bounds for the probe, and the answers that a tier requires."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ EVERY_SANDBOX = (
 
 
 MUST_BE_CLOSED = {"sandbox-a": (*EVERY_SANDBOX, "process list", "unlimited disk"), "sandbox-b": EVERY_SANDBOX}
-"""Attempts by tier that must be answered "closed" before a sandbox may have the tier's name."""
+"""Attempts that the probe must report as "closed", by tier. Otherwise the tier counts as unavailable."""
 
 
 class Canary:
     """Resources that only the parent should reach: a file, a folder, the parent's memory and environment, listening sockets.
 
-    ``targets`` is the argument of `harness.execution.child.probe`.
+    They exist inside a ``with`` block. There ``targets`` holds their addresses by name, for `harness.execution.child.probe`.
     """
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class Canary:
         return self
 
     def verdict(self, reported: Mapping[str, str]) -> dict[str, str]:
-        """Return the probe's answers, corrected by the effects that the parent sees."""
+        """Return the probe's answers (attempt: "open" or "closed"). An attempt is also "open" if the parent sees its effect."""
         answers = {str(hole): str(answer) for hole, answer in reported.items()}
         self.udp.setblocking(False)
         with suppress(BlockingIOError):

@@ -26,7 +26,7 @@ _numbers = itertools.count()
 
 @cache
 def parent_groups() -> Mapping[str, Path]:
-    """Return the folder in which to make groups, by controller; empty unless all controllers are available."""
+    """Return the folder in which this process may make groups, for each controller; empty unless all controllers are available."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             number, _, path = line.split(":", 2)
@@ -62,7 +62,10 @@ def _can_make(group: Path) -> bool:
 
 
 def make(memory: int | None, processes: int | None, pid: int) -> Group | None:
-    """Make a group with these limits, ``memory`` in bytes, and move a process into it. None where that fails."""
+    """Make a control group, move the process ``pid`` into it, and return the group; None if that fails.
+
+    ``memory`` is the group's limit in bytes, ``processes`` that on processes and threads. None sets no limit.
+    """
     if not parent_groups():
         return None
     name = f"bakeoff-{os.getpid()}-{next(_numbers)}"
@@ -79,7 +82,11 @@ def make(memory: int | None, processes: int | None, pid: int) -> Group | None:
 
 
 class Group:
-    """One control group. Processes that its members start belong to it too."""
+    """One control group: the kernel counts and limits memory and processes of its members. Their children belong to it too.
+
+    ``folders`` are the group's new folders by controller; one folder under both names in version 2. Raises OSError if they cannot
+    be made.
+    """
 
     def __init__(self, folders: Mapping[str, Path], memory: int | None, processes: int | None) -> None:
         self.folders = folders
@@ -101,24 +108,27 @@ class Group:
         (folder / file).write_text(str(value))
 
     def add(self, pid: int) -> None:
-        """Move a process into the group. Its earlier memory stays counted elsewhere. Raises OSError where it has ended."""
+        """Move a process into the group. Memory that it has used before stays counted elsewhere. Raises OSError if it has ended."""
         for folder in set(self.folders.values()):
             (folder / "cgroup.procs").write_text(str(pid))
 
     @property
     def peak_memory(self) -> int:
-        """Peak memory in bytes."""
+        """Peak memory of the group in bytes; 0 if the kernel does not record it."""
         words = _words(self.memory / ("memory.peak" if self.unified else "memory.max_usage_in_bytes"))
         return int(words[0]) if words else 0
 
     @property
     def out_of_memory(self) -> bool:
-        """True if the kernel has killed a process of the group for its memory. It may be a child, so no exit code tells."""
+        """True if the kernel has killed a process of the group because the group's memory ran out.
+
+        The killed process may be a child of the trial, so the trial's exit code does not tell.
+        """
         return self._count(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill") > 0
 
     @property
     def refused_processes(self) -> bool:
-        """True if the kernel has refused the group a process or thread."""
+        """True if the kernel has refused to start a process or thread in the group because of the group's limit."""
         return self._count(self.pids / "pids.events", "max") > 0
 
     @staticmethod
@@ -131,13 +141,16 @@ class Group:
         _kill_members(self.memory)
 
     def close(self) -> None:
-        """Kill the remaining processes and remove the group."""
+        """Kill the remaining processes of the group and remove the group."""
         for folder in set(self.folders.values()):
             _remove(folder)
 
 
 def _kill_members(folder: Path) -> None:
-    """Kill a group's processes until it is empty or time is up. They may start others meanwhile, and end with a delay."""
+    """Kill the processes of a group until it is empty, for at most `EMPTY_LIMIT_SECONDS`.
+
+    One round is not enough: processes may start others meanwhile, and end with a delay.
+    """
     deadline = time.monotonic() + EMPTY_LIMIT_SECONDS
     while (members := _words(folder / "cgroup.procs")) and time.monotonic() < deadline:
         for pid in members:
@@ -146,7 +159,10 @@ def _kill_members(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Empty a group and remove it; try again, since the kernel may hold a process for a moment after it stops listing it."""
+    """Kill the processes of a group and remove its folder, with retries for `EMPTY_LIMIT_SECONDS`.
+
+    The kernel may hold a process for a moment after it stops listing it.
+    """
     deadline = time.monotonic() + EMPTY_LIMIT_SECONDS
     while folder.exists():
         _kill_members(folder)
@@ -159,7 +175,7 @@ def _remove(folder: Path) -> None:
 
 
 def sweep() -> None:
-    """Kill and remove the groups of ended harnesses. A group's name contains the process id of its harness."""
+    """Kill and remove the control groups of harnesses that have ended. A group's name contains the process id of its harness."""
     for parent in set(parent_groups().values()):
         for folder in parent.glob("bakeoff-*-*"):
             owner = folder.name.split("-")[1]

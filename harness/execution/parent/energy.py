@@ -13,14 +13,14 @@ from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
 MAX_GAP_SECONDS = 600.0
-"""Longest time in seconds between two readings: later a counter may have wrapped unseen."""
+"""Longest time in seconds between two readings. In a longer time a counter may wrap unseen."""
 
 
 class EnergyMeter:
-    """Meter of the joules since its creation, by CPUs and, with ``gpus``, by GPUs. Not thread-safe.
+    """Meter of the joules that this machine's CPUs, and with ``gpus`` its GPUs, use after the meter's creation. Not thread-safe.
 
     A CPU's counter wraps after about 200 kJ, a quarter of an hour under full load. So the result is None when two readings are more
-    than `MAX_GAP_SECONDS` apart.
+    than `MAX_GAP_SECONDS` apart. ``powercap`` is the folder of the counters, `POWERCAP` by default.
     """
 
     def __init__(self, *, gpus: bool = False, powercap: Path | None = None) -> None:
@@ -33,7 +33,7 @@ class EnergyMeter:
         self.used, self.last_read = 0.0, time.monotonic()
 
     def joules(self) -> float | None:
-        """Return the joules of CPUs and GPUs since creation, or None where unknown."""
+        """Return the joules used since the meter's creation; None without counters, or if the last reading is too long ago."""
         known = (self.last_counts or self.gpus) and time.monotonic() - self.last_read <= MAX_GAP_SECONDS
         if not known:
             return None
@@ -47,7 +47,7 @@ class EnergyMeter:
 
 
 def read_number(path: Path) -> int | None:
-    """Read a number from a kernel file; None where it is unreadable. Most systems allow root only."""
+    """Return the number in a kernel file, or None if it cannot be read. On most systems only root can read energy counters."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -55,7 +55,10 @@ def read_number(path: Path) -> int | None:
 
 
 def gpu_counters() -> list[Callable[[], float]]:
-    """Return a function for each NVIDIA GPU that reads its joules since the driver was loaded. Needs no CUDA context."""
+    """Return a function for each NVIDIA GPU; empty without NVML. Needs no CUDA context.
+
+    Each function returns the joules that its GPU has used since the driver was loaded.
+    """
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -72,6 +75,6 @@ def gpu_counters() -> list[Callable[[], float]]:
 
 
 def gpu_joules(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> float:
-    """Return the joules of a GPU since its driver was loaded; 0 where it does not count them."""
+    """Return the joules of a GPU since its driver was loaded; 0 if it does not count them. ``handle`` is its handle in ``nvml``."""
     used = ctypes.c_ulonglong()
     return 0.0 if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(used)) else used.value / 1000

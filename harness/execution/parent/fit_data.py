@@ -15,7 +15,10 @@ _keys = itertools.count()
 
 @dataclass(frozen=True)
 class FitInputs:
-    """Arrays of train and valid, fields of the kind, and spec of the snapshots, for a trial. No test split, no code."""
+    """Inputs of a trial's fit: arrays of train and valid by name ("train.x", ...), and name and fields of the task's kind.
+
+    ``snapshots`` is the output spec of training pictures, or None. The inputs contain neither the test split nor code.
+    """
 
     arrays: Mapping[str, Array]
     kind: Mapping[str, Any]
@@ -23,7 +26,7 @@ class FitInputs:
 
     @classmethod
     def of(cls, train: Split, valid: Split, kind: Kind) -> FitInputs:
-        """Take train and valid of a task."""
+        """Return the inputs of fits on a task with these splits and this kind."""
         arrays = {
             f"{part}.{axis}": array
             for part, split in (("train", train), ("valid", valid))
@@ -35,7 +38,7 @@ class FitInputs:
 
 
 class SharedInputs:
-    """`FitInputs` with the arrays in shared memory, for all trials of a task. Close it when done."""
+    """`FitInputs` with the arrays in shared memory, for trials of a task. ``key`` is unique in this process. Close it when done."""
 
     def __init__(self, inputs: FitInputs) -> None:
         self.key = next(_keys)
@@ -44,7 +47,7 @@ class SharedInputs:
 
     @classmethod
     def of(cls, train: Split, valid: Split, kind: Kind) -> SharedInputs:
-        """Copy train and valid of a task into shared memory."""
+        """Return the inputs of fits on a task, with train and valid copied into shared memory."""
         return cls(FitInputs.of(train, valid, kind))
 
     def close(self) -> None:

@@ -52,17 +52,23 @@ SANDBOX_SCRATCH = "/tmp/bakeoff"  # noqa: S108, a tmpfs of the sandbox's own
 """Scratch folder inside a tier-A sandbox; it does not exist on the machine."""
 ETC_FILES = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "alternatives", "OpenCL", "fonts", "mime.types")
 FIRST_UID = 0x7000_0000
-"""First of the unused user ids. Each worker gets its own, so that workers cannot touch each other."""
+"""First of a range of unused user ids. If the parent is root, each worker gets its own id, so that workers cannot touch each
+other."""
 PROBE_LIMIT_SECONDS = 20.0
 """Seconds for which `run_probe` waits for the answers."""
 
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
-"""Thread that starts all processes and lives as long as the harness: bubblewrap dies with the *thread* that started it."""
+"""Executor whose one thread starts all processes and lives as long as the harness: bubblewrap dies with the *thread* that
+started it."""
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """Resources of one process: ``disk`` in bytes, ``rlimits`` by name, a unique ``number``, and ``visible`` paths."""
+    """Resources of one process in a tier of isolation.
+
+    ``disk`` is the size in bytes of each writable folder in tier A. ``rlimits`` are resource limits by name, such as RLIMIT_CPU.
+    ``number`` sets the user id; see `unused_uid`. ``visible`` are paths that a sandbox may read, beside the libraries.
+    """
 
     scratch: Path
     disk: int = 1 << 30
@@ -74,9 +80,10 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class Isolation:
-    """Chosen tier. Rows record ``name`` and ``answers`` (attempt: open or closed); ``hidden`` folders are masked in tier A.
+    """Chosen tier of isolation. Rows of a board record ``name`` and the probe's ``answers`` (attempt: open or closed).
 
     ``user_namespace``: tier A drops its rights in a user namespace, as nobody; otherwise root starts it and it changes its user.
+    ``hidden`` folders are masked in tier A.
     """
 
     name: str = "process"
@@ -90,13 +97,16 @@ class Isolation:
 
     @property
     def has_own_files(self) -> bool:
-        """True where the scratch folder is inside the sandbox, not on this machine's disk."""
+        """True if the scratch folder is inside the sandbox, in memory, and not on this machine's disk."""
         return self.name == "sandbox-a"
 
     def start(
         self, arguments: Sequence[str], spec: ProcessSpec, *, fds: Sequence[int], **options: Any
     ) -> subprocess.Popen[bytes]:
-        """Start a module of Bakeoff in this tier; it inherits the descriptors ``fds``. ``options`` go to `subprocess.Popen`."""
+        """Run ``python -m`` with ``arguments`` (a module of Bakeoff and its arguments) in this tier, and return the process.
+
+        The process inherits the descriptors ``fds``. ``options`` go to `subprocess.Popen`. Raises OSError if the start fails.
+        """
         if not self.sandboxed:
             command = [sys.executable, "-P", "-m", *arguments]
             return self._spawn(command, fds, cwd=spec.scratch, env=self.environment(spec), **options)
@@ -127,7 +137,10 @@ class Isolation:
             return self._spawn(command, [*fds, program.fileno()], env=self.environment(spec), **options)
 
     def environment(self, spec: ProcessSpec) -> dict[str, str]:
-        """Return the environment: few inherited variables and no secrets, the scratch folder as home, fixed numbers of threads."""
+        """Return the environment variables of a process in this tier.
+
+        A few are inherited, none with secrets; the home is the scratch folder; numbers of threads are fixed.
+        """
         kept = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
         scratch = SANDBOX_SCRATCH if self.has_own_files else str(spec.scratch)
         fixed = {
@@ -148,7 +161,7 @@ class Isolation:
         return kept | fixed | {name: str(spec.threads) for name in THREAD_VARIABLES}
 
     def _bubblewrap(self, spec: ProcessSpec) -> list[str]:
-        """Return the bubblewrap command: libraries read-only, writable folders in memory, own process ids and no network."""
+        """Return bubblewrap's command line: libraries read-only, writable folders in memory, own process ids and no network."""
         command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
         command += ["--die-with-parent", "--hostname", "bakeoff", "--cap-drop", "ALL"]
         if self.user_namespace:
@@ -158,7 +171,7 @@ class Isolation:
         made: set[Path] = set()
 
         def folders(path: Path) -> list[str]:
-            """Return arguments that make the missing parents of a path readable for all users."""
+            """Return bubblewrap's arguments that make the missing parent folders of a path, readable for all users."""
             missing = [parent for parent in reversed(path.parents) if parent not in made and parent != Path("/")]
             made.update(missing)
             return [word for parent in missing for word in ("--perms", "0755", "--dir", str(parent))]
@@ -199,7 +212,7 @@ class Isolation:
 
 @cache
 def filter_program() -> bytes:
-    """Return the seccomp filter as a BPF program."""
+    """Return the seccomp filter of tier A as a BPF program."""
     with tempfile.TemporaryFile() as file:
         export_filter(file)
         file.seek(0)
@@ -208,7 +221,7 @@ def filter_program() -> bytes:
 
 @cache
 def library_folders() -> tuple[Path, ...]:
-    """Return the folders of Python and its libraries outside /usr. A sandbox sees nothing else of this machine."""
+    """Return the folders outside /usr with Python, its libraries (also CUDA) and this package. All sandboxes can read them."""
     package = Path(__file__).parent.parent.parent
     paths = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, package]
     paths += [Path(sysconfig.get_path("stdlib"))]
@@ -227,12 +240,12 @@ def library_folders() -> tuple[Path, ...]:
 
 
 def gpu_nodes() -> list[str]:
-    """Return the device files of NVIDIA GPUs, which CUDA opens."""
+    """Return the paths of the device files of NVIDIA GPUs, which CUDA opens."""
     return sorted(str(path) for path in Path("/dev").glob("nvidia*") if stat.S_ISCHR(path.stat().st_mode))
 
 
 def device_nodes() -> list[str]:
-    """Return the device files that a tier-B process may write."""
+    """Return the paths of the device files that a tier-B process may write."""
     return [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")] + gpu_nodes()
 
 
@@ -243,7 +256,7 @@ def readable_paths() -> list[str]:
 
 
 def readable_by_others() -> bool:
-    """Tell if another user can reach the interpreter, the libraries and this package."""
+    """Return whether another user of this machine can reach the interpreter, the libraries and this package."""
     for path in library_folders():
         for part in (path, *path.parents):
             if not part.stat().st_mode & stat.S_IXOTH:
@@ -252,7 +265,7 @@ def readable_by_others() -> bool:
 
 
 def unused_uid(spec: ProcessSpec) -> int:
-    """Return the user id of a worker: different for each of the last 64 workers of a harness."""
+    """Return a user id for the worker ``spec.number``. The last 64 workers of a harness have different ids."""
     return FIRST_UID + (os.getpid() % (1 << 18)) * 64 + spec.number % 64
 
 
@@ -260,7 +273,7 @@ def unused_uid(spec: ProcessSpec) -> int:
 
 
 def candidates() -> list[Isolation]:
-    """Return the tiers that this system may support, best first."""
+    """Return the sandbox tiers that this system may support, not yet probed, best first; empty outside Linux."""
     if sys.platform != "linux":
         return []
     namespaces = [True] if os.getuid() else [False, True]
@@ -269,7 +282,10 @@ def candidates() -> list[Isolation]:
 
 @cache
 def probed(tier: str) -> tuple[Isolation | None, str]:
-    """Probe a tier once. Return it with the probe's answers and "", or None and the reason why it is unavailable."""
+    """Return an available tier with the probe's answers, and "". Return None and the reason for an unavailable tier.
+
+    Each tier is probed once; later calls return the same.
+    """
     reason = "it needs Linux"
     for isolation in candidates():
         if isolation.name != tier:
@@ -288,7 +304,10 @@ def probed(tier: str) -> tuple[Isolation | None, str]:
 
 
 def run_probe(isolation: Isolation) -> dict[str, str]:
-    """Run the probe inside a tier and return its answers. Raises ProbeFailed with the reason if it cannot run."""
+    """Run the probe inside a tier and return its answers (attempt: "open" or "closed").
+
+    Raises ProbeFailed with the reason if the probe cannot run.
+    """
     if isolation.name == "sandbox-a" and not shutil.which("bwrap"):
         raise ProbeFailed("bubblewrap is not installed (the package bubblewrap has it)")
     if isolation.name == "sandbox-b" and not shutil.which("setpriv"):
@@ -320,10 +339,10 @@ def run_probe(isolation: Isolation) -> dict[str, str]:
 
 
 def choose(wanted: str, note: Callable[[str], None] = lambda message: None, hidden: Sequence[Path] = ()) -> Isolation:
-    """Return the tier for ``auto``, ``sandbox`` (a or b), ``process``, or the name of a tier.
+    """Return the tier that a user has ``wanted``: ``auto``, ``sandbox`` (the better one of a and b), or the name of a tier.
 
-    Raises UsageError for an unavailable tier. ``auto`` takes the best available one, and calls ``note`` if that is no sandbox.
-    ``hidden`` folders are masked in a sandbox even inside a library folder.
+    Raises UsageError for an unavailable tier. ``auto`` takes the best available tier, and calls ``note`` with a warning if that is
+    no sandbox. ``hidden`` folders are masked in tier A, even inside a library folder.
     """
     if wanted == "process":
         return Isolation()
@@ -350,7 +369,7 @@ def choose(wanted: str, note: Callable[[str], None] = lambda message: None, hidd
 
 
 def sweep() -> None:
-    """Remove the scratch folders of ended harnesses. A folder's name contains the process id of its harness."""
+    """Remove the scratch folders on disk of harnesses that have ended. A folder's name contains the process id of its harness."""
     for folder in Path(tempfile.gettempdir()).glob("bakeoff-[0-9]*-*"):
         owner = folder.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists() and sys.platform == "linux":

@@ -19,30 +19,30 @@ from harness.execution.shared.processes import process_tree
 from leaderboard.result import Status
 
 MONITOR_INTERVAL_SECONDS = 0.1
-"""Seconds between two measurements."""
+"""Seconds between two measurements of a `LimitMonitor`."""
 PAGE_BYTES, TICKS_PER_SECOND = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 MEBIBYTE = 1 << 20
 STANDARD_LIMITS = Limits(processes=512, output=64 * MEBIBYTE, disk=1024 * MEBIBYTE)
-"""Limits where neither task nor command sets them. For memory see `default_memory`."""
+"""Limits of a trial where neither the task nor the command sets them. For memory see `default_memory`."""
 MEMORY_SHARE = 0.8
 """Fraction of the machine's memory that all trials together may use by default."""
 
 
 def default_memory(at_once: int) -> int:
-    """Return the bytes for each of ``at_once`` concurrent trials: an equal part of `MEMORY_SHARE` of the machine's memory."""
+    """Return the default memory limit of a trial in bytes: one of ``at_once`` equal parts of `MEMORY_SHARE` of all memory."""
     return int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES / at_once)
 
 
 @dataclass(frozen=True)
 class LimitExceeded:
-    """Exceeded limit: the row's status, and the error message."""
+    """Limit that a trial has exceeded: the ``status`` of the trial's row, and the message ``error`` for the user."""
 
     status: str
     error: str
 
 
 def format_bytes(count: float) -> str:
-    """Format a number of bytes for people, with decimal units."""
+    """Return a number of bytes as text for people, with a decimal unit, such as "1.5 MB"."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.4g} {unit}"
@@ -52,7 +52,11 @@ def format_bytes(count: float) -> str:
 
 @dataclass
 class ProcessUsage:
-    """Current use of a process tree: ``memory`` in bytes, and ``processes`` with all threads counted."""
+    """Resources that a process and its descendants use.
+
+    ``memory`` is their current bytes. ``cpu_seconds`` counts from their start. ``processes`` is the current number of their
+    threads.
+    """
 
     memory: int = 0
     cpu_seconds: float = 0.0
@@ -60,7 +64,11 @@ class ProcessUsage:
 
 
 def tree_usage(pid: int, *, exact_above: int | None, exclude: Collection[int] = ()) -> ProcessUsage:
-    """Measure a process and its descendants. If the sum of resident bytes is above ``exact_above``, count shared pages once."""
+    """Return the resources that a process and its descendants use, without the processes in ``exclude`` and their descendants.
+
+    Memory is the sum of resident bytes. If the sum is above ``exact_above``, each shared page is divided among its processes
+    instead.
+    """
     members = process_tree(pid, exclude)
     total = ProcessUsage()
     for member in members:
@@ -77,7 +85,7 @@ def tree_usage(pid: int, *, exact_above: int | None, exclude: Collection[int] = 
 
 
 def proportional_memory(pid: int) -> int:
-    """Return the proportional set size in bytes: shared pages are divided among their processes. 0 for an ended process."""
+    """Return a process's proportional set size in bytes: shared pages are divided among their processes. 0 for an ended process."""
     with suppress(OSError):
         for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -96,9 +104,11 @@ def disk_usage(folder: Path) -> int:
 
 
 class LimitMonitor:
-    """Thread that measures a process and its descendants until `stop`, and calls ``on_exceeded`` at most once.
+    """Thread that measures a process and its descendants, from construction to `stop`, and reports the first exceeded limit.
 
-    ``exclude`` returns the process ids of descendants that have monitors of their own.
+    It calls ``on_exceeded`` at most once, from its own thread, and then ends. ``group`` is the control group of the processes, if
+    they have one; ``scratch`` is the folder on disk that the disk limit counts, if any. ``exclude`` returns the process ids of
+    descendants that have monitors of their own.
     """
 
     def __init__(
@@ -126,7 +136,7 @@ class LimitMonitor:
                 return
 
     def check(self) -> LimitExceeded | None:
-        """Measure once; return the exceeded limit or None."""
+        """Measure the processes once. Return an exceeded limit, or None."""
         limits = self.limits
         if self.group and (exceeded := group_exceeded(self.group, limits)):
             return exceeded
@@ -168,11 +178,11 @@ def group_exceeded(group: Group, limits: Limits) -> LimitExceeded | None:
 
 
 def output_exceeded(limits: Limits) -> LimitExceeded:
-    """Return the exceeded output limit."""
+    """Return the `LimitExceeded` for a trial that has printed more bytes than ``limits.output``."""
     limit = format_bytes(limits.output or 0)
     return LimitExceeded(Status.OUTPUT_LIMIT, f"printed more than {limit}; {advice('output', limit)}")
 
 
 def advice(limit: str, value: object) -> str:
-    """Return the end of an error message: the limit and the option that raises it."""
+    """Return the end of an error message: a limit's ``value`` and the command option that raises it, ``--{limit}-limit``."""
     return f"the limit is {value}, --{limit}-limit raises it"

@@ -30,7 +30,7 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """Return the names of the visible NVIDIA GPUs."""
+    """Return the model name of each visible NVIDIA GPU; empty if there is none."""
     return query_gpus("name")
 
 
@@ -40,7 +40,11 @@ def gpu_memory() -> list[int]:
 
 
 def query_gpus(field: str) -> list[str]:
-    """Return a field of ``nvidia-smi`` for each visible GPU. Importing torch for it would take seconds."""
+    """Return a field that ``nvidia-smi`` reports, such as "name", for each visible GPU; empty without ``nvidia-smi``.
+
+    CUDA_VISIBLE_DEVICES sets how many GPUs are reported, not which: they are the first ones. Importing torch instead would take
+    seconds.
+    """
     if not shutil.which("nvidia-smi"):
         return []
     try:
@@ -62,7 +66,7 @@ def query_gpus(field: str) -> list[str]:
 
 
 def torch_has_cuda() -> bool:
-    """Tell from its version if the installed torch supports GPUs."""
+    """Return whether the installed torch supports GPUs, judged by its version string; False without torch."""
     try:
         return "+cpu" not in version("torch")
     except PackageNotFoundError:
@@ -70,10 +74,11 @@ def torch_has_cuda() -> bool:
 
 
 class Slots:
-    """Pool of slots, one for each concurrent trial: a device name and a number of ``threads``. Thread-safe.
+    """Pool of slots. A slot lets one trial at a time run on a device (cpu, cuda:0, ...) with ``threads`` CPU threads. Thread-safe.
 
-    On a GPU of known ``memory``, in bytes, one trial runs until its memory is measured. Then as many run as fit if each is as large
-    as the largest so far, at most ``max_per_device``.
+    ``devices`` has a name for each slot at the start. On a GPU with known ``memory`` (bytes by device), one trial runs until its
+    memory is measured. Then as many run at once as would fit if each needed as much as the largest so far, at most
+    ``max_per_device``.
     """
 
     def __init__(
@@ -96,12 +101,12 @@ class Slots:
 
     @property
     def device(self) -> str:
-        """Device name as rows record it; several are joined by commas."""
+        """Names of the devices, joined by commas, as rows of a board record them."""
         return ",".join(dict.fromkeys(self.devices))
 
     @property
     def at_once(self) -> int:
-        """Largest number of concurrent trials."""
+        """Largest number of concurrent trials on all devices."""
         return len(self.devices) * self.max_per_device
 
     def acquire(self) -> str:
@@ -109,7 +114,7 @@ class Slots:
         return self.free.get()
 
     def release(self, device: str) -> None:
-        """Return a slot to the pool."""
+        """Give the slot of an ended trial on ``device`` back to the pool, or remove the slot if the device has too many."""
         with self.lock:
             if self.existing[device] > self.allowed[device]:
                 self.existing[device] -= 1
@@ -117,7 +122,10 @@ class Slots:
                 self.free.put(device)
 
     def record_memory(self, device: str, used: int | None) -> None:
-        """Record the bytes of device memory that a trial used, and add the slots that then fit."""
+        """Record the GPU memory in bytes that a trial used on ``device``, and adapt the number of slots there to what fits.
+
+        Does nothing if the bytes are unknown, or the device is not a GPU of known memory.
+        """
         if not used or device not in self.memory:
             return
         with self.lock:
@@ -129,7 +137,10 @@ class Slots:
                 self.free.put(device)
 
     def shrink(self, device: str) -> bool:
-        """Halve the trials on a device after one ran out of memory. Return False if the device was not shared."""
+        """Halve the number of slots on a GPU, after a trial there ran out of memory, and return True.
+
+        Return False, without a change, if the GPU has only one slot or the device is the CPU.
+        """
         with self.lock:
             if device == "cpu" or self.allowed[device] < 2:
                 return False
@@ -145,9 +156,10 @@ class Slots:
 
 
 def plan(devices: str = "auto", workers: int | None = None) -> Slots:
-    """Return the slots for ``--devices`` (auto, cpu, or cuda:0,cuda:1) and ``--workers``. Raises UsageError for an absent device.
+    """Return the slots for the command options ``--devices`` (auto, cpu, or a list such as cuda:0,cuda:1) and ``--workers``.
 
-    Without ``--workers`` trials share a GPU as its memory allows.
+    Raises UsageError for an absent device or fewer than one worker. If ``workers`` is None and all devices are GPUs, several trials
+    share a GPU as its memory allows.
     """
     names = gpus()
     if devices == "auto":

@@ -1,4 +1,4 @@
-"""One trial, seen by the parent: a fork that fits and predicts, under limits. The parent checks everything that it sends.
+"""One trial, seen by the parent: a fork that fits and predicts, under limits. The parent checks each message of the fork.
 
 Every failure becomes a `TrialFailed` with a row's status. All times are by the parent's clock.
 """
@@ -51,7 +51,7 @@ EXIT_LIMIT_SECONDS = 5.0
 """Seconds for which the parent waits, twice, for the report of a fork's exit before it kills the whole worker."""
 LOG_LIMIT_BYTES = 64 * 1024
 CHILD_STATUSES = (Status.FAILED, Status.OUT_OF_MEMORY, Status.INVALID, Status.PROCESS_LIMIT, Status.DISK_LIMIT)
-"""Statuses that a child may report of itself. None is to its advantage."""
+"""Statuses that a fork may claim for its own failure. None is to its advantage; any other claim becomes failed."""
 
 
 R = TypeVar("R")
@@ -60,7 +60,7 @@ F = TypeVar("F")
 
 
 def drive(steps: Generator[R, A, F], answer: Callable[[R], A]) -> F:
-    """Run a generator to its end: send it ``answer`` of each value that it yields, and return its result."""
+    """Run a generator to its end: send it ``answer(value)`` for each ``value`` that it yields. Return the generator's result."""
     try:
         step = next(steps)
         while True:
@@ -74,7 +74,7 @@ def drive(steps: Generator[R, A, F], answer: Callable[[R], A]) -> F:
 
 @dataclass(frozen=True)
 class FitResult:
-    """Result of a fit. ``snapshots`` are sheets of images from training, oldest first; ``gpu_memory`` is in bytes."""
+    """Result of a fit. ``snapshots`` are sheets of training pictures, oldest first, or None; ``gpu_memory`` is a peak, in bytes."""
 
     seconds: float
     n_parameters: int | None
@@ -92,7 +92,7 @@ class TrialUsage:
 
 
 class Log:
-    """Last `LOG_LIMIT_BYTES` of the output of a submission's processes. Thread-safe."""
+    """Buffer with the last `LOG_LIMIT_BYTES` bytes that a submission's processes have printed. Thread-safe."""
 
     def __init__(self) -> None:
         self.pieces: deque[bytes] = deque()
@@ -112,7 +112,7 @@ class Log:
             return b"".join(self.pieces)[-LOG_LIMIT_BYTES:].decode(errors="replace")
 
     def drain(self, fd: int, limit: int | None, on_full: Callable[[], None]) -> threading.Thread:
-        """Read a pipe to its end in a new thread, and close it. ``on_full`` is called when more than ``limit`` bytes have come."""
+        """Copy a pipe into this log in a new thread, and close it at its end. It calls ``on_full`` beyond ``limit`` bytes."""
 
         def read() -> None:
             total = 0
@@ -142,14 +142,14 @@ class WorkerHandle(Protocol):
 
 
 class VerifiedPredictions(ABC):
-    """Base of a fitted trial, here or on another machine: `predict` verifies what `answer` returns."""
+    """Base class of a trial on this or another machine. `predict` verifies the raw reply that `answer` returns."""
 
     @abstractmethod
     def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
-        """Return an unverified answer in one of these output specs, and its seconds. Raises TrialFailed."""
+        """Return an unverified answer to ``x`` in one of the output specs ``forms``, and its seconds. Raises TrialFailed."""
 
     def predict(self, x: Array, kind: Kind, member: int = 0) -> tuple[Array, float]:
-        """Return the verified prediction for ``x`` and its seconds; ``member`` selects the model of a batch. Raises TrialFailed."""
+        """Return a prediction verified by ``kind``, and its seconds; ``member`` selects a model of a batch. Raises TrialFailed."""
         prediction, seconds = self.answer(x, kind.output_specs(x), member)
         try:
             kind.verify(prediction, x)
@@ -159,7 +159,10 @@ class VerifiedPredictions(ABC):
 
 
 class Trial(VerifiedPredictions):
-    """One fork: `fit`, then `predict` any number of times. Leaving the ``with`` block ends the process and sets `usage`."""
+    """One fork of a worker: `fit`, then `predict` any number of times. Leaving the ``with`` block ends the fork and sets `usage`.
+
+    ``message`` is the fork's job, ``arrays`` its data by name. ``time_limit`` is in seconds, for fit and predictions together.
+    """
 
     def __init__(
         self,
@@ -200,14 +203,17 @@ class Trial(VerifiedPredictions):
             os.close(write_end)
 
     number: int
-    """Number of the trial in its worker, which assigns it in `Worker.post`."""
+    """Number of the trial, unique in its worker; `Worker.post` sets it."""
 
     def fit(self, on_report: Callable[[float], bool] = lambda loss: False) -> FitResult:
-        """Wait for the fit. If ``on_report(loss)`` returns True, the trial ends with TrialPruned. Raises TrialFailed."""
+        """Run the fit to its end and return its result. Raises TrialFailed.
+
+        Calls ``on_report(loss)`` at each report of the submission, with NaN if not finite. If it returns True, raises TrialPruned.
+        """
         return drive(self.fit_steps(), on_report)
 
     def fit_steps(self) -> Generator[float, bool, FitResult]:
-        """Run the fit as a generator: yield each reported loss, NaN where it is not finite; take True to prune the trial."""
+        """Run the fit as a generator that returns the result: yield each reported loss, NaN if not finite; take True to prune."""
         self._begin()
         while (message := self._receive()).get("event") == "report":
             loss = finite_number(message.get("loss"))
@@ -235,7 +241,7 @@ class Trial(VerifiedPredictions):
         )
 
     def pause_clock(self) -> None:
-        """Stop the trial's clock until the next query."""
+        """Stop the clock of the trial's time limit until the next query."""
         self.time_left = self.deadline - time.monotonic()
 
     def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
@@ -264,7 +270,7 @@ class Trial(VerifiedPredictions):
             return answer.read(chosen[0]), seconds
 
     def freeze(self) -> SealedBytes:
-        """Return the pickled model as sealed bytes for `Worker.thaw`; close them when done. Raises TrialFailed."""
+        """Return the fitted model, pickled and sealed, for `Worker.thaw`; close it when done. Raises TrialFailed."""
         parcel = SealedBytes()
         try:
             self._send({"op": "freeze"}, [parcel.fd])
@@ -279,7 +285,7 @@ class Trial(VerifiedPredictions):
         return parcel
 
     def thaw(self) -> None:
-        """Wait until the fork has loaded the frozen model. Raises TrialFailed."""
+        """Wait until the fork, made by `Worker.thaw`, has loaded the frozen model. Raises TrialFailed."""
         self._begin()
         self._expect(self._receive(), "thawed")
 
@@ -299,7 +305,7 @@ class Trial(VerifiedPredictions):
         return not self.killed and not self.closed and self.mailbox.empty()
 
     def close(self) -> None:
-        """End the fork and its descendants. A second call does nothing."""
+        """End the fork and its descendants, and set `usage`. A second call does nothing."""
         if self.closed:
             return
         self.closed = True
@@ -316,7 +322,7 @@ class Trial(VerifiedPredictions):
             self.snapshot_memory.close()
 
     def kill(self) -> None:
-        """Kill the fork and its descendants, as far as the parent sees them. The server does so too when it reaps the fork."""
+        """Kill the fork and all descendants that the parent can see. The server kills the others when it reaps the fork."""
         if self.group:
             self.group.kill()
         if self.process and self.process.is_running():  # its process id may have been reused
@@ -324,7 +330,7 @@ class Trial(VerifiedPredictions):
         self.killed = True
 
     def _begin(self) -> None:
-        """Let the fork start, after the kernel has named its process id and its limits are set."""
+        """Wait for the fork's first message, set the fork's limits, and let it start. Raises TrialFailed."""
         try:
             message, _ = self.channel.receive(self.deadline)
         except TimeoutError:
@@ -349,7 +355,7 @@ class Trial(VerifiedPredictions):
         self._stop_exceeded(output_exceeded(self.worker.limits))
 
     def _exited(self) -> int | None:
-        """Wait for the fork's exit. Return its exit code, or None where the whole worker is gone."""
+        """Wait for the report of the fork's exit and set `usage`. Return the exit code, or None if the whole worker is gone."""
         for seconds in (EXIT_LIMIT_SECONDS, EXIT_LIMIT_SECONDS):
             try:
                 message = self.mailbox.get(timeout=seconds)
@@ -433,7 +439,7 @@ class Trial(VerifiedPredictions):
 
 
 def exit_reason(code: int | None) -> str:
-    """Describe an exit code of `subprocess`; None means that the process still runs."""
+    """Return a short description of an exit code of `subprocess`, such as "signal SIGKILL". None means that it still runs."""
     if code is None:
         return "it closed its channel"
     number = -code if code < 0 else code - 128  # bubblewrap reports signals as a shell does

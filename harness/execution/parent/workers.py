@@ -1,8 +1,8 @@
 """Workers of a submission, seen by the parent: start them, have them fork trials, end them with all their descendants.
 
 A `Worker` is one server process that has imported the submission, in its tier of isolation. A `WorkerPool` is all workers of one
-submission. Work that must not remember earlier work gets a fresh worker: each seed that sees the hidden test inputs, and each
-further query about them.
+submission. Work that must not remember earlier work gets a fresh worker: final fits, which see the hidden test inputs, and each
+further query about these inputs.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ from leaderboard.result import Status
 WARM_LIMIT_SECONDS = 180.0
 """Seconds that a submission may take to import what it needs."""
 DATA_HEADROOM_BYTES = 2 << 30
-"""Bytes of data segment beyond the memory limit, since libraries map memory that they hardly touch. Used without control groups."""
+"""Bytes of data segment that a process may have beyond its memory limit, since libraries map memory that they hardly touch. Used
+if there are neither control groups nor GPUs."""
 
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Conditions for all workers of a submission: tier, limits and threads of one trial, and number of concurrent trials."""
+    """Conditions for all workers of a submission: tier, limits and CPU threads of one trial, and number of concurrent trials."""
 
     isolation: Isolation
     limits: Limits = STANDARD_LIMITS
@@ -66,7 +67,10 @@ class WorkerConfig:
 
 
 class Worker(AbstractContextManager["Worker"]):
-    """One server process and its forks. Thread-safe; close it when done."""
+    """One server process that imports a submission, and its forks, one for each trial. Thread-safe; close it when done.
+
+    The process starts at construction and imports in the background; `ready` waits. Raises PluginError if it cannot be started.
+    """
 
     def __init__(self, bundle: Bundle, config: WorkerConfig) -> None:
         self.bundle, self.config = bundle, config
@@ -115,7 +119,7 @@ class Worker(AbstractContextManager["Worker"]):
         self._handshake_thread.start()
 
     def _handshake(self) -> None:
-        """Apply the limits to the process, then send it the submission. Until then it runs no code but Bakeoff's."""
+        """Set the limits of the server process, then send it the submission. Until then it runs Bakeoff's own code only."""
         with suppress(ChannelClosed, TimeoutError), self.bundle.content() as content:
             self.channel.receive(time.monotonic() + WARM_LIMIT_SECONDS)
             if pid := self.channel.pid:
@@ -128,11 +132,11 @@ class Worker(AbstractContextManager["Worker"]):
             self.channel.send(hello, [content.fileno()])
 
     def _monitored(self) -> list[int]:
-        """Return the process ids of the trials, which have monitors of their own."""
+        """Return the process ids of the running trials, which have limit monitors of their own."""
         return [trial.process.pid for trial in list(self.trials.values()) if trial.process]
 
     def _stop_exceeded(self, exceeded: LimitExceeded) -> None:
-        """Record the limit that the server itself, not one of its trials, exceeded, and kill it."""
+        """Record a limit that the server itself, not one of its trials, has exceeded; kill the server and its forks."""
         self._exceeded = self._exceeded or exceeded
         self.kill()
 
@@ -142,7 +146,10 @@ class Worker(AbstractContextManager["Worker"]):
         return self._exceeded or (group_exceeded(self.group, self.limits) if self.group else None)
 
     def _rlimits(self) -> dict[str, int]:
-        """Return the resource limits of each process. They are coarser than the group's and the monitor's, but always in force."""
+        """Return the kernel's resource limits of each process of this worker, by name such as RLIMIT_CPU.
+
+        The sandbox tiers set these limits. They are coarser than control groups and `LimitMonitor`, but depend on neither.
+        """
         limits, at_once = self.limits, self.config.at_once
         found = {"RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": limits.disk}
         if limits.processes is not None:
@@ -157,7 +164,10 @@ class Worker(AbstractContextManager["Worker"]):
         return {name: value for name, value in found.items() if value is not None}
 
     def ready(self) -> Description:
-        """Wait for the import and return the checked description. Raises PluginError with the reason; TrialFailed for a limit."""
+        """Wait until the submission is imported. Return its checked description: kinds, search space, defaults and abilities.
+
+        Raises TrialFailed if the import exceeded a limit, PluginError with the reason for any other failure.
+        """
         name = self.bundle.name
         deadline = time.monotonic() + WARM_LIMIT_SECONDS
         self._handshake_thread.join(WARM_LIMIT_SECONDS)
@@ -210,7 +220,11 @@ class Worker(AbstractContextManager["Worker"]):
         budget: float = 1.0,
         snapshots: bool = False,
     ) -> Trial:
-        """Fork a trial and return it before its fit. Use it in a ``with`` block."""
+        """Fork a trial that will fit the hyperparameters ``params``, and return it before its fit. Use it in a ``with`` block.
+
+        ``time_limit`` is in seconds, for fit and predictions; ``budget`` is the share of a full fit's epochs. ``snapshots``: the
+        parent gets the pictures that the submission keeps during training.
+        """
         common = {"seed": seed, "device": device, "budget": budget, "kind": data.kind}
         message = {"op": "fit", "params": dict(params), **common}
         return Trial(
@@ -233,9 +247,10 @@ class Worker(AbstractContextManager["Worker"]):
         time_limit: float,
         budget: float = 1.0,
     ) -> BatchTrial:
-        """Fork a vectorized fit of several configurations. ``time_limit`` is for one member; the fork gets the sum.
+        """Fork a vectorized fit of the configurations ``members``, and return it before its fit. Use it in a ``with`` block.
 
-        Where all would take long, the submission may fit ``max_members`` of them.
+        ``time_limit`` is in seconds for one member; the fork gets the sum. ``budget`` is the share of a full fit's epochs. If a fit
+        of all members would take long, the submission may fit only the first ``max_members``.
         """
         configurations = [dict(params) for params in members]
         message = {
@@ -254,12 +269,18 @@ class Worker(AbstractContextManager["Worker"]):
         return trial
 
     def thaw(self, model: SealedBytes, *, seed: int, device: str, time_limit: float) -> Trial:
-        """Fork a trial that loads a frozen model of another trial, and shares nothing else with it."""
+        """Fork a trial that loads the frozen model of another trial, and return it before it has loaded; see `Trial.thaw`.
+
+        The two trials share nothing but the model. ``time_limit`` is in seconds, for loading and predictions.
+        """
         message = {"op": "thaw", "seed": seed, "device": device}
         return Trial(self, message, {}, extra_fds=[model.fd], time_limit=time_limit, scratch=self.disk_folder)
 
     def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None:
-        """Ask the server to fork a trial, and give the trial its number."""
+        """Give a trial its number, and ask the server to fork it. The fork gets ``message`` and the descriptors ``fds``.
+
+        Raises nothing for a dead server: the first wait of the trial notices it.
+        """
         with self.send_lock:
             self.used = True
             trial.number = next(self.numbers)
@@ -287,7 +308,7 @@ class Worker(AbstractContextManager["Worker"]):
     give_up = kill
 
     def close(self) -> None:
-        """End the server and its descendants."""
+        """End the server and its descendants, and delete their scratch folder and control group. A second call does nothing."""
         with self.close_lock:
             if self.closed:
                 return
@@ -316,7 +337,10 @@ class Worker(AbstractContextManager["Worker"]):
         self.close()
 
     def _listen(self) -> None:
-        """Put each exit message into the mailbox of its trial; put None into all mailboxes when the server is gone."""
+        """Put each message about an ended fork into the mailbox of the fork's trial, until the server is gone.
+
+        Then kill all trials and put None into their mailboxes.
+        """
         with suppress(ChannelClosed):
             while True:
                 message, _ = self.channel.receive()
@@ -332,10 +356,14 @@ class Worker(AbstractContextManager["Worker"]):
 
 
 class WorkerPool(AbstractContextManager["WorkerPool"]):
-    """Workers of one submission: the first for the search, and `fresh` ones for fits that see hidden test inputs."""
+    """All workers of one submission on this machine. Close the pool when done.
+
+    The first worker is for the search; fits that see hidden test inputs run in `fresh` ones.
+    """
 
     keeps_models = True
-    """True, since fitted models may wait in these workers until others are fitted. A remote machine may be lost meanwhile."""
+    """True: fitted models may wait in a worker of this pool until the other seeds are fitted. A remote machine may be lost
+    meanwhile."""
 
     def __init__(self, bundle: Bundle, config: WorkerConfig) -> None:
         self.bundle, self.config = bundle, config
@@ -347,13 +375,19 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         self.expected = 1
 
     def ready(self) -> Description:
-        """Wait for the first worker and return the description of the submission. Raises PluginError."""
+        """Wait until the first worker has imported the submission, and return the submission's description.
+
+        Raises PluginError, and TrialFailed if the import exceeded a limit.
+        """
         description = self.first.ready()
         self.described = True
         return description
 
     def expect(self, count: int) -> None:
-        """Announce the number of fresh workers to come, and start ahead as many as run at once."""
+        """Announce ``count`` calls of `fresh`, and start workers for them in advance, at most one for each concurrent trial.
+
+        Closes the first worker if the search has used it.
+        """
         with self.lock:
             if self.first.used and self.first in self.spare:  # no final fit may find what the search left there
                 self.spare.remove(self.first)
@@ -362,7 +396,10 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
             self._warm_ahead()
 
     def fresh(self) -> Worker:
-        """Return a ready worker that no hidden input has reached; close it after one use. Raises PluginError where none starts."""
+        """Return a ready worker that has never received hidden test inputs. Close it after one use.
+
+        Raises PluginError if the pool is closed or no worker starts, TrialFailed if the import exceeds a limit.
+        """
         with self.lock:
             if self.closed:
                 raise PluginError(f"the processes of {self.bundle.name} have been ended")
@@ -395,5 +432,5 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
 
     @property
     def printed(self) -> str:
-        """Last part of the output of all workers, at most 64 KiB."""
+        """End of the text that all workers have printed, at most 65536 characters."""
         return "".join(worker.log.text for worker in self.workers)[-MEBIBYTE // 16 :]

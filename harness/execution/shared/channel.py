@@ -1,4 +1,4 @@
-"""Messages between parent and child: small JSON objects and file descriptors. No pickle, so reading them runs no code."""
+"""Messages between parent and child: small JSON objects and file descriptors. No pickle is used: reading a message runs no code."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from typing import Any
 from harness.errors import ChannelClosed
 
 MESSAGE_LIMIT_BYTES = 1 << 20
-"""Largest message that either side may send."""
+"""Largest message, in bytes, that a `Channel` accepts by default."""
 SMALL_MESSAGE_BYTES = 4096
-"""Largest message, in bytes, that a server may send once it is ready: it reports exits only."""
+"""Largest message, in bytes, that the parent accepts from a ready server, which only reports exits of forks."""
 MAX_FDS = 16
 MAX_TEXT_CHARACTERS = 20_000
 
 
 class Channel:
-    """Length-prefixed JSON messages over a Unix stream socket. Descriptors go from parent to child only (``takes_fds``).
+    """One end of a connection that carries length-prefixed JSON messages over a Unix stream socket.
 
-    ``tells_pid``: on Linux the kernel adds the sender's process id, as this side numbers it; see ``pid``.
+    ``takes_fds``: this end also receives file descriptors; only children set it. ``tells_pid``: this end also learns the process id
+    of the sender of its first message, from the kernel and on Linux only; see `pid`.
     """
 
     def __init__(self, sock: socket.socket, *, takes_fds: bool = False, tells_pid: bool = False) -> None:
         self.socket, self.takes_fds = sock, takes_fds
         self.message_limit = MESSAGE_LIMIT_BYTES
         self.pid: int | None = None
-        """Process id of the sender of the first message, if ``tells_pid``."""
+        """Process id of the sender of the first received message, as this process numbers it. None before, and if the kernel
+        does not tell it."""
         self.wants_pid = tells_pid and hasattr(socket, "SO_PASSCRED")
         if self.wants_pid:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send a message with descriptors. Raises ChannelClosed."""
+        """Send a message, with the file descriptors ``fds``. Raises ChannelClosed if the socket fails."""
         body = json.dumps(message).encode()
         head = len(body).to_bytes(4, "big")
         try:
@@ -49,7 +51,11 @@ class Channel:
             raise ChannelClosed(str(error)) from error
 
     def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[int]]:
-        """Return the next message and its descriptors. Raises ChannelClosed; TimeoutError at ``deadline`` (monotonic seconds)."""
+        """Wait for the next message; return it and its file descriptors (none unless ``takes_fds``).
+
+        Raises TimeoutError at ``deadline`` (in seconds of `time.monotonic`; None waits without end), and ChannelClosed if the
+        channel ends or sends anything but a JSON object of at most ``message_limit`` bytes.
+        """
         fds: list[int] = []
         try:
             self._wait(deadline)
@@ -73,7 +79,10 @@ class Channel:
         return message, fds
 
     def _head_with_pid(self) -> bytes:
-        """Receive the head with the sender's credentials. The buffer has no room for descriptors, so the kernel closes these."""
+        """Return the first bytes of a message, at most 4, and set `pid` from the sender's credentials (SCM_CREDENTIALS).
+
+        The buffer has no room for file descriptors, so the kernel closes any that are sent.
+        """
         size = struct.calcsize("3i")
         head, extra, _, _ = self.socket.recvmsg(4, socket.CMSG_SPACE(size))
         for level, kind, data in extra:
@@ -106,24 +115,24 @@ class Channel:
 
 
 def clean_line(value: object, limit: int = 600) -> str:
-    """Return a value as one line of at most ``limit`` printable characters; "" if it is no text."""
+    """Return an untrusted string as one line of at most ``limit`` printable characters; "" for a value of another type."""
     return clean_text(value, 10 * limit).replace("\n", " ")[:limit]
 
 
 def clean_text(value: object, limit: int) -> str:
-    """Return a value as at most ``limit`` printable characters and line ends; "" if it is no text."""
+    """Return an untrusted string as at most ``limit`` printable characters and line ends; "" for a value of another type."""
     if not isinstance(value, str):
         return ""
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value[:limit])
 
 
 def whole_number(value: object, most: int = 2**62) -> int | None:
-    """Return a value that is an integer in 0..most, else None."""
+    """Return an untrusted value if it is an integer (no bool) in 0..``most``, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
 
 
 def finite_number(value: object) -> float | None:
-    """Return a value that is a finite number as a float, else None."""
+    """Return an untrusted value as a float if it is a finite int or float (no bool), else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

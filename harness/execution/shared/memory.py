@@ -17,7 +17,10 @@ from harness.contract import Array, OutputSpec
 
 
 def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False) -> Array:
-    """Map the array behind a descriptor. Pages are private by default: no other process sees what a submission writes there."""
+    """Return an array of ``shape`` and ``dtype`` that maps the file behind a descriptor.
+
+    Writes to the array are seen by no other process, unless ``shared``.
+    """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size == 0:
         return np.empty(shape, dtype)
@@ -28,7 +31,7 @@ def map_array(fd: int, shape: Sequence[int], dtype: str, *, shared: bool = False
 
 
 def memfd() -> int:
-    """Return the descriptor of an empty, unnamed file in memory."""
+    """Return the descriptor of a new, empty, unnamed file: in memory on Linux, elsewhere a temporary file on disk."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("bakeoff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with tempfile.TemporaryFile() as file:
@@ -36,13 +39,19 @@ def memfd() -> int:
 
 
 def seal(fd: int, *names: str) -> None:
-    """Add seals to a memfd, where the system has them. Raises OSError if a writable mapping prevents it."""
+    """Add the seals ``names`` (such as F_SEAL_WRITE) to a memfd. Does nothing where the system has no seals.
+
+    Raises OSError if a writable mapping prevents a seal.
+    """
     if hasattr(fcntl, "F_ADD_SEALS"):
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
 
 
 class SealedBytes(AbstractContextManager["SealedBytes"]):
-    """Pickled model that a child writes, up to its limits, and that is immutable after `seal`. The parent never unpickles it."""
+    """Pickled model in a memfd. A child writes it; after `seal` nobody can change it. Close it when done.
+
+    The parent never unpickles the model.
+    """
 
     SEALS = ("F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_SEAL")
 
@@ -50,10 +59,10 @@ class SealedBytes(AbstractContextManager["SealedBytes"]):
         self.fd = memfd()
 
     def seal(self) -> None:
-        """Seal a copy of the current bytes. Raises OSError while a process can still write through a mapping.
+        """Replace the file by a sealed copy of its current bytes. Raises OSError while a process can still write through a mapping.
 
-        A copy, because a seal protects bytes only: the writer keeps a descriptor of its file, and could send signals to the next
-        reader through the file's offset, times, rights and attributes.
+        The copy is needed because a seal protects bytes only: the writer keeps a descriptor of its file, and could send signals to
+        the next reader through the file's offset, times, rights and attributes.
         """
         seal(self.fd, *self.SEALS)
         written, self.fd = self.fd, memfd()
@@ -75,7 +84,10 @@ class SealedBytes(AbstractContextManager["SealedBytes"]):
 
 
 class SharedArray(AbstractContextManager["SharedArray"]):
-    """Array of fixed size in an unnamed file, which a child maps through its descriptor. Close it when done."""
+    """Array of fixed shape and dtype in an unnamed file. A child maps it through the file's descriptor. Close it when done.
+
+    ``fill`` is one byte, the initial value of each byte of the array; 0 by default.
+    """
 
     def __init__(self, shape: Sequence[int], dtype: str, *, fill: bytes | None = None) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype).str
@@ -89,7 +101,7 @@ class SharedArray(AbstractContextManager["SharedArray"]):
 
     @classmethod
     def of(cls, array: Array) -> SharedArray:
-        """Copy an array into shared memory and seal it against writes."""
+        """Return a copy of an array in shared memory, sealed against writes."""
         shared = cls(array.shape, array.dtype.str)
         rows = max(1, (1 << 26) // max(array[:1].nbytes, 1))
         offset = 0
@@ -107,15 +119,18 @@ class SharedArray(AbstractContextManager["SharedArray"]):
 
     @classmethod
     def blank(cls, forms: Sequence[OutputSpec]) -> SharedArray:
-        """Make a buffer for an answer in any of these specs, with all bits set: NaN as a float, -1 as an integer."""
+        """Return a buffer of bytes, large enough for an answer in any of the output specs ``forms``.
+
+        All bits are set, so that values that a child does not write are NaN as floats and -1 as integers.
+        """
         return cls((max(form.nbytes for form in forms),), "u1", fill=b"\xff")
 
     def spec(self, name: str) -> dict[str, Any]:
-        """Return name, shape and dtype, as the child needs them to map the array."""
+        """Return ``name`` and the array's shape and dtype as a JSON object, with which a child maps the array."""
         return {"name": name, "shape": self.shape, "dtype": self.dtype}
 
     def read(self, form: OutputSpec) -> Array:
-        """Return a private copy of the current content, as ``form``."""
+        """Return a private copy of the current bytes, as an array with the shape and dtype of the output spec ``form``."""
         return np.array(map_array(self.fd, form.shape, form.dtype))
 
     def close(self) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 
 CHILDREN_LISTED = Path("/proc/self/task", str(os.getpid()), "children").exists()
-"""True if the kernel lists the children of a process. A search among all processes takes ten milliseconds and more."""
+"""True if the kernel lists the children of each process under /proc. Otherwise `children` searches all processes, for ten
+milliseconds or more."""
 
 
 def children(pid: int) -> list[int]:
-    """Return the process ids of a process's children, unreaped ones included."""
+    """Return the process ids of a process's children, ended ones included that nobody has reaped; empty if the process is gone."""
     if not CHILDREN_LISTED:
         try:
             return [child.pid for child in psutil.Process(pid).children()]
@@ -30,7 +31,7 @@ def children(pid: int) -> list[int]:
 
 
 def process_tree(pid: int, exclude: Collection[int] = ()) -> list[int]:
-    """Return the ids of a process and its descendants, without those in ``exclude`` and their descendants."""
+    """Return the ids of a process (first) and its descendants, without the processes in ``exclude`` and their descendants."""
     members = [pid]
     for member in members:  # the list grows during the loop
         members += [child for child in children(member) if child not in exclude]
@@ -38,13 +39,13 @@ def process_tree(pid: int, exclude: Collection[int] = ()) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """Send SIGKILL, if the process still exists and may be killed."""
+    """Send SIGKILL to a process. Does nothing if the process has ended or may not be killed."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process, its process group where it leads one, and its descendants."""
+    """Kill a process, its descendants, and its process group if it leads one."""
     leads = False
     with suppress(ProcessLookupError, PermissionError):
         leads = os.getpgid(pid) == pid
@@ -59,7 +60,7 @@ def kill_tree(pid: int) -> None:
 
 
 def count_user_processes() -> int:
-    """Return the number of processes and threads of this user, as RLIMIT_NPROC counts them."""
+    """Return the number of threads of this user, summed over all processes, as RLIMIT_NPROC counts them."""
     count = 0
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Seccomp filter of sandboxed processes. Tier A loads it through bubblewrap (parent), tier B in lockdown (child)."""
+"""Seccomp filter of sandboxed processes. In tier A bubblewrap loads it, in tier B the child itself (`child.lockdown`)."""
 
 from __future__ import annotations
 
@@ -19,38 +19,41 @@ FORBIDDEN_SYSCALLS = {
     "the machine itself": "reboot swapon swapoff kexec_load kexec_file_load init_module finit_module delete_module acct quotactl "
     "quotactl_fd settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname iopl ioperm vhangup mknod mknodat",
 }
-"""Denied system calls by purpose. No model needs them, and libraries tolerate their EPERM."""
+"""Names of denied system calls, separated by spaces, by purpose. No model needs them, and libraries tolerate the error EPERM."""
 
 
 NEW_SYSCALLS = range(451, 512)
-"""Numbers of system calls since 2023 and to come, the same on every architecture. Their effects are unknown here (463 sets file
-attributes), so they fail with ENOSYS, as on an older kernel."""
+"""Numbers of system calls that Linux has added since 2023 or may still add, the same on every architecture. Their effects are
+unknown here (463 sets file attributes), so the filter lets them fail with ENOSYS, as on an older kernel."""
 
 
 LOCK_COMMANDS = (6, 7, 37, 38, 5, 36)
-"""F_SETLK, F_SETLKW and F_GETLK of fcntl, and their variants for open file descriptions. Locks on files that all sandboxes see
-would be signals between them, so these calls succeed without effect. No other process competes for the locks."""
+"""Commands F_SETLK, F_SETLKW and F_GETLK of fcntl, and their variants for open file descriptions. Through locks on common files
+sandboxes could signal to each other, so the filter lets these commands succeed without effect. No other process competes for the
+locks."""
 
 
 LEASE_COMMANDS = (1024, 1026)
-"""F_SETLEASE and F_NOTIFY of fcntl, which report accesses of other processes."""
+"""Commands F_SETLEASE and F_NOTIFY of fcntl, denied because they report when other processes access a file."""
 
 
 RWF_NOWAIT, MADV_COLD, MADV_PAGEOUT = 8, 20, 21
-"""Flags that test if a page of a file is in memory, and that evict it. All sandboxes read the same libraries, so one could signal
-to another through their cached pages. Advice succeeds without effect, such reads fail. (The duration of a read still tells.)"""
+"""Flag of preadv2 that tests if a page of a file is in memory, and the two kinds of advice to madvise that evict a page. All
+sandboxes read the same libraries, so one could signal to another through the cached pages. The filter lets the advice succeed
+without effect, and such reads fail. (The duration of a read still tells.)"""
 
 
 NAMESPACE_FLAGS = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
-"""CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of linux/sched.h."""
+"""Flags of clone that make namespaces (linux/sched.h): CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and
+NEWNET. All are denied."""
 
 
 OWNER_SYSCALLS = (
     *("chmod", "fchmod", "fchmodat", "chown", "lchown", "fchown", "fchownat"),
     *("utime", "utimes", "utimensat", "futimesat"),
 )
-"""Changes to a file that its owner can make without opening it, which Landlock does not control. In tier B the user may own many
-files, so these calls succeed without effect."""
+"""System calls with which a file's owner can change it without opening it; Landlock does not control them. In tier B the user
+may own many files, so the filter lets these calls succeed without effect."""
 
 
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
@@ -68,9 +71,9 @@ AF_UNIX = 1
 
 
 def seccomp_filter(*, own_files: bool) -> Any:
-    """Return the filter of a sandboxed process.
+    """Return the filter of a sandboxed process, a `pyseccomp.SyscallFilter`.
 
-    ``own_files``: the process has its own file system and network, so Unix sockets and `OWNER_SYSCALLS` are allowed.
+    ``own_files``: the process has its own file system and network (tier A), so Unix sockets and `OWNER_SYSCALLS` are allowed.
     """
     import pyseccomp as seccomp
 
@@ -78,7 +81,7 @@ def seccomp_filter(*, own_files: bool) -> Any:
     rules = seccomp.SyscallFilter(seccomp.ALLOW)
 
     def existing(names: Sequence[str]) -> Iterator[str]:
-        """Yield the names that exist on this architecture."""
+        """Yield the system calls among ``names`` that exist on this architecture."""
         for name in names:
             with suppress(ValueError, RuntimeError):
                 if seccomp.resolve_syscall(seccomp.Arch.NATIVE, name) >= 0:
@@ -116,5 +119,5 @@ def seccomp_filter(*, own_files: bool) -> Any:
 
 
 def export_filter(file: IO[bytes]) -> None:
-    """Write the filter of `seccomp_filter` as the BPF program that bubblewrap loads."""
+    """Write the filter of tier A to an open file, as the BPF program that bubblewrap loads."""
     seccomp_filter(own_files=True).export_bpf(file)

@@ -35,7 +35,7 @@ class TensorNumber(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One recorded operation."""
+    """One recorded operation of torch: its arguments and results, with tensors as numbers."""
 
     op: Any
     args: list[Any]
@@ -52,30 +52,30 @@ class Operation(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """True if it writes to one of its arguments."""
+        """True if the operation writes to one of its arguments."""
         return bool(self.op._schema.is_mutable)
 
     @property
     def is_pure(self) -> bool:
-        """True if it gives the same result for the same arguments and has no other effect."""
+        """True if the operation writes to no argument and gives the same result for the same arguments."""
         return not self.writes and torch.Tag.nondeterministic_seeded not in self.op.tags
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Dispatch mode that records all operations and numbers all tensors. The ``inputs`` have the first numbers."""
+    """Dispatch mode that records all tensor operations in its ``with`` block and numbers all tensors. The ``inputs`` come first."""
 
     def __init__(self, inputs: Tensors) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.numbers: Any = WeakTensorKeyDictionary()
         self.count = 0
         self.constants: dict[int, Tensor] = {}
-        """Tensors that are neither inputs nor results of a recorded operation."""
+        """Tensors that are neither inputs nor results of a recorded operation, by number."""
         self.fixed: dict[int, Tensor] = {}
-        """Results that do not depend on the values of the inputs."""
+        """Results that do not depend on the values of the inputs, by number."""
         self.base: list[int] = []
-        """By number: the number of the tensor that this one is a view of, or its own."""
+        """By number of a tensor: the number of the tensor that it is a view of, or its own."""
         self.memory: dict[int, Any] = {}
-        """By number of a base: its memory. Inputs and constants may share memory, and results do not."""
+        """Key of a tensor's memory, by number of a base. Inputs and constants may share memory, and results do not."""
         self.views: dict[Any, int] = {}
         """Numbers of tensors by base and `view_key`."""
         self.operations: list[Operation] = []
@@ -100,19 +100,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def number_of(self, tensor: Tensor) -> int:
-        """Return the number of an argument; one that is not known yet becomes a constant."""
+        """Return the number of a tensor. A tensor that has none yet becomes a constant."""
         if tensor not in self.numbers:
             self.constants[self.add_existing(tensor)] = tensor
         return int(self.numbers[tensor])
 
     def add_existing(self, tensor: Tensor) -> int:
-        """Number an input or a constant."""
+        """Give an input or a constant the next number, and return it."""
         number = self.add(tensor, self.count)
         self.memory[number] = ("existing", storage(tensor))
         return number
 
     def add_result(self, tensor: Tensor, args: Tensors) -> int:
-        """Number a result of an operation. A view that covers the same memory as a known tensor gets that tensor's number."""
+        """Return the number of a result of an operation with tensor arguments ``args``; a new tensor gets the next number.
+
+        A view that covers the same memory as a known tensor in the same way gets that tensor's number.
+        """
         if tensor in self.numbers:
             return int(self.numbers[tensor])
         for arg in args:
@@ -130,16 +133,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return number
 
     def add(self, tensor: Tensor, base: int) -> int:
-        """Give a tensor the next number."""
+        """Give a tensor the next number, and return it. ``base`` is the number of the tensor that it is a view of, or its own."""
         self.numbers[tensor] = self.count
         self.base.append(base)
         self.count += 1
         return self.count - 1
 
     def simplified(self, results: Sequence[int]) -> tuple[list[Operation], dict[int, Tensor], list[int]]:
-        """Return the operations that have an effect, the tensors that need no operation, and the new numbers of the results.
+        """Return the operations that have an effect, the other results by number, and the new numbers of ``results``.
 
-        Operations that share memory with a written tensor or with a result stay as they are.
+        The other results are tensors that need no operation, because they do not depend on the values of the inputs. A repeated
+        computation is left out, and its results get the numbers of the first one. Operations that share memory with a written
+        tensor or with a result stay as they are.
         """
 
         def memory_of(numbers: set[int]) -> set[Any]:
@@ -179,17 +184,17 @@ def storage(tensor: Tensor) -> int:
 
 
 def layout(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...]]:
-    """Return shape and strides of a tensor."""
+    """Return the shape and the strides of a tensor."""
     return tensor.shape, tensor.stride()
 
 
 def view_key(tensor: Tensor) -> tuple[Any, ...]:
-    """Return a key that is equal for two views of one memory if they are the same tensor."""
+    """Return a key that is equal for two views of the same memory if they show the same elements in the same way."""
     return layout(tensor), tensor.storage_offset(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
 class Recording:
-    """Callable that runs the operations of a recorder again, on ``n_inputs`` tensors of the same shapes and strides.
+    """Callable that runs the operations of a recorder again, on ``n_inputs`` tensors laid out like the recorded inputs.
 
     It returns the tensors that correspond to ``results``. Constants keep the values that they had in the recording.
     """
@@ -237,7 +242,7 @@ class Recording:
 
 
 class CapturedStep:
-    """Function of tensors that runs from a recording as soon as the recording has proved equal.
+    """Function of tensors that runs from a recording as soon as the recording has given the same results as the function.
 
     The second call with the same shapes and strides is recorded. The third runs both the function and the recording and compares
     them, and so does the first call after each `recheck`. A function that changes what it does is not captured.
@@ -255,7 +260,7 @@ class CapturedStep:
         """True once the function cannot be captured: all further calls run the function."""
 
     def recheck(self) -> None:
-        """Compare the recording with the function at the next call."""
+        """Have the next call compare the recording with the function."""
         self.trusted = False
 
     def __call__(self, *inputs: Tensor) -> Tensors:
@@ -278,7 +283,7 @@ class CapturedStep:
         return results
 
     def _record(self, inputs: Tensors) -> Tensors:
-        """Call the function and record it. If that fails, the step is disabled and stays correct."""
+        """Call the function, record it, and return its results. If no recording can be made, all further calls run the function."""
         recorder = Recorder(inputs)
         with recorder:
             results = self.function(*inputs)
@@ -290,20 +295,23 @@ class CapturedStep:
 
 
 def equal(a: Tensor, b: Tensor) -> bool:
-    """Compare two tensors: bit for bit on a CPU, with a tolerance on a GPU, whose sums vary. NaN equals NaN."""
+    """Return True if two tensors are equal: exactly on a CPU, with a tolerance on a GPU, whose sums vary. NaN equals NaN."""
     if a.is_cuda:
         return torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 class Name(str):
-    """Name of a variable in the generated program."""
+    """Name of a variable in the program that a `Recording` generates."""
 
     __slots__ = ()
 
 
 def render(value: Any, space: dict[str, Any]) -> str:
-    """Return the source text of an argument. A value without a literal is put into ``space`` under a new name."""
+    """Return the source text of an argument in a generated program.
+
+    A value that is no literal is put into ``space`` under a new name, and this name is returned.
+    """
     if isinstance(value, Name):
         return str(value)
     if isinstance(value, (list, tuple)):

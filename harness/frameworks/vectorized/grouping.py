@@ -17,7 +17,7 @@ from harness.frameworks.vectorized.protocol import Trainable, TrainingLoop
 
 @dataclass
 class VectorizedMember:
-    """One configuration of a vectorized fit, with its built model."""
+    """One configuration of a vectorized fit, with its built model and the settings of its training loop."""
 
     number: int
     """Place of the configuration in the call of ``fit_many``."""
@@ -29,7 +29,10 @@ class VectorizedMember:
 
 
 class SharedParams(dict[str, Any]):
-    """Hyperparameters that all members share. Reading one that varies, or all at once, raises HyperparameterVaries."""
+    """Hyperparameters of a vectorized fit, of which only the values that all members share can be read.
+
+    A read of a hyperparameter that varies raises HyperparameterVaries. So does a read of all at once, if any varies.
+    """
 
     def __init__(self, members: Sequence[Mapping[str, Any]]) -> None:
         first = members[0]
@@ -71,7 +74,7 @@ class SharedParams(dict[str, Any]):
 
 
 def group_members(members: Sequence[VectorizedMember]) -> list[list[VectorizedMember]]:
-    """Group members that one vectorized fit can train, in the order of each group's first member."""
+    """Return the members in groups that one vectorized fit each can train. Groups are in the order of their first members."""
     groups: list[list[VectorizedMember]] = []
     for member in members:
         for group in groups:
@@ -95,13 +98,13 @@ def can_share_fit(a: VectorizedMember, b: VectorizedMember) -> bool:
 
 
 def same_modules(a: nn.Module, b: nn.Module) -> bool:
-    """Return True if two modules have the same submodules under the same names, apart from weights and dropout rates."""
+    """Return True if two modules have equal submodules under the same names, apart from values of weights and dropout rates."""
     mine, theirs = dict(a.named_modules()), dict(b.named_modules())
     return mine.keys() == theirs.keys() and all(same_layer(mine[name], theirs[name]) for name in mine)
 
 
 def same_layer(a: nn.Module, b: nn.Module) -> bool:
-    """Compare two modules without their submodules, weights and dropout rates."""
+    """Return True if two modules are equal, apart from submodules, values of weights and buffers, and dropout rates."""
     if type(a) is not type(b):
         return False
     ignored = ["_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs"]
@@ -116,7 +119,7 @@ def same_layer(a: nn.Module, b: nn.Module) -> bool:
 
 
 def spec_of(value: Tensor | None) -> tuple[Any, ...] | None:
-    """Return shape, dtype and ``requires_grad`` of a tensor."""
+    """Return shape, dtype and ``requires_grad`` of a tensor; None for None."""
     return None if value is None else (value.shape, value.dtype, value.requires_grad)
 
 

@@ -14,20 +14,20 @@ from harness.frameworks.vectorized.recurrent_layers import UnrolledRNN
 
 
 def vectorizable_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a module whose layers can be vectorized. Parameters keep their names."""
+    """Return a copy of a module in which layers that cannot be vectorized are replaced. Parameters keep their names."""
     module = copy.deepcopy(module)
     return vectorized_layer(module) or replace_children(module)
 
 
 def replace_children(module: nn.Module) -> nn.Module:
-    """Replace layers of a module at any depth, in place; return the module."""
+    """Replace the layers of a module that cannot be vectorized, at any depth, in place; return the module."""
     for name, child in module.named_children():
         setattr(module, name, vectorized_layer(child) or replace_children(child))
     return module
 
 
 def vectorized_layer(layer: nn.Module) -> nn.Module | None:
-    """Return the replacement of a layer, or None if it needs none or was changed in place."""
+    """Return a vectorizable layer to put in place of ``layer``, or None if ``layer`` stays. A linear layer is changed in place."""
     if isinstance(layer, Dropout):
         return VectorizedDropout(layer.p)
     if type(layer) in (nn.RNN, nn.LSTM, nn.GRU):
@@ -38,21 +38,22 @@ def vectorized_layer(layer: nn.Module) -> nn.Module | None:
 
 
 class VectorizedLinear(nn.Linear):
-    """Linear layer that flattens all but the last dimension of its input.
+    """Linear layer that computes one matrix product over all rows of its input.
 
-    With stacked weights that require no gradient, torch would copy the weights once for each index of the first dimension.
+    With stacked weights that require no gradient, the product of torch's own layer would copy the weights once for each index of
+    the input's first dimension.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features)."""
+        """Return the outputs (..., out_features) of inputs (..., in_features)."""
         rows = torch.matmul(self.weight, x.reshape(-1, x.shape[-1]).T).T
         return (rows if self.bias is None else rows + self.bias).reshape(*x.shape[:-1], -1)
 
 
 class Dropout(nn.Dropout):
-    """Dropout that draws one uniform number for each element of its input, whatever its rate.
+    """Dropout layer that draws one uniform number for each element of its input, whatever its rate.
 
-    All members of a vectorized fit share one draw, and each drops the same elements as in a single fit.
+    So all members of a vectorized fit can share one draw, and each drops the same elements as in a single fit.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def replace_dropout(module: nn.Module) -> nn.Module:
 
 
 def drop(x: Tensor, uniform: Tensor, rate: Tensor | float) -> Tensor:
-    """Set elements of x to 0 where ``uniform`` is below the rate, and scale the others so that the mean stays.
+    """Return x with elements set to 0 where ``uniform`` is below the rate, and the others scaled so that the mean stays.
 
     ``uniform`` has the shape of x and values in [0, 1). A rate of 1 drops all elements.
     """
@@ -82,17 +83,18 @@ def drop(x: Tensor, uniform: Tensor, rate: Tensor | float) -> Tensor:
 
 
 class InputLayout(NamedTuple):
-    """Shape of one member's input, and its axes from the slowest in memory to the fastest. A product is fastest with a mask of the
-    same layout."""
+    """Shape of one member's input to a dropout layer, and its axes from the slowest in memory to the fastest. A product with a mask
+    is fastest if the mask has the same layout."""
 
     shape: torch.Size
     order: list[int]
 
 
 class VectorizedDropout(nn.Module):
-    """Dropout with a rate ``p`` for each member.
+    """Dropout layer whose rate ``p`` can differ between the members of a vectorized fit.
 
-    Its mask can be set before a step, see `draw_masks`. Without one, `VectorizedDrop` costs hundreds of calls in Python.
+    Its mask can be set before a step, see `draw_masks`. Without a mask it calls `VectorizedDrop`, which costs hundreds of calls in
+    Python.
     """
 
     def __init__(self, p: float) -> None:
@@ -101,7 +103,7 @@ class VectorizedDropout(nn.Module):
         self.register_buffer("mask", torch.empty(0))
         self.name = ""
         self.unmasked = list[tuple[str, InputLayout]]()
-        """List shared by all layers: each adds its name and its input's layout when it is called without a mask."""
+        """List shared by all layers of a module: each adds its name and its input's layout when it is called without a mask."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -115,9 +117,10 @@ class VectorizedDropout(nn.Module):
 
 
 def draw_masks(layouts: Mapping[str, InputLayout], rates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Draw the mask of each dropout layer, in the order of ``layouts``: the factors of its inputs, (members, *shape) float32.
+    """Draw a dropout mask for each layer in ``layouts``, in this order; return them by name, as ``layer.mask``.
 
-    ``rates`` holds the rates (members,) of each layer as ``layer.p``.
+    A mask, float32 (members, *shape), holds the factors of the layer's inputs: 0, or 1 / (1 - rate). ``rates`` holds the rates of
+    each layer, (members,), as ``layer.p``.
     """
     masks = {}
     for name, (shape, order) in layouts.items():
@@ -131,7 +134,8 @@ def draw_masks(layouts: Mapping[str, InputLayout], rates: Mapping[str, Tensor]) 
 
 
 class VectorizedDrop(torch.autograd.Function):
-    """Dropout of all members at once, inside a vectorized forward pass."""
+    """Function that applies dropout to all members at once, inside a vectorized forward pass. Elsewhere it raises
+    NotVectorizable."""
 
     @staticmethod
     def forward(x: Tensor, p: Tensor) -> Tensor:
@@ -143,7 +147,10 @@ class VectorizedDrop(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, p: Tensor) -> tuple[Tensor, int]:
-        """Return the input after dropout and its members' axis. ``in_dims[0]`` is that axis in ``x``, None if x is shared."""
+        """Return the input after dropout, and the number of its members' axis.
+
+        ``in_dims[0]`` is the members' axis of ``x``, None if all members share x. ``p`` holds the rates, (members,).
+        """
         members = in_dims[0]
         if members is None:
             x, members = x[None], 0

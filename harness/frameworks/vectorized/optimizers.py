@@ -1,7 +1,7 @@
 """Torch's optimizers for many models at once: parameters are arrays (members, n), and each member has its own learning rate.
 
-An optimizer of torch has one learning rate for all its parameters. These read the settings of each member's optimizer and follow
-the same formulas (`torch.optim`, the single-tensor implementations) row by row.
+An optimizer of torch has one learning rate for all its parameters. The optimizers here read the settings of each member's optimizer
+and follow the same formulas (`torch.optim`, the single-tensor implementations) row by row.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 MemberSettings = Mapping[str, np.ndarray]
-"""Settings of an optimizer by name, each (members,) float64."""
+"""Settings of the optimizers of all members by name, each float64 (members,)."""
 Columns = Mapping[str, Tensor]
-"""Factors of one step by name, each (members, 1) float32."""
+"""Factors of one step by name, each float32 (members, 1)."""
 PackArrays = tuple[Tensor, Tensor, Sequence[Tensor]]
-"""Weights, gradients and the parts of the optimizer's state of one pack, each (members, n) float32."""
+"""Weights, gradients and the parts of the optimizer's state of one `ParameterPack`, each float32 (members, n)."""
 MemberRows = Sequence[tuple[Tensor, ...]]
-"""Weights and each part of the state of one member: a tuple (n,) by pack of a parameter group for each."""
+"""Weights and each part of the optimizer's state of one member in one parameter group. Each is a tuple with one array (n,) for each
+`ParameterPack` of the group."""
 Schedule = list[list[dict[str, float]]]
-"""Learning rates and momenta by step and parameter group. ``lr`` is a multiple of the initial learning rate."""
+"""Learning rates and momenta by name, for each step and parameter group. ``lr`` is a multiple of the initial learning rate."""
 SMALL_PARAMETER_NUMBERS = 4096
-"""Size below which parameters share one array, and below which a step moves many members at once. For smaller arrays an operation
-costs little more than its launch."""
+"""Number of values below which a parameter shares an array with others, and below which the members of a parameter group are
+updated together. For smaller arrays an operation costs little more than its launch."""
 CACHED_NUMBERS = 1 << 16
-"""Numbers that a CPU updates at a time, so few that they stay in its cache between operations."""
+"""Number of values that a CPU updates at a time, so few that they stay in its cache between operations."""
 UNSUPPORTED_FLAGS = ("amsgrad", "maximize", "differentiable", "centered", "dampening")
 
 
@@ -77,7 +78,8 @@ class Adam:
     ) -> None:
         """Take the step of `update` member by member with torch's fused kernel, which reads and writes each number once.
 
-        ``gradients`` are (members, n) by pack; ``clip_factor`` is (members, 1), None without clipping.
+        ``rows`` are by member; ``gradients`` are (members, n) by pack; ``step`` counts from 1; ``clip_factor`` is (members, 1),
+        None without clipping.
         """
         fused = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
         names = ("lr", "beta1", "beta2", "weight_decay", "eps")
@@ -115,7 +117,7 @@ class RMSprop:
     n_state = 2
 
     def __init__(self, flags: Mapping[str, Any]) -> None:
-        """Ignore the flags: none changes the formula."""
+        """Take no flags into account: none changes the formula."""
 
     def prepare(self, h: MemberSettings, step: int) -> dict[str, np.ndarray]:
         names = {"decay": "weight_decay", "alpha": "alpha", "eps": "eps", "momentum": "momentum", "rate": "lr"}
@@ -135,7 +137,7 @@ class Adagrad:
     n_state = 1
 
     def __init__(self, flags: Mapping[str, Any]) -> None:
-        """Ignore the flags: none changes the formula."""
+        """Take no flags into account: none changes the formula."""
 
     def prepare(self, h: MemberSettings, step: int) -> dict[str, np.ndarray]:
         return {"decay": h["weight_decay"], "eps": h["eps"], "rate": h["lr"] / (1 + (step - 1) * h["lr_decay"])}
@@ -147,8 +149,8 @@ class Adagrad:
 
 
 Rule = Adam | SGD | RMSprop | Adagrad
-"""Formula of one step. ``n_state`` is the number of arrays in its state; ``prepare`` computes the factors (members,) of a step from
-the settings; ``update`` moves weights ``w`` in place by gradients ``g``, both (members, n)."""
+"""Formula of an optimizer's step. ``n_state`` is the number of arrays in its state; ``prepare`` computes the factors (members,) of
+a step from the settings; ``update`` moves weights ``w`` in place by gradients ``g``, both (members, n)."""
 
 RULES: Mapping[type[optim.Optimizer], type[Rule]] = {
     optim.AdamW: Adam,
@@ -160,7 +162,10 @@ RULES: Mapping[type[optim.Optimizer], type[Rule]] = {
 
 
 class ParameterPack(NamedTuple):
-    """Parameters of one group that share an array (members, n): a large one alone, or all small ones."""
+    """Parameters of one parameter group that share an array (members, n): a large one alone, or all small ones.
+
+    ``group`` is the number of the group.
+    """
 
     group: int
     names: list[str]
@@ -168,7 +173,7 @@ class ParameterPack(NamedTuple):
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers of each parameter."""
+        """Number of values in each parameter."""
         return [shape.numel() for shape in self.shapes]
 
 
@@ -196,7 +201,7 @@ class VectorizedOptimizer:
             {key: np.array([groups[place][0][key] for groups in groups_of]) for key in groups_of[0][place][0]}
             for place in range(len(first.param_groups))
         ]
-        """Settings of all members by parameter group."""
+        """Settings of all members, by number of the parameter group."""
         self.packs = list(pack_parameters(first, parameters))
         self.names = [name for pack in self.packs for name in pack.names]
         """Names of all parameters, in the order of `views` and `gather`."""
@@ -211,11 +216,11 @@ class VectorizedOptimizer:
         self.schedule: Schedule = []
         self.steps_done = 0
         self.rows_weights: Sequence[Tensor] | None = None
-        """Weights for which ``rows_by_group`` holds."""
+        """Weights that ``rows_by_group`` holds the rows of; None if there are none."""
         self.rows_by_group: dict[int, list[MemberRows]] = {}
 
     def stack(self, members: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
-        """Copy the parameters of all members, given by name, into one array (members, n) for each pack."""
+        """Return the parameters of all members, given by name, as copies in one array (members, n) for each pack."""
         return [
             torch.stack([torch.cat([weights[name].detach().flatten() for name in pack.names]) for weights in members])
             for pack in self.packs
@@ -229,7 +234,7 @@ class VectorizedOptimizer:
                 yield part.view(len(part), *shape)
 
     def set_schedule(self, schedules: Sequence[Schedule]) -> None:
-        """Follow the first of these schedules. Raises NotVectorizable if the others differ."""
+        """Follow the first of ``schedules`` from now on. Raises NotVectorizable if another one differs from it."""
         self.schedule = schedules[0]
         for other in schedules[1:]:
             for expected, groups in zip(self.schedule, other):
@@ -238,7 +243,10 @@ class VectorizedOptimizer:
                         raise NotVectorizable("its schedules are not multiples of each other")
 
     def step(self, weights: Sequence[Tensor], gradients: Sequence[Tensor], clip: float | None) -> None:
-        """Move ``weights`` in place by ``gradients`` of the same shapes, with each member's gradients clipped to norm ``clip``."""
+        """Move ``weights`` in place by ``gradients``, both arrays (members, n) by pack.
+
+        Each member's gradients are first clipped to norm ``clip``, unless it is None.
+        """
         scheduled, self.steps_done = self.schedule[self.steps_done], self.steps_done + 1
         clip_factor = None
         if clip is not None:
@@ -258,7 +266,10 @@ class VectorizedOptimizer:
                 self.update_together(rule, arrays, rule.prepare(current, self.steps_done), clip_factor)
 
     def rows(self, group: int, weights: Sequence[Tensor]) -> list[MemberRows]:
-        """Return weights and state of each member in a parameter group. The split takes as long as an update, so it is kept."""
+        """Return the weights and state of each member in a parameter group, as views.
+
+        They are kept for further calls with the same ``weights``: the split takes as long as an update.
+        """
         if self.rows_weights is not weights:
             self.rows_weights, self.rows_by_group = weights, {}
         if group not in self.rows_by_group:
@@ -270,7 +281,11 @@ class VectorizedOptimizer:
     def update_together(
         self, rule: Rule, arrays: Sequence[PackArrays], factors: MemberSettings, clip_factor: Tensor | None
     ) -> None:
-        """Update many members at a time."""
+        """Move the weights of one parameter group in place, for many members at a time.
+
+        ``arrays`` are by pack; ``factors`` come from the rule's ``prepare``; ``clip_factor`` is (members, 1), None without
+        clipping.
+        """
         table = torch.from_numpy(np.stack(list(factors.values())).astype(np.float32)).to(self.device)
         columns = dict(zip(factors, table[:, :, None].unbind()))
         for weights, gradients, state in arrays:
@@ -291,7 +306,7 @@ class VectorizedOptimizer:
         return arrays
 
     def select(self, index: Tensor) -> None:
-        """Keep only these members, places (k,) int64."""
+        """Keep the state and the settings of only the members at the places ``index``, int64 (k,)."""
         self.state = [[array[index] for array in arrays] for arrays in self.state]
         self.rows_weights = None
         places = index.cpu().numpy()
@@ -311,7 +326,10 @@ def pack_parameters(optimizer: optim.Optimizer, parameters: Mapping[str, nn.Para
 
 
 def split_settings(group: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the numbers of a parameter group, with ``betas`` as beta1 and beta2, and its flags."""
+    """Return the settings of a parameter group in two mappings: numbers, with ``betas`` as beta1 and beta2, and flags.
+
+    Flags are all other settings, such as booleans.
+    """
     numbers: dict[str, float] = {}
     flags: dict[str, Any] = {}
     for name, value in group.items():
@@ -325,7 +343,7 @@ def split_settings(group: Mapping[str, Any]) -> tuple[dict[str, float], dict[str
 
 
 def record_schedule(optimizer: optim.Optimizer, make: Callable[[], LRScheduler], steps: int) -> Schedule:
-    """Run a new scheduler for this many steps and return its learning rates, and the momenta that it changes.
+    """Return the learning rates, and the momenta if they change, that a new scheduler from ``make`` sets over ``steps`` steps.
 
     The optimizer is left changed. Raises NotVectorizable if a learning rate is 0, which has no multiples.
     """
@@ -351,6 +369,6 @@ def record_schedule(optimizer: optim.Optimizer, make: Callable[[], LRScheduler],
 
 
 def momenta(group: Mapping[str, Any]) -> dict[str, float]:
-    """Return the settings of a parameter group that a scheduler may change beside the learning rate."""
+    """Return the settings of a parameter group that a scheduler may change beside the learning rate: ``beta1`` and ``momentum``."""
     found = {"beta1": float(group["betas"][0])} if "betas" in group else {}
     return found | ({"momentum": float(group["momentum"])} if "momentum" in group else {})

@@ -1,4 +1,7 @@
-"""Training loop and model as the vectorized trainer sees them. `harness.frameworks.torch` fulfils this protocol."""
+"""Protocol of the models that the vectorized trainer can train, and the settings of their training loop.
+
+`harness.frameworks.torch` fulfils the protocol.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class TrainingLoop(NamedTuple):
-    """Settings of a training loop."""
+    """Settings of the training loop of one model: epochs, rows in a batch, clipping of gradients and early end."""
 
     epochs: int
     batch_size: int
     clip: float | None
-    """Largest norm of a gradient; None for no limit."""
+    """Norm to which the gradients of all weights together are clipped; None for no clipping."""
     patience: int | None
     """Epochs without a lower validation loss after which the fit ends; None for no early end."""
 

@@ -11,7 +11,10 @@ from harness.errors import NotVectorizable
 
 
 class UnrolledRNN(nn.Module):
-    """RNN, LSTM or GRU that computes one time step after the other, with torch's parameter names and shapes."""
+    """RNN, LSTM or GRU that computes one time step after the other, with the weights of a layer of torch and their names.
+
+    Raises NotVectorizable for a layer that is bidirectional, has projections or has dropout between its layers.
+    """
 
     def __init__(self, rnn: nn.RNNBase) -> None:
         super().__init__()
@@ -24,7 +27,10 @@ class UnrolledRNN(nn.Module):
             self.register_parameter(name, weight)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return outputs (n, t, hidden) and last states (layers, n, hidden), a pair of them for an LSTM, as torch does."""
+        """Return outputs (n, t, hidden) and last states (layers, n, hidden), a pair of states for an LSTM, as torch does.
+
+        ``x`` is (n, t, width). Without ``batch_first``, n and t change places in inputs and outputs.
+        """
         steps = x.transpose(0, 1) if self.batch_first else x
         first = None if state is None else (state if self.mode == "LSTM" else (state,))
         last_states: list[tuple[Tensor, ...]] = []
@@ -36,7 +42,11 @@ class UnrolledRNN(nn.Module):
         return steps.transpose(0, 1) if self.batch_first else steps, last if self.mode == "LSTM" else last[0]
 
     def layer(self, steps: Tensor, number: int, start: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return outputs (t, n, hidden) and last state of one layer. ``steps`` are (t, n, width); no ``start`` means zeros."""
+        """Return outputs (t, n, hidden) and last state of layer ``number``. ``steps`` are (t, n, width); ``start`` None means
+        zeros.
+
+        The last state is a tuple of parts (n, hidden): two for an LSTM, else one.
+        """
         from_input, from_state = getattr(self, f"weight_ih_l{number}"), getattr(self, f"weight_hh_l{number}").t()
         inputs = steps @ from_input.t()
         recurrent_bias = None
@@ -57,7 +67,11 @@ class UnrolledRNN(nn.Module):
     def step(
         self, inputs: Tensor, state: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """Return the next state, each part (n, hidden). ``inputs`` are (n, gates * hidden), already weighted."""
+        """Return the state after one time step, each part (n, hidden).
+
+        ``inputs`` are (n, gates * hidden), already multiplied by their weights; ``weight``, (hidden, gates * hidden), and ``bias``
+        apply to the last state. Only a GRU uses ``bias``.
+        """
         hidden = state[0]
         if self.mode == "LSTM":
             into, forget, new, out = (inputs + hidden @ weight).chunk(4, dim=-1)

@@ -31,22 +31,23 @@ from harness.frameworks.vectorized.optimizers import Schedule, VectorizedOptimiz
 from harness.frameworks.vectorized.protocol import Trainable
 
 MAX_GROUP_BYTES = 1 << 30
-"""Limit for parameters, gradients and optimizer state of one fit. A group with more members is split."""
+"""Limit in bytes for parameters, gradients and optimizer state of one vectorized fit. A group that needs more is split."""
 ARRAYS_PER_PARAMETER = 6
 """Arrays of a parameter's size in training: parameter, gradient, two moments, best value so far, and a temporary one."""
 MAX_BUILD_SECONDS = 1.0
 """Models that take longer to build are fitted alone, because a vectorized fit builds all models before it trains the first."""
 WARM_STEPS, TIMED_STEPS = 2, 3
-"""Steps before the timed ones, and timed steps. Of these one is captured and one is checked, so the fastest decides."""
+"""Number of first steps that are not timed, and of steps after them that are. A timed step may also be captured or checked, so the
+fastest one decides."""
 MAX_TIME_RATIO = 0.9
-"""Time of a vectorized step over that of single steps of all members, above which the members are fitted alone."""
+"""Ratio of the time of a vectorized step to the time of single steps of all members, above which the members are fitted alone."""
 LOSS_TOLERANCE = 1e-3
-"""Relative and absolute difference allowed between the first losses of a member in a vectorized fit and alone. It covers rounding.
-Losses from other random numbers differ by more."""
+"""Relative and absolute difference allowed between the losses of a member in a vectorized fit and alone, in the first steps. It
+covers rounding. Losses from other random numbers differ by more."""
 MAX_VALIDATION_ROWS = 4096
-"""Rows of the validation split in one forward pass, counted once for each member."""
+"""Rows of the validation split in one forward pass, counted once for each member. Each member gets at least 64."""
 LONG_FIT_MANY_SECONDS = 30.0
-"""Expected time of all fits above which only the first ``max_members`` are fitted, so that the search can learn from them."""
+"""Expected seconds of all fits above which only the first ``max_members`` are fitted, so that the search can learn from them."""
 
 NO_SIMILAR_MEMBER = "no other has its architecture"
 
@@ -54,7 +55,10 @@ NO_SIMILAR_MEMBER = "no other has its architecture"
 def fit_many(
     makers: Sequence[Callable[[], Trainable]], train: Split, valid: Split, report: Report, max_members: int
 ) -> FitManyResult[Trainable]:
-    """Fit models from all ``makers`` in vectorized fits where that pays, see `harness.frameworks.batch.FitsMany.fit_many`."""
+    """Fit models from all ``makers`` in vectorized fits where that pays; return the models, and the members without one.
+
+    See `harness.frameworks.batch.FitsMany.fit_many`.
+    """
     fitted: dict[int, Trainable] = {}
     rejected: dict[int, str] = {}
     postponed: set[int] = set()
@@ -74,11 +78,12 @@ def fit_many(
         rejected.update(dict.fromkeys((member.number for member in members), reason))
 
     def undecided(group: list[VectorizedMember]) -> list[VectorizedMember]:
-        """Return the members that are neither rejected nor postponed."""
+        """Return the members of a group that are neither rejected nor postponed."""
         return [member for member in group if member.number not in rejected and member.number not in postponed]
 
     def attempt(group: list[VectorizedMember], work: Callable[[VectorizedFit], None]) -> bool:
-        """Run ``work`` on a new fit of a group. If the group cannot be vectorized, split or reject it and return False."""
+        """Run ``work`` on a new fit of a group and return True. If the group cannot be vectorized, split or reject it and return
+        False."""
         fit = None
         try:
             fit = VectorizedFit(group, train, valid)
@@ -98,10 +103,13 @@ def fit_many(
         return False
 
     def train_group(fit: VectorizedFit) -> None:
-        """Train a fit to its end, or without members that are postponed."""
+        """Train the members of a fit to the end, without those that are postponed after the first epoch."""
 
         def postpone(seconds_each: float) -> set[int]:
-            """Postpone members if all remaining fits would take long; return the numbers of all postponed members."""
+            """Postpone members if the fits of all remaining members would take long, at ``seconds_each`` seconds a member.
+
+            Return the numbers of all postponed members.
+            """
             left = [member.number for group in [fit.members, *probed_groups] for member in group]
             if seconds_each * len(left) > LONG_FIT_MANY_SECONDS:
                 postponed.update(number for number in left if number >= max_members and number not in rejected)
@@ -135,7 +143,7 @@ def fit_many(
 
 
 def build_member(number: int, make: Callable[[], Trainable], train: Split) -> VectorizedMember:
-    """Make an unfitted model, and build its module and optimizer."""
+    """Return member ``number``: the unfitted model that ``make`` returns, with its module and optimizer built."""
     model = make()
     loop = model.begin(train)
     return VectorizedMember(number, model, model.optimizer(), seeding.generator_state(model.device), loop)
@@ -149,7 +157,7 @@ class LossModule(nn.Module):
         self.module, self.model = model.module, [model]  # a list, because a model may be a module itself
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss of a batch, () float32. Outside training the loss is computed in float32."""
+        """Return the mean loss of a batch, float32 (). Outside training, the answer is converted to float32 before the loss."""
         model = self.model[0]
         with model.precision():
             answer = model.forward(x)
@@ -159,7 +167,10 @@ class LossModule(nn.Module):
 
 
 class VectorizedFit:
-    """Training loop of several members. ``members`` are those that are still being trained."""
+    """One vectorized fit: the training loop of several members. ``members`` are the members that are still being trained.
+
+    Creation and steps raise NotVectorizable or HyperparameterVaries if the members cannot share a fit.
+    """
 
     def __init__(self, members: Sequence[VectorizedMember], train: Split, valid: Split) -> None:
         self.members, self.valid = list(members), valid
@@ -183,7 +194,7 @@ class VectorizedFit:
         self.reference = SingleFit(members[-1].model, self.epochs, self.steps)
         seeding.restore_state(random, self.device)
         self.unmasked: list[tuple[str, InputLayout]] = []
-        """Name and input of each dropout layer that was called without a mask, since the last step."""
+        """Name and input layout of each dropout layer that was called without a mask since the last step."""
         for name, layer in self.model.module.named_modules():
             if isinstance(layer, VectorizedDropout):
                 layer.name, layer.unmasked = name, self.unmasked
@@ -197,26 +208,26 @@ class VectorizedFit:
         self.best_buffers = {name: value.clone() for name, value in self.buffers.items()}
 
     def schedule_of(self, member: VectorizedMember) -> Schedule:
-        """Return the schedule of a member alone."""
+        """Return the learning rates and momenta of a member's own scheduler over a whole fit."""
         model, optimizer = member.model, member.model.optimizer()  # a new one, because a scheduler changes it
         return record_schedule(
             optimizer, lambda: model.scheduler(optimizer, self.epochs, self.steps), self.epochs * self.steps
         )
 
     def probe(self) -> None:
-        """Run only the first steps. Raises NotVectorizable if single fits are faster or come to other losses."""
+        """Run the first steps only. Raises NotVectorizable if single fits are faster or come to other losses."""
         self.train_epoch(compare=True, steps=WARM_STEPS + TIMED_STEPS)
 
     @property
     def seconds(self) -> float:
-        """Expected seconds of training all members to the end, from the timed steps; 0 where there were none."""
+        """Expected seconds of training all members from start to end, from the timed steps; 0 if there were none."""
         return min((at_once for _, at_once in self.reference.seconds), default=0.0) * self.steps * self.epochs
 
     def run(self, report: Report, fitted: dict[int, Trainable], postpone: Callable[[float], set[int]]) -> None:
-        """Train all members to the end, and put the finished models into ``fitted``.
+        """Train all members to the end, and put the finished models into ``fitted``, by member number.
 
-        ``postpone`` is called once, after the first epoch, with the expected seconds of one member. It returns the numbers of the
-        members that leave.
+        ``report`` is called after each epoch and returns the numbers of the members to prune. ``postpone`` is called once, after
+        the first epoch, with the expected seconds of one member, and returns the numbers of the members that leave.
         """
         for epoch in range(self.epochs):
             self.train_epoch(compare=epoch == 0)
@@ -243,9 +254,9 @@ class VectorizedFit:
         self.members = []
 
     def train_epoch(self, *, compare: bool, steps: int | None = None) -> None:
-        """Train for one epoch, or for its first ``steps`` steps. With ``compare`` the first steps are checked against single steps.
+        """Train for one epoch, or for its first ``steps`` steps. With ``compare``, the first ones are compared with single steps.
 
-        Raises NotVectorizable if single fits are faster or come to other losses.
+        The comparison raises NotVectorizable if single fits are faster or come to other losses.
         """
         self.model.module.train()
         self.captured_step.recheck()
@@ -261,7 +272,10 @@ class VectorizedFit:
             self.compare(alone, float(together[-1]), step, len(self.members) * seconds_alone, seconds)
 
     def compare(self, alone: float, together: float, step: int, seconds_alone: float, seconds: float) -> None:
-        """Compare losses and seconds of a vectorized step with single steps. Raises NotVectorizable."""
+        """Compare step number ``step``, from 0, with single steps: the loss of the last member, and the seconds for all members.
+
+        Raises NotVectorizable if the losses differ or, after the last timed step, if single steps are faster.
+        """
         if not math.isclose(alone, together, rel_tol=LOSS_TOLERANCE, abs_tol=LOSS_TOLERANCE) and math.isfinite(alone):
             raise NotVectorizable(
                 f"in a stack its loss comes out as {together:.6g}, alone as {alone:.6g}, at step {step + 1}"
@@ -277,7 +291,7 @@ class VectorizedFit:
                 )
 
     def timed(self, work: Callable[[], Any]) -> tuple[Any, float]:
-        """Return the result of ``work`` and its seconds, including work on the GPU."""
+        """Return the result of ``work`` and its seconds, including the work that it starts on the GPU."""
         started = time.perf_counter()
         result = work()
         if self.device.startswith("cuda"):
@@ -285,7 +299,7 @@ class VectorizedFit:
         return result, time.perf_counter() - started
 
     def step(self, batch: Tensor, target: Tensor) -> Tensor:
-        """Take one step for every member; return the losses before it, (members,) float32."""
+        """Take one training step for every member on the same batch; return the losses before the step, float32 (members,)."""
         self.draw_masks(batch)
         buffers = [*self.buffers.values(), *self.masks.values()]
         try:
@@ -298,7 +312,8 @@ class VectorizedFit:
     def gradients_and_losses(self, *inputs: Tensor) -> list[Tensor]:
         """Return the gradients of all weights, each (members, *shape), and the losses (members,).
 
-        ``inputs`` are the weights, the buffers and masks, a batch and its targets.
+        ``inputs`` are the weights, the buffers and masks, a batch and its targets. Raises NotVectorizable if a weight has no
+        gradient.
         """
         count = len(self.optimizer.names)
         weights, buffers, (batch, target) = inputs[:count], inputs[count:-2], inputs[-2:]
@@ -310,7 +325,10 @@ class VectorizedFit:
         return [*gradients, losses.detach()]
 
     def draw_masks(self, batch: Tensor) -> None:
-        """Draw the dropout masks of a step. The first step shows the order of the layers and the layout of their inputs."""
+        """Draw the dropout masks for a step on ``batch``, and set ``self.masks``.
+
+        The first step has none: it shows the layout of the layers' inputs. Nor has a batch of another shape.
+        """
         if self.mask_layouts is None and self.unmasked and len(dict(self.unmasked)) == len(self.unmasked):
             self.mask_layouts = batch.shape, dict(self.unmasked)
         self.unmasked.clear()
@@ -318,7 +336,10 @@ class VectorizedFit:
         self.masks = draw_masks(layouts[1], self.buffers) if layouts and batch.shape == layouts[0] else {}
 
     def losses(self, weights: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of every member on the same batch, (members,) float32. ``buffers`` include masks."""
+        """Return the loss of every member on the same batch, float32 (members,).
+
+        ``buffers`` are the values of ``self.buffers`` and then of ``self.masks``.
+        """
 
         def loss(weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
             return functional_call(self.loss_module, {**weights, **buffers}, (x, y))  # type: ignore[no-any-return]
@@ -330,7 +351,7 @@ class VectorizedFit:
 
     @torch.no_grad()
     def validation_losses(self) -> Tensor:
-        """Return the validation loss of each member as `TorchSubmission.validation_loss` defines it, (members,) float64."""
+        """Return the validation loss of each member as `TorchSubmission.validation_loss` defines it, float64 (members,)."""
         self.model.module.eval()
         self.masks = {}
         end = min(len(self.valid), 16 * self.model.predict_batch)
@@ -344,7 +365,7 @@ class VectorizedFit:
         return total / end
 
     def keep_best(self, losses: Tensor, epoch: int) -> None:
-        """Copy the weights of members with a new lowest validation loss. ``losses`` are (members,) float64."""
+        """Copy the weights and buffers of members with a new lowest validation loss. ``losses`` are float64 (members,)."""
         better = losses < self.best
         self.best = torch.where(better, losses, self.best)
         self.best_epoch[better] = epoch
@@ -355,7 +376,7 @@ class VectorizedFit:
             self.best_buffers[name][on_device] = value[on_device]
 
     def select(self, places: Sequence[int]) -> None:
-        """Keep only the members at these places."""
+        """Keep only the members at these places in ``members``, with their weights and state."""
         if len(places) == len(self.members):
             return
         index = torch.tensor(places, dtype=torch.int64)
@@ -370,7 +391,7 @@ class VectorizedFit:
 
     @torch.no_grad()
     def finish(self, place: int) -> Trainable:
-        """Return a member's model with its best weights, or with its last ones if no loss was finite."""
+        """Return the model of the member at ``place``, with its best weights, or with its last ones if no loss was finite."""
         model = self.members[place].model
         any_finite = bool(torch.isfinite(self.best[place]))
         weights, buffers = (self.best_weights, self.best_buffers) if any_finite else (self.weights, self.buffers)
@@ -396,16 +417,16 @@ class SingleFit:
         """Seconds of each timed step: single steps of all members one after the other, and one vectorized step."""
 
     def step(self, batch: Tensor, target: Tensor) -> float:
-        """Take one step; return the loss before it."""
+        """Take one training step on a batch; return the loss of the batch before the step."""
         loss: Any = self.optimizer.step(partial(self.model.gradients, self.optimizer, batch, target))  # type: ignore[arg-type]
         self.schedule.step()
         return float(loss.detach())
 
 
 def stack_buffers(modules: Sequence[nn.Module], moved: set[str]) -> dict[str, Tensor]:
-    """Stack the tensors that no optimizer moves: buffers, frozen weights and dropout rates, each (members, *shape).
+    """Return the tensors that no optimizer moves, by name: buffers, frozen weights and dropout rates, each (members, *shape).
 
-    ``moved`` are the names of the parameters that the optimizer moves. A dropout rate is float64 and named ``layer.p``.
+    ``moved`` are the names of the parameters that the optimizer moves. Dropout rates are float64 (members,) and named ``layer.p``.
     """
     tensors_of = [{**dict(module.named_buffers()), **dict(module.named_parameters())} for module in modules]
     names = [name for name in tensors_of[0] if name not in moved]

@@ -23,9 +23,10 @@ VERSION_TABLE = "alembic_version"
 
 
 def upgrade_sqlite(connect: Callable[[], Any], name: str) -> None:
-    """Migrate a SQLite store. ``connect`` opens connections in autocommit mode, ``name`` is the store's name in messages.
+    """Migrate a SQLite store to the schema of this version.
 
-    Raises StoreError with the reason; the file is then unchanged.
+    ``connect`` opens connections in autocommit mode, ``name`` is the store's name in messages. Raises StoreError with the reason;
+    the file is then unchanged.
     """
     engine = sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=NullPool)
     # The driver begins a transaction only at the first change, but the version must be read under the lock.
@@ -34,7 +35,11 @@ def upgrade_sqlite(connect: Callable[[], Any], name: str) -> None:
 
 
 def upgrade_postgres(connect: Callable[[], Any], name: str, *, lock: int) -> None:
-    """Migrate a PostgreSQL store as `upgrade_sqlite` does; ``lock`` is the number of the advisory lock for migrations."""
+    """Migrate a PostgreSQL store to the schema of this version.
+
+    ``connect`` opens connections, ``name`` is the store's name in messages, ``lock`` is the number of the advisory lock for
+    migrations. Raises StoreError with the reason; the store is then unchanged.
+    """
 
     def transactional() -> Any:
         connection = connect()
