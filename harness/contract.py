@@ -39,6 +39,7 @@ __all__ = [
     "Metric",
     "OutputSpec",
     "PluginError",
+    "Query",
     "Reader",
     "Split",
     "Submission",
@@ -47,7 +48,10 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Reader = Callable[[Sequence[Array]], Array]
+Query = Array | Sequence[Array]
+"""Rows for one call of ``predict``; or steps, each of them rows, that one process answers one after another."""
+Reader = Callable[[Sequence[Any]], Array]
+"""Function from the replies to the queries, a list for a query of steps, to the answer."""
 
 
 MAX_SECONDS = 1e8
@@ -211,11 +215,13 @@ class Kind(ABC):
         ``train`` is the train split of the task, for metrics that compare with it.
         """
 
-    def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Array], Reader]:
-        """Return the queries (arrays, one call of ``predict`` each) and a reader that makes the answer to ``x`` from the replies.
+    def queries(self, x: Array, rng: np.random.Generator) -> tuple[Sequence[Query], Reader]:
+        """Return the queries whose replies give the answer to ``x``, and a reader of the replies.
 
-        By default there is one query: the rows of ``x`` in random order, so that an answer cannot be made from row order. A kind
-        may add queries that verify the answer; its reader may raise InvalidPrediction. Every query has as many rows as ``x``.
+        By default there is one query, the rows in random order, so that an answer cannot be made from row order. A kind may add
+        queries that verify the answer; its reader may raise InvalidPrediction. In a final fit each query goes to a process of its
+        own, in this order, and a query of steps shows no step before the former is answered. ``rng`` is the same for every
+        submission, and no submission knows it.
         """
         order = rng.permutation(len(x))
         back = np.argsort(order)

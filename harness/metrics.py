@@ -51,10 +51,10 @@ def log_loss(answer: Array, y: Array, classes: int) -> Array:
 
 
 def calibration_error(answer: Array, y: Array, classes: int, bins: int = 15) -> float:
-    """Return the expected calibration error (0..1) of the most probable label, over equal-width bins (Guo et al. 2017)."""
+    """Return the expected calibration error of the top label over bins (a, b] of equal width (Guo et al. 2017)."""
     p = probabilities(answer, classes)
     confidence, right = p.max(axis=1), accuracy(answer, y)
-    which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    which = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gap = np.bincount(which, weights=right - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(y))
 
@@ -81,12 +81,13 @@ def scaled_error(answer: Array, y: Array, history: Array, season: int) -> Array:
 
 
 def token_nats(answer: Array, y: Array) -> Array:
-    """Return the negative log-probability of the true token, (n,), in nats: a mean over positions.
+    """Return the (n,) mean over positions of the negative log-probability of the true token; answer (n, t, c), y (n, t).
 
-    ``answer`` (n, t, c) holds log-probabilities, ``y`` (n, t) the true tokens.
+    Probabilities are made to sum to one, so that a sum of 1.01, which counts as rounding, gains nothing.
     """
-    chosen = np.take_along_axis(answer, y[..., None], axis=2)[..., 0]
-    return np.asarray(-np.maximum(chosen.astype(np.float64), np.log(SMALLEST_PROBABILITY)).mean(axis=1))
+    chosen = np.take_along_axis(answer, y[..., None], axis=2)[..., 0].astype(np.float64)
+    chosen -= np.log(np.exp(answer.astype(np.float64)).sum(axis=2))
+    return np.asarray(-np.maximum(chosen, np.log(SMALLEST_PROBABILITY)).mean(axis=1))
 
 
 def exact_match(answer: Array, y: Array) -> Array:

@@ -287,6 +287,14 @@ def test_the_default_query_is_a_permutation_that_is_read_back_in_order(seed, n):
     np.testing.assert_array_equal(read([asked]), x)
 
 
+def replies(model, queries):
+    """Answers of a model to queries, each in a process that remembers nothing but the steps of its own query."""
+    return [
+        model(query) if isinstance(query, np.ndarray) else [np.asarray(model(step)) for step in query]
+        for query in queries
+    ]
+
+
 def windows_of(n=200, lookback=12, horizon=4):
     """Stride-1 windows of a random walk: later windows hold the future of earlier ones."""
     walk = np.random.default_rng(0).normal(size=(n + lookback + horizon, 2)).cumsum(axis=0).astype(np.float32)
@@ -312,9 +320,59 @@ def forecast_looked_up(x, horizon=4):
 def test_a_forecast_copied_from_other_windows_is_refused(seed):
     x, kind = windows_of()
     questions, read = kind.queries(x, np.random.default_rng(seed))
-    np.testing.assert_array_equal(read([forecast_of_last(question) for question in questions]), forecast_of_last(x))
+    np.testing.assert_array_equal(read(replies(forecast_of_last, questions)), forecast_of_last(x))
     with pytest.raises(InvalidPrediction, match="depends on other windows"):
-        read([forecast_looked_up(question) for question in questions])
+        read(replies(forecast_looked_up, questions))
+
+
+class RemembersSteps:
+    """Forecaster that looks ahead in all windows that its process has seen so far, for one window in five."""
+
+    def __init__(self, salt, all_windows):
+        self.salt, self.all_windows, self.seen = salt, all_windows, []
+
+    def __call__(self, x):
+        self.seen += list(x)
+        answer = forecast_of_last(x)
+        rng = np.random.default_rng(self.salt)
+        chosen = {
+            row[-1].tobytes() for row in sorted(self.all_windows, key=lambda row: row.tobytes()) if rng.random() < 0.2
+        }
+        where = {row[-5].tobytes(): row for row in self.seen}
+        for place, row in enumerate(x):
+            later = where.get(row[-1].tobytes())
+            if later is not None and row[-1].tobytes() in chosen:
+                answer[place] = later[-4:]
+        return answer
+
+
+def test_looking_ahead_for_a_fifth_of_fifty_windows_is_refused_in_99_of_100_runs():
+    """The second process is asked window by window, the oldest first: what it remembers never holds a window's future."""
+    x, kind = windows_of(n=50)
+    refused = 0
+    for seed in range(300):
+        queries, read = kind.queries(x, np.random.default_rng(seed))
+        answers = []
+        for query in queries:  # a process of its own for each
+            answers += replies(RemembersSteps(seed % 7, x), [query])
+        try:
+            read(answers)
+        except InvalidPrediction:
+            refused += 1
+    assert refused >= 297
+
+
+def test_forecasts_may_differ_by_rounding_whatever_the_level_of_the_series():
+    x, kind = windows_of()
+    for level in (0.0, 1e3, 1e6):
+        queries, read = kind.queries((x + level).astype(np.float32), np.random.default_rng(0))
+        true = [forecast_of_last(query) for query in queries[:1]]
+        again = [[np.nextafter(forecast_of_last(step), np.float32(np.inf)) for step in queries[1]]]
+        read(true + again)
+    queries, read = kind.queries((x + 1e3).astype(np.float32), np.random.default_rng(0))
+    moved = [[forecast_of_last(step) + 0.3 for step in queries[1]]]  # small beside the level, large beside the changes
+    with pytest.raises(InvalidPrediction, match="depends on other windows"):
+        read([forecast_of_last(queries[0]), *moved])
 
 
 # Causality -------------------------------------------------------------------------------------------------------------------
@@ -379,8 +437,8 @@ def copying(x):
 def asked(model, seed=0, n=200):
     x = np.random.default_rng(seed).integers(0, VOCABULARY, (n, LENGTH))
     questions, read = READER.queries(x, np.random.default_rng(seed + 1))
-    assert [question.shape for question in questions] == [x.shape, x.shape]
-    return x, read([model(question) for question in questions])
+    assert questions[0].shape == x.shape and all(step.shape == x.shape for step in questions[1])
+    return x, read(replies(model, questions))
 
 
 @given(seeds)
