@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from harness.contract import Array, Data, Kind, Measure, Split, Task
+from harness.contract import Array, Data, Kind, Measure, Query, Split, Task
 from harness.errors import DataError, InvalidPrediction, TrialFailed
 from leaderboard.result import Status
 
@@ -72,38 +73,53 @@ class FittedTrial(Protocol):
     def predict(self, x: Array, kind: Kind) -> tuple[Array, float]: ...
 
 
-class ValidationScorer:
-    """Scorer of answers to the validation split. It holds only train and valid, which are all that a search may see."""
+Reply = tuple[Array | list[Array], float]
+"""Answer to a query, a list for a query of steps, and its seconds."""
+ReplyReader = Callable[[Sequence[Reply]], tuple[Array, float]]
 
-    def __init__(self, task: Task, train: Split, valid: Split, data_sha256: str) -> None:
+
+def is_whole(query: Query) -> bool:
+    """Tell a query of rows from a query of steps."""
+    return isinstance(query, np.ndarray)
+
+
+def reply(trial: FittedTrial, query: Query, kind: Kind) -> Reply:
+    """Return a fitted trial's verified reply to a query. Raises TrialFailed."""
+    if isinstance(query, np.ndarray):
+        return trial.predict(query, kind)
+    answers, seconds = zip(*(trial.predict(step, kind) for step in query), strict=True)
+    return list(answers), sum(seconds)
+
+
+class ValidationScorer:
+    """Scorer of answers to the validation split. It holds train and valid alone: all that a search may see.
+
+    ``secret`` is text that no submission can know (`Store.secret`), from which the order of queries is drawn; None for a new one.
+    """
+
+    def __init__(self, task: Task, train: Split, valid: Split, data_sha256: str, secret: str | None = None) -> None:
         self.task, self.train_split, self.valid_split = task, train, valid
         self.key = f"{task.name}|{task.version}|{data_sha256}"
+        self.secret = secret or secrets.token_hex(32)
 
-    def ask(self, trial: FittedTrial, split: Split, turn: str) -> tuple[Array, float]:
-        """Return a fitted trial's answer to the inputs of ``split``, and the mean seconds of a reply. Raises TrialFailed.
+    def ask(self, trial: FittedTrial, split: Split) -> tuple[Array, float]:
+        """Return a fitted trial's answer to a split's inputs and its seconds. One process answers all queries; see `queries`."""
+        queries, read = self.queries(split)
+        return read([reply(trial, query, self.task.kind) for query in queries])
 
-        The trial's one process answers all queries. ``turn`` names the fit; see `queries`.
+    def queries(self, split: Split) -> tuple[Sequence[Query], ReplyReader]:
+        """Return the queries of the kind for a split, and a reader of the replies and their seconds.
+
+        The reader returns the answer to the split's inputs, in their order, and the mean seconds of a reply to all rows; it raises
+        TrialFailed. The order of rows, and what is asked again, depend on the secret and on the data alone: another submission, or
+        the same one with a comment changed, is asked the same.
         """
-        queries, read = self.queries(split, turn)
-        return read([trial.predict(query, self.task.kind) for query in queries])
+        queries, read = self.task.kind.queries(split.x, seeded_generator("questions", self.secret, self.key))
 
-    def queries(
-        self, split: Split, turn: str
-    ) -> tuple[Sequence[Array], Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]]:
-        """Return the queries (input arrays) that the kind sends for the inputs of ``split``, and a reader of their replies.
-
-        The reader takes a pair (reply, seconds) for each query. It returns the answer to the split's inputs, in their order, and
-        the mean seconds of a reply. It raises TrialFailed for invalid replies.
-
-        The order of rows in a query depends on the hidden labels and on ``turn``, which names the fit. A submission cannot know the
-        order; a replay repeats it.
-        """
-        queries, read = self.task.kind.queries(split.x, seeded_generator("questions", self.key, turn))
-
-        def read_all(replies: Sequence[tuple[Array, float]]) -> tuple[Array, float]:
-            answers, seconds = zip(*replies, strict=True)
+        def read_all(replies: Sequence[Reply]) -> tuple[Array, float]:
+            whole = [seconds for query, (_, seconds) in zip(queries, replies, strict=True) if is_whole(query)]
             try:
-                return read(answers), sum(seconds) / len(seconds)
+                return read([answer for answer, _ in replies]), sum(whole) / max(len(whole), 1)
             except InvalidPrediction as error:
                 raise TrialFailed(Status.INVALID, str(error)) from error
 
@@ -142,10 +158,11 @@ class ValidationScorer:
 class Scorer(ValidationScorer):
     """Scorer of answers to the validation and test splits of a task. It holds the hidden targets."""
 
-    def __init__(self, task: Task, data: Data, data_sha256: str) -> None:
-        super().__init__(task, data.train, data.valid, data_sha256)
+    def __init__(self, task: Task, data: Data, data_sha256: str, secret: str | None = None) -> None:
+        super().__init__(task, data.train, data.valid, data_sha256, secret)
         self.data = data
-        self.public, self.private = public_private_split(len(data.test), task.kind.block, self.key)
+        words = f"{self.secret}|{self.key}"
+        self.public, self.private = public_private_split(len(data.test), task.kind.block, words)
 
     def test(self, answer: Array) -> ScoredAnswer:
         """Return the score of an answer to the hidden test split.

@@ -93,6 +93,8 @@ class Result:
     """Name of the submission's file among the files kept with the result, with ``:Object`` if the user named an object in it."""
     source_sha256: str = ""
     data_sha256: str = ""
+    secret_id: str = ""
+    """Fingerprint of the store's secret, from which the order of queries and the halves were drawn. Empty: from public facts."""
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
     created_at: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.commands.run import hidden_paths
 from harness.contract import Task
 from harness.dispatch import Progress
 from harness.errors import TrialFailed, UsageError
@@ -81,7 +82,7 @@ def replay(
     progress = progress or Progress()
     recorded = Store(Path(home), url=store, create=False)
     try:
-        result = recorded.find(reference)
+        result, secret = recorded.find(reference), recorded.secret
     finally:
         recorded.close()
     kept = Path(home) / "artefacts" / result.result_id
@@ -92,13 +93,15 @@ def replay(
         raise UsageError(
             f"result {result.result_id} ({result.status}) has no kept source to replay; replay a complete result of a plug-in"
         )
-    task_data = TaskData(find_task_of(result, task, progress))
+    task_data = TaskData(find_task_of(result, task, progress), secret)
     settings = EntrySettings(
         0,
         len(result.seeds),
         None,
         slots.plan("auto" if result.device == "cpu" else result.device),
-        isolation.choose("process" if result.isolation == "process" else "auto", progress.note),
+        isolation.choose(
+            "process" if result.isolation == "process" else "auto", progress.note, hidden=hidden_paths(Path(home))
+        ),
     )
     scratch_store = Store(kept / "replay")  # a store of its own, so that nothing recorded is taken for the answer
     try:
@@ -120,4 +123,10 @@ def replay(
     ]
     if task_data.sha256 != result.data_sha256:
         changes.append("the task's data")
+    if task_data.secret_id != result.secret_id:
+        changes.append(
+            "the order in which rows are asked, which came from the secret of another store: put that store's secret back"
+            if result.secret_id
+            else "the order in which rows are asked, which had no secret then"
+        )
     return Replay(result, [float(fit.value) for fit in fits if fit.value is not None], changes)

@@ -123,7 +123,7 @@ def tune_with(
         config = SearchConfig(tuple(first), seed, halving)
         code = bundle(source)
         # The worker imports its libraries while the data are loaded here.
-        with workers_for(code, found, settings) as workers, closing(TaskData(found)) as task_data:
+        with workers_for(code, found, settings) as workers, closing(TaskData(found, results.secret)) as task_data:
             entry = Entry(task_data, source, settings, results, config, code)
             progress.begin(found.name, source.name, 1, 1)
             description = workers.ready()
@@ -159,7 +159,7 @@ def best_params_on(
     At most `WARM_START_TRIALS` are returned. Raises UsageError if the search has no complete trial.
     """
     task = registry.find_task(reference, progress.note).task
-    with closing(TaskData(task)) as task_data:
+    with closing(TaskData(task, store.secret)) as task_data:
         study = Entry(task_data, source, settings, store).study
     fits = [fit for fit in store.fits(study, "search") if fit.status == Status.COMPLETE and fit.value is not None]
     if not fits:

@@ -21,10 +21,12 @@ from harness.execution.parent.energy import EnergyMeter
 from harness.execution.parent.isolation import Isolation
 from harness.execution.parent.limits import default_memory
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.workers import WorkerConfig, WorkerPool
+from harness.execution.parent.worker_pool import WorkerPool
+from harness.execution.parent.workers import WorkerConfig
 from harness.plugins.bundle import Bundle, bundle
 from harness.plugins.description import Description
 from harness.plugins.source import Source
+from harness.plugins.task_files import refuse_task_files
 from harness.scoring import Scorer
 from harness.search.outcome import SearchResult
 from harness.search.sampler import MIN_FOR_IMPORTANCE, default_params, importance
@@ -88,6 +90,7 @@ class Entry:
         self.task = ground.task
         self.time_limit = settings.time_limit or self.task.time_limit
         self.bundle = code or bundle(source)
+        refuse_task_files(source.name, self.bundle.paths)
         self.sha256 = self.bundle.sha256
         # A search on another device is another search: its times and its last digits differ.
         self.study = content_key(ground.study_key(self.sha256, source.object, self.time_limit), settings.slots.device)
@@ -122,6 +125,7 @@ class Entry:
             source=":".join(filter(None, (self.bundle.files[0][0], self.source.object))),
             source_sha256=self.sha256,
             data_sha256=self.task_data.sha256,
+            secret_id=self.task_data.secret_id,
             versions=versions(),
             commit=commit(self.source.path.parent),
         )

@@ -9,23 +9,25 @@ import numpy as np
 from harness.contract import Data, Task
 from harness.errors import BakeoffError, DataError
 from harness.execution.parent.fit_data import SharedInputs
+from harness.plugins.task_files import TASK_READS
 from harness.scoring import Scorer, ValidationScorer
 from leaderboard import Store
 from leaderboard.result import content_key
+from leaderboard.store.secret import fingerprint
 
 
 class TaskData:
-    """Data of a task, loaded, checked, hashed and shared once for all its entries. It holds the hidden labels.
+    """Data of a task, loaded, checked, hashed and shared once for all its entries. Hidden labels stay here.
 
-    Close it when done. Raises BakeoffError if the data cannot be loaded.
+    ``secret`` is that of the store (`Store.secret`).
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, secret: str) -> None:
+        self.task, self.secret_id = task, fingerprint(secret)
         self.data = load_data(task)
         self.sha256 = self.data.sha256()
-        self.scorer = Scorer(task, self.data, self.sha256)
-        self.validation_scorer = ValidationScorer(task, self.data.train, self.data.valid, self.sha256)
+        self.scorer = Scorer(task, self.data, self.sha256, secret)
+        self.validation_scorer = ValidationScorer(task, self.data.train, self.data.valid, self.sha256, secret)
         self.references = {name: float(value) for name, value in task.kind.references(self.data).items()}
         self.fit_data = SharedInputs.of(self.data.train, self.data.valid, task.kind)
 
@@ -69,7 +71,8 @@ class TaskData:
 def load_data(task: Task) -> Data:
     """Return a task's data, checked against its kind. Raises BakeoffError or a subclass, with the task's name in the message."""
     try:
-        data = task.load()
+        with TASK_READS.watch():
+            data = task.load()
         if not isinstance(data, Data):
             raise DataError(f"load() should return harness.Data; it returned {type(data).__name__}")
         arrays = [array for split in (data.train, data.valid, data.test) for array in (split.x, split.labels)]

@@ -265,4 +265,4 @@ class TrialRunner:
     def score(self, fork: Trial | RemoteTrial | BatchMember, number: int) -> float:
         """Return the validation score of a fitted trial, from the answers of its process ``fork``."""
         scorer = self.context.scorer
-        return scorer.valid(scorer.ask(fork, scorer.valid_split, f"search {number}")[0])
+        return scorer.valid(scorer.ask(fork, scorer.valid_split)[0])

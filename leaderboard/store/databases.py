@@ -6,10 +6,12 @@ may run. Only a migration imports SQLAlchemy.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,6 +64,7 @@ class Sqlite:
             path.parent.mkdir(parents=True, exist_ok=True)
             if (version := stored_version(path)) > schema.VERSION:
                 raise newer(self.name, version, schema.VERSION)
+            keep_private(path)
             self.connection = self._connect()
             try:
                 self._prepare()
@@ -84,7 +87,7 @@ class Sqlite:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 if self._version() == 0:  # checked again under the lock: another process may have been first
-                    for statement in schema.SQLITE_4:
+                    for statement in schema.SQLITE_5:
                         self.connection.execute(statement)
                     self.connection.execute(f"PRAGMA user_version = {schema.VERSION}")
                 self.connection.execute("COMMIT")
@@ -133,6 +136,14 @@ class Sqlite:
 
     def close(self) -> None:
         self.connection.close()
+
+
+def keep_private(path: Path) -> None:
+    """Make a database that its owner alone can read, whatever the umask, and tighten one that is there. SQLite's log follows it."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(FileNotFoundError, PermissionError):
+            file.chmod(0o600)
 
 
 def stored_version(path: Path) -> int:

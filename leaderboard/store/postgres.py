@@ -69,7 +69,7 @@ class Postgres:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
                 if self._version(connection) == 0:  # checked again under the lock: another process may have been first
                     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-                    for statement in schema.POSTGRES_4:
+                    for statement in schema.POSTGRES_5:
                         connection.execute(statement)
                     connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION,))
             version = self._version(connection)

@@ -5,7 +5,7 @@ Version 1 had no triggers, and its scores had to be finite only in complete rows
 
 from __future__ import annotations
 
-VERSION = 4
+VERSION = 5
 
 
 def _append_only(table: str, *key: str) -> tuple[str, ...]:
@@ -135,3 +135,11 @@ POSTGRES_EVENTS = (
 )
 SQLITE_4 = (*SQLITE_3, *INDEXES, *SQLITE_EVENTS)
 POSTGRES_4 = (*POSTGRES_3, *INDEXES, *POSTGRES_EVENTS)
+
+# With SQLite the secret is a file of its own. Roles that may read the boards are never granted this table.
+POSTGRES_SECRETS = (
+    "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "REVOKE ALL ON secrets FROM PUBLIC",
+)
+SQLITE_5 = SQLITE_4
+POSTGRES_5 = (*POSTGRES_4, *POSTGRES_SECRETS)

@@ -6,10 +6,13 @@ The database is one SQLite file or a PostgreSQL server; both have the same table
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from leaderboard.result import Result, Status
 from leaderboard.store.databases import Database, Sqlite
 from leaderboard.store.gc_pause import gc_paused
 from leaderboard.store.leases import Lease, Leases
+from leaderboard.store.secret import secret_in_file, secret_in_table
 
 __all__ = ["Fit", "Store", "StoreError", "utc_timestamp"]
 
@@ -82,6 +86,8 @@ class Store:
     def __init__(self, home: Path, *, url: str | None = None, create: bool = True) -> None:
         self.home = home
         self.database: Database = connect(url, create=create) if url else Sqlite(home / "bakeoff.sqlite", create=create)
+        with suppress(OSError):  # nobody else's, or not there
+            (home / "artefacts").chmod(0o700)
 
     @property
     def name(self) -> str:
@@ -90,6 +96,13 @@ class Store:
 
     def close(self) -> None:
         self.database.close()
+
+    @cached_property
+    def secret(self) -> str:
+        """Secret of this store, made at the first call; see `leaderboard.store.secret`. Raises StoreError."""
+        if isinstance(self.database, Sqlite):
+            return secret_in_file(self.home / "secret")
+        return secret_in_table(self.database)
 
     def add(self, result: Result, replicates: Sequence[float] = ()) -> None:
         """Record a result and its bootstrap replicates; on return they are on disk. Raises StoreError.
@@ -171,8 +184,10 @@ class Store:
         path = self.artefacts(result_id) / name
         unfinished = path.with_name(f".{path.name}.new")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(content)
+            (self.home / "artefacts").mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(unfinished, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(content)
             unfinished.replace(path)
         except OSError as error:
             raise not_written(str(path), error.strerror) from error

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ NOT_COMPARED = (
 )
 
 
+SECRET = "1e" * 32
+
+
 @dataclass
 class Scene:
     """Folder with a task, a submission and a home, and the command that is repeated in it."""
@@ -58,6 +61,12 @@ class Scene:
         (self.folder / "temporary").mkdir(parents=True)
         write(self.folder, "tiny.py", TINY_TASK)
         write(self.folder, "nearest.py", TINY_MODEL)
+        # All homes have one secret, so that the public and the private halves of their rows can be compared.
+        (self.folder / "home").mkdir()
+        write(self.folder / "home", "secret", SECRET)
+        if self.url:
+            with closing(Store(self.folder / "home", url=self.url)) as store:
+                store.database.write("INSERT INTO secrets (name, value) VALUES ('store', ?)", (SECRET,))
 
     @property
     def temporary(self) -> Path:
@@ -284,7 +293,7 @@ def test_torture(how: str, tmp_path: Path, undisturbed: object, capsys: pytest.C
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[Path]:
     """Mount a small file system; skip the test if mounting is not allowed."""
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True, check=False
     )
@@ -301,6 +310,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, undisturbed: object) -> None:
     """Fill the disk while a run records on it: in the search, and again in the final fits."""
     scene = Scene(tmp_path / "scene")
     with small_disk(scene.folder / "home", "2m") as home:
+        write(home, "secret", SECRET)
         for rows in (2, TRIALS):
             process = scene.start()
             wait_for_rows(scene, process, rows)
