@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from harness.commands import leakage
+from harness.commands.run import hidden_paths
 from harness.contract import Array, Data, Kind, Split, Task
 from harness.dispatch import Progress
 from harness.errors import BakeoffError, CheckFailed, Leak, PluginError, Skip, TrialFailed, UnknownKind
@@ -353,7 +355,9 @@ CONTROL_CHECKS: dict[tuple[str, str], leakage.LeakCheck] = {
 
 def check_submission(source: Source) -> list[Finding]:
     findings = Findings()
-    setting = WorkerConfig(isolation.choose("auto", registry.warn_on_stderr), threads=slots.cores())
+    setting = WorkerConfig(
+        isolation.choose("auto", registry.warn_on_stderr, hidden=hidden_paths(Path(".bakeoff"))), threads=slots.cores()
+    )
     with Worker(bundle(source), setting) as worker:
         kinds: tuple[str, ...] = ()
         with findings.trying(f"{source.path.name} can be imported and describes itself") as note:
@@ -405,7 +409,7 @@ def check_kind(findings: Findings, worker: Worker, task: Task, data: Data, param
         with worker.trial(params, shared, seed=1, device="cpu", time_limit=TIME_LIMIT) as trial:
             trial.fit()
             return [
-                scorer.ask(trial, data.test, "check")[0],
+                scorer.ask(trial, data.test)[0],
                 trial.predict(data.test.x, kind)[0],
                 trial.predict(data.test.x, kind)[0],
                 trial.predict(data.test.x[:1], kind)[0],

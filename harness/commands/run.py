@@ -13,15 +13,17 @@ from harness.commands.live_pages import LivePages
 from harness.commands.options import RunOptions
 from harness.contract import Limits, Task
 from harness.dispatch import Progress
-from harness.errors import BakeoffError, UsageError
+from harness.errors import BakeoffError, PluginError, UsageError
 from harness.evaluation.entry import Entry, EntrySettings
 from harness.evaluation.task_data import TaskData
 from harness.execution.cluster.proxies import RemoteWorkerPool
 from harness.execution.cluster.ray_cluster import Cluster
 from harness.execution.parent import cgroups, isolation, slots
-from harness.execution.parent.workers import WorkerPool
+from harness.execution.parent.worker_pool import WorkerPool
 from harness.plugins import registry
+from harness.plugins.bundle import Bundle
 from harness.plugins.source import Source
+from harness.plugins.task_files import installed_task_paths
 from leaderboard import Result, Rows, Store, rank
 from leaderboard.result import Status
 from leaderboard.statistics.ranking import unranked_row
@@ -148,8 +150,24 @@ def choose_isolation(options: RunOptions, progress: Progress) -> isolation.Isola
     """
     isolation.sweep()
     cgroups.sweep()
-    hidden = [options.home, *datasets.data_folders()]
-    return isolation.choose(options.isolation_tier, progress.note, hidden=hidden)
+    return isolation.choose(options.isolation_tier, progress.note, hidden=hidden_paths(options.home))
+
+
+def refuse_rivals(bundles: Sequence[Bundle]) -> None:
+    """Raise PluginError if a submission of a run would bring along the file of another one, unless both ship with Bakeoff."""
+    owners = {one.paths[0]: one.name for one in bundles}
+    for one in bundles:
+        for path in one.paths[1:]:
+            if path in owners and not path.is_relative_to(registry.shipped("baselines")):
+                raise PluginError(
+                    f"{one.name} would bring {path.name} along, which is the entry {owners[path]} of this run; enter one of them, "
+                    "or put what both need into a module of its own"
+                )
+
+
+def hidden_paths(home: Path) -> list[Path]:
+    """Return folders and files with labels or scores in them, which no sandbox may see even inside a library folder."""
+    return [home, *datasets.data_folders(), *installed_task_paths()]
 
 
 def unevaluated_result(task: Task, source: Source, error: str) -> Result:
@@ -196,13 +214,11 @@ def match_entries(
 def evaluate_task(
     task: Task, sources: Sequence[Source], settings: EntrySettings, store: Store, progress: Progress
 ) -> Iterable[Result]:
-    """Evaluate submissions on a task, one after another, and yield their results; a recorded result is not made again.
-
-    The process of the next submission starts in the meantime.
-    """
-    task_data = TaskData(task)
+    """Evaluate submissions one after another. The process of the next one warms up in the meantime."""
+    task_data = TaskData(task, store.secret)
     try:
         entries = [Entry(task_data, source, settings, store) for source in sources]
+        refuse_rivals([entry.bundle for entry in entries])
         pending = [entry for entry in entries if entry.recorded is None]
         with ExitStack() as stack:
             pools: list[WorkerPool | RemoteWorkerPool] = []

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import PluginError
+from harness.plugins.reading import MAX_CODE_BYTES, MAX_FILE_BYTES, read_plain_file
 from harness.plugins.source import Source
+from harness.plugins.task_files import task_parts
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,14 @@ class Bundle:
     object: str | None = None
     module: str | None = None
     package: Path | None = None
-    """Folder or file of the top-level package of an installed ``module``; None for a submission given by its path."""
+    """Folder or file of the top package, for an installed ``module``."""
+    folder: Path = Path()
+    """Folder that the files were read from."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """Paths that the files were read from."""
+        return [self.folder / name for name, _ in self.files]
 
     @property
     def sha256(self) -> str:
@@ -73,14 +82,20 @@ def bundle(source: Source) -> Bundle:
                 f"{source.name} names the file {name}, which is outside its folder; put it beside the plug-in"
             )
         try:
-            contents.append((name, place.read_bytes()))
+            limit = MAX_CODE_BYTES if name.endswith(".py") else MAX_FILE_BYTES
+            contents.append((name, read_plain_file(place, limit)))
         except OSError as error:
             raise PluginError(f"{place}, which {source.name} needs, cannot be read: {error.strerror}") from error
     package = None
     if source.module is not None:
         depth = source.module.count(".") + (source.path.name == "__init__.py")
         package = source.path.parents[depth - 1] if depth else source.path
-    return Bundle(source.name, tuple(contents), source.object, source.module, package)
+        if source.path.resolve() in task_parts(package):
+            raise PluginError(
+                f"{source.name} is in the module {source.module}, which offers a task too: no submission may see it; put the "
+                "submission into a module of its own"
+            )
+    return Bundle(source.name, tuple(contents), source.object, source.module, package, folder.resolve())
 
 
 def _helpers(folder: Path, path: Path) -> list[str]:
@@ -89,8 +104,8 @@ def _helpers(folder: Path, path: Path) -> list[str]:
     Installed modules take precedence, as in Python. A file that cannot be parsed imports none.
     """
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(read_plain_file(path, MAX_CODE_BYTES))
+    except (OSError, PluginError, SyntaxError, ValueError, MemoryError, RecursionError):
         return []
     found = []
     for node in ast.walk(tree):

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 import traceback
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
 from harness.errors import PluginError
 
 
-def import_file(path: Path, name: str = "") -> ModuleType:
-    """Import a file and return the module. The file can import modules beside it, which take precedence over no other.
+class FolderFinder:
+    """Finder of modules in a folder for the modules of that folder alone.
 
-    Without a ``name`` the module's name depends on the content, so that a task edited during a long session (a notebook) is
-    imported anew. A module that is loaded already is not imported again. Raises PluginError if there is no file or it is no .py
-    file, and any error that the file raises.
+    On `sys.path` the folder would serve everybody: pandas looks for optional packages, and would run a stranger's file of that
+    name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
+        """Return the spec of a module of the folder, None if a module from elsewhere asks."""
+        if path is not None or not self._is_asked_from_inside():
+            return None
+        return PathFinder.find_spec(name, [self.folder])
+
+    def _is_asked_from_inside(self) -> bool:
+        frame = sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if file not in (__file__, importlib.__file__) and not file.startswith("<frozen importlib"):
+                return file.startswith(self.folder + os.sep)
+            frame = frame.f_back  # type: ignore[assignment]
+        return False
+
+
+def import_file(path: Path, name: str = "", *, for_itself: bool = False) -> ModuleType:
+    """Import a file as a module under a unique name. It can import helper modules beside it, which shadow nothing.
+
+    The name depends on the content, so that a task edited during a long session (a notebook) is imported anew. With ``for_itself``
+    nothing but the modules of its folder can import the helpers.
     """
     if not path.is_file():
         raise PluginError(f"there is no file {path}")
@@ -26,7 +54,10 @@ def import_file(path: Path, name: str = "") -> ModuleType:
     name = name or f"bakeoff_plugin_{path.stem}_{digest[:8]}"
     if name in sys.modules:
         return sys.modules[name]
-    if str(path.parent) not in sys.path:
+    if for_itself:
+        if not any(isinstance(finder, FolderFinder) and finder.folder == str(path.parent) for finder in sys.meta_path):
+            sys.meta_path.append(FolderFinder(path.parent))
+    elif str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

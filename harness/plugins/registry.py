@@ -20,8 +20,9 @@ from harness.contract import Task
 from harness.errors import BakeoffError, PluginError, UsageError
 from harness.plugins.importing import error_with_line, import_file
 from harness.plugins.source import Source, TaskSource, read_submission, title
+from harness.plugins.task_files import TASK_GROUP, TASK_READS
 
-TASK_GROUP, SUBMISSION_GROUP = "bakeoff.tasks", "bakeoff.submissions"
+SUBMISSION_GROUP = "bakeoff.submissions"
 Warn = Callable[[str], None]
 
 
@@ -104,7 +105,8 @@ def find_submission(reference: str, warn: Warn = warn_on_stderr) -> Source:
 def read_tasks(path: Path) -> list[TaskSource]:
     """Import a task file and return the Task objects at its top level. Raises PluginError if the import fails or there is none."""
     try:
-        module = import_file(path)
+        with TASK_READS.watch():
+            module = import_file(path, for_itself=True)
     except BakeoffError as error:
         raise error if isinstance(error, PluginError) else PluginError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
@@ -130,7 +132,8 @@ def tasks(warn: Warn = warn_on_stderr) -> dict[str, TaskSource]:
 
 def _installed_task(point: EntryPoint) -> TaskSource:
     try:
-        value = point.load()
+        with TASK_READS.watch():
+            value = point.load()
     except Exception as error:
         raise PluginError(f"the entry point {point.name!r} ({point.value}) could not be loaded: {error}") from error
     if not isinstance(value, Task):
@@ -150,7 +153,7 @@ def find_task(reference: str, warn: Warn = warn_on_stderr) -> TaskSource:
         return _named(reference, tasks(warn), "task")
     found = read_tasks(path)
     if object_name is not None:
-        module = import_file(path)
+        module = import_file(path, for_itself=True)
         value = getattr(module, object_name, None)
         if not isinstance(value, Task):
             raise PluginError(f"{path} holds no Task called {object_name}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.contract import Task
 from harness.errors import PluginError
+from harness.plugins.reading import MAX_CODE_BYTES, read_plain_file
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read_submission(
     be read, is not valid Python or has no such class.
     """
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
+        tree = ast.parse(read_plain_file(path, MAX_CODE_BYTES), filename=str(path))
     except FileNotFoundError:
         raise PluginError(f"there is no file {path}") from None
     except OSError as error:
@@ -96,7 +97,7 @@ def _literal(node: ast.ClassDef, name: str) -> tuple[str, ...]:
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             try:
                 value = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
-            except ValueError:
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                 return ()
             names = (value,) if isinstance(value, str) else value
             return (
