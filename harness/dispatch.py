@@ -11,7 +11,7 @@ from harness.errors import SlotCrowded, SlotLost, TrialFailed
 from harness.execution.cluster.proxies import RemoteWorkerPool
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.slots import Slots
-from harness.execution.parent.workers import WorkerPool
+from harness.execution.parent.worker_pool import WorkerPool
 from harness.scoring import ValidationScorer
 from leaderboard import Result, Store
 from leaderboard.result import Status

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from harness.contract import Array, Kind, Task
+from harness.contract import Kind, Query, Task
 from harness.dispatch import POLL_SECONDS, RunContext, raise_if_crowded, run_parallel
 from harness.errors import TrialFailed
 from harness.execution.cluster.proxies import RemoteTrial
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.trial import FitResult, Trial
 from harness.kinds import pictures
-from harness.scoring import Scorer
+from harness.scoring import Reply, ReplyReader, Scorer, reply
 from harness.search.outcome import same_params
 from leaderboard.result import Status
 from leaderboard.store.facts import FinalFacts, TrialFacts
@@ -62,10 +62,7 @@ class FinalsEntry(Protocol):
 
 @dataclass
 class FittedSeed:
-    """One fitted seed of an entry: its trial, fit result and validation score.
-
-    ``answers`` are its replies to the test queries so far, pairs (prediction, seconds).
-    """
+    """Fitted seed: its trial, or its pickled model, and its replies so far."""
 
     trial: Trial | RemoteTrial
     fitted: FitResult
@@ -73,8 +70,8 @@ class FittedSeed:
     curve: list[float | None]
     """Reported losses, at most `MAX_CURVE_POINTS`."""
     model: Any = None
-    """Pickled model from `Trial.freeze`, for `Worker.thaw` of another worker of the pool. None if the trial itself answers."""
-    answers: list[tuple[Array, float]] = field(default_factory=list)
+    """Pickled model from `Trial.freeze`, for `thaw` in another process of the same pool."""
+    answers: list[Reply] = field(default_factory=list)
 
 
 @dataclass
@@ -106,10 +103,11 @@ class SharedProcessFinals:
         A seed that fails, here or elsewhere in the entry, stops the seeds that have not begun.
         """
         kind, test = self.entry.task.kind, self.scorer.data.test
-        questions, read = self.scorer.queries(test, self.entry.sha256)
+        questions, read = self.scorer.queries(test)
         with ExitStack() as held:
             # Arrays in files that no other process was given: a file that two hold tells one what the other did with it.
             data = held.enter_context(closing(SharedInputs(self.bench.data.inputs)))
+            held.callback(self.bench.workers.resume_spare)  # last, when the process that knows hidden inputs is gone
             worker = self.bench.workers.fresh()
             held.callback(worker.close)
 
@@ -119,7 +117,7 @@ class SharedProcessFinals:
                 curve: list[float | None] = []
                 fitted = trial.fit(partial(record_loss, curve))
                 self.bench.slots.record_memory(device, fitted.gpu_memory)
-                valid = self.scorer.valid(self.scorer.ask(trial, self.scorer.data.valid, self.entry.sha256)[0])
+                valid = self.scorer.valid(self.scorer.ask(trial, self.scorer.data.valid)[0])
                 self.fitted[seed] = FittedSeed(trial, fitted, valid, curve)
                 if len(questions) > 1:
                     self.fitted[seed].model = held.enter_context(trial.freeze())
@@ -129,12 +127,13 @@ class SharedProcessFinals:
 
             def ask(seed: int, device: str) -> None:
                 fitting = self.fitted[seed]
-                fitting.answers.append(fitting.trial.predict(questions[0], kind))
+                fitting.answers.append(reply(fitting.trial, questions[0], kind))
                 fitting.trial.close()
                 self.score(seed, read)
 
             each(self.seeds, self.collecting_failures(fit))
             if len(questions) == 1:
+                self.bench.workers.pause_spare()
                 each(list(self.fitted), self.collecting_failures(ask))
                 return
             worker.close()
@@ -143,20 +142,22 @@ class SharedProcessFinals:
                 if number == len(questions):
                     each(list(self.fitted), self.collecting_failures(lambda seed, device: self.score(seed, read)))
 
-    def ask_apart(self, each: Each, question: Array, kind: Kind) -> None:
-        """Send one query to the pickled model of every fitted seed, in a fresh worker that gets no other query.
-
-        The replies are appended to the answers of the seeds.
-        """
+    def ask_apart(self, each: Each, question: Query, kind: Kind) -> None:
+        """Send one query to every model, in a process that gets no other query."""
         if not self.fitted:
             return
-        with self.bench.workers.fresh() as worker:
+        workers = self.bench.workers
+        with ExitStack() as held:
+            held.callback(workers.resume_spare)
+            worker = workers.fresh()
+            held.callback(worker.close)
+            workers.pause_spare()
 
             def ask(seed: int, device: str) -> None:
                 fitting = self.fitted[seed]
                 with worker.thaw(fitting.model, **self.fit_options(seed, device)) as again:
                     again.thaw()
-                    fitting.answers.append(again.predict(question, kind))
+                    fitting.answers.append(reply(again, question, kind))
 
             each(list(self.fitted), self.collecting_failures(ask))
 
@@ -173,11 +174,8 @@ class SharedProcessFinals:
 
         return tried
 
-    def score(self, seed: int, read: Callable[[Sequence[tuple[Array, float]]], tuple[Array, float]]) -> None:
-        """Score a seed's answers against the hidden labels and record the fit. For seed 0 also save its pictures.
-
-        ``read`` is the reader of `ValidationScorer.queries`.
-        """
+    def score(self, seed: int, read: ReplyReader) -> None:
+        """Score a seed's answers against the hidden labels and record the fit. Save the pictures of the first seed."""
         entry, kind, test, fitting = self.entry, self.entry.task.kind, self.scorer.data.test, self.fitted[seed]
         answer, seconds = read(fitting.answers)
         scored = self.scorer.test(answer)
@@ -283,11 +281,11 @@ class FinalFits:
         # A process for each further query, where the kind asks more than once.
         query_processes = 2 if type(self.entry.task.kind).queries is not Kind.queries else 0
         if self.shares_process(seeds):
-            context.workers.expect(1 + query_processes)
+            context.workers.expect(1 + query_processes, query_processes)
             shared = SharedProcessFinals(self.entry, context, self.params, seeds, record, failures)
             shared.run(lambda jobs, work: run_parallel(jobs, work, context))
         else:
-            context.workers.expect(len(seeds) * (1 + query_processes))
+            context.workers.expect(len(seeds) * (1 + query_processes), query_processes)
 
             def fit_alone(seed: int, device: str) -> None:
                 def run_here(jobs: Sequence[int], work: Work) -> None:

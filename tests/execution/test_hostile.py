@@ -59,6 +59,8 @@ MARK = f"bakeoff-test-hostile-{os.getpid()}"
 GUESSED = {"tiny": 0.5, "sorted": 0.5}
 """Accuracies above those of guessing one of three classes."""
 
+SECRET = "0f" * 32
+"""Secret of every store of this module, so that the public and the private half of a row can be compared."""
 SCORES = ("status", "score", "seeds", "metrics", "ci_low", "ci_high", "public_score", "private_score", "valid_score")
 """Columns of an honest entry's row that must not depend on its neighbours."""
 STATUSES = {
@@ -189,6 +191,7 @@ class Target:
         artefact.write_bytes(b"a picture")
         np.save(secret, np.arange(120) % 3)
         self.kept = {path: path.read_bytes() for path in (secret, artefact)}
+        write(self.home, "secret", SECRET)
         with contextlib.closing(Store(self.home)):
             pass
         (store,) = self.home.glob("*.sqlite")
@@ -258,6 +261,8 @@ def alone(tier: str, task: str, trials: int, seeds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         place = write(Path(folder), f"{task}.py", TASKS[task])
         honest = write(Path(folder), "honest.py", HONEST[task])
+        (Path(folder) / "home").mkdir()
+        write(Path(folder) / "home", "secret", SECRET)
         (row,) = harness.run(
             str(place), [str(honest)], trials=trials, seeds=seeds, isolation_tier=tier, home=Path(folder) / "home"
         )

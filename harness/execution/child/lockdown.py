@@ -19,10 +19,10 @@ from typing import Any
 from harness.execution.shared.seccomp import seccomp_filter
 
 
-def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
-    """Let this process access only the paths in ``read`` (read and execute) and ``write`` (anything), folders with their content.
+def restrict_files(read: Sequence[str], listed: Sequence[str], write: Sequence[str]) -> None:
+    """Restrict this process to these paths with Landlock; also deny TCP, outside signals and abstract sockets if the kernel can.
 
-    Uses Landlock. If the kernel can, it also denies TCP, signals to processes outside and their abstract sockets.
+    Of folders ``listed`` it sees the names alone.
     """
     from landlock import FSAccess, Ruleset, landlock_abi_version
     from landlock.plumbing import RulesetAttr, get_create_ruleset
@@ -43,7 +43,7 @@ def restrict_files(read: Sequence[str], write: Sequence[str]) -> None:
 
     rules = Wide()
     read_access = FSAccess.EXECUTE | FSAccess.READ_FILE | FSAccess.READ_DIR
-    for paths, access in ((read, read_access), (write, FSAccess.all())):
+    for paths, access in ((read, read_access), (listed, FSAccess.READ_DIR), (write, FSAccess.all())):
         for path in paths:
             if os.path.isdir(path):  # noqa: PTH112, pathlib costs time in every child
                 rules.allow(path, rules=access)
@@ -72,7 +72,7 @@ def lock(settings: Mapping[str, Any]) -> None:
     if settings.get("uid") is not None:
         change_user(int(settings["uid"]))
     if "read" in settings:
-        restrict_files(settings["read"], settings["write"])
+        restrict_files(settings["read"], settings.get("list", ()), settings["write"])
     if settings.get("seccomp"):
         seccomp_filter(own_files=False).load()
     for name, limit in settings.get("rlimits", {}).items():

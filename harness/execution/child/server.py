@@ -11,7 +11,6 @@ import gc
 import importlib
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -27,6 +26,7 @@ from harness.errors import ChannelClosed, PluginError
 from harness.execution.child.lazy_dynamo import defer_dynamo
 from harness.execution.child.run_trial import one_line, run_trial, status_of
 from harness.execution.shared.channel import Channel
+from harness.execution.shared.folders import remove_tree
 from harness.execution.shared.processes import children, kill_tree
 from harness.frameworks.batch import can_fit_many
 from harness.plugins.loader import load_submission
@@ -160,7 +160,7 @@ class Server:
                     kill_tree(pid)
                     with suppress(ChildProcessError):
                         os.waitpid(pid, 0)
-                shutil.rmtree(self.scratch, ignore_errors=True)
+                remove_tree(self.scratch)
 
     @staticmethod
     def _ignore(number: int, frame: FrameType | None) -> None:
@@ -252,7 +252,7 @@ class Server:
             for stray in children(os.getpid()):  # descendants that left the group: this process adopts orphans
                 if stray not in self.running and not (self.spare_fork and stray == self.spare_fork[0]):
                     kill_tree(stray)
-            shutil.rmtree(self.scratch / str(self.running[pid]), ignore_errors=True)
+            remove_tree(self.scratch / str(self.running[pid]))
             scale = 1 if sys.platform == "darwin" else 1024
             self.channel.send(
                 {

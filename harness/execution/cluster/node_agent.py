@@ -30,6 +30,7 @@ from harness.execution.parent.trial import Trial, TrialUsage
 from harness.execution.parent.workers import Worker, WorkerConfig
 from harness.execution.shared.memory import SealedBytes
 from harness.plugins.bundle import Bundle
+from harness.plugins.task_files import installed_task_paths
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class NodeAgent:
         def choose() -> NodeInfo:
             isolation.sweep()
             cgroups.sweep()
-            self.isolation = isolation.choose(tier, hidden=datasets.data_folders())
+            self.isolation = isolation.choose(tier, hidden=[*datasets.data_folders(), *installed_task_paths()])
             device = "cuda:0" if slots.gpus() and slots.torch_has_cuda() else "cpu"
             return NodeInfo(platform.node(), package_hash(), device, self.isolation)
 

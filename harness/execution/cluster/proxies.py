@@ -104,8 +104,14 @@ class RemoteWorkerPool(AbstractContextManager["RemoteWorkerPool"]):
             time.sleep(0.2)
         raise BakeoffError(f"the cluster at {self.cluster.address} has no slot left")
 
-    def expect(self, count: int) -> None:
-        """Start a process in advance on each of the first ``count`` usable slots, unless one waits there already."""
+    def pause_spare(self) -> None:
+        """Do nothing: workers on a cluster run at once."""
+
+    def resume_spare(self) -> None:
+        """Do nothing, as `pause_spare`."""
+
+    def expect(self, count: int, queries: int = 0) -> None:
+        """Start a worker ahead on each of the first ``count`` slots."""
         for slot in self.cluster.usable_slots()[:count]:
             if slot not in self.spare:
                 with suppress(SlotLost, PluginError, TrialFailed):

@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ProbeFailed, UsageError
+from harness.execution.parent import proc_masks
 from harness.execution.parent.canary import MUST_BE_CLOSED, Canary
+from harness.execution.shared.folders import remove_tree
 from harness.execution.shared.seccomp import export_filter
 
 TIERS = ("sandbox-a", "sandbox-b", "process")
@@ -76,6 +78,8 @@ class ProcessSpec:
     number: int = 0
     threads: int = 1
     visible: tuple[Path, ...] = ()
+    masked: tuple[Path, ...] = ()
+    """Parts of ``visible`` that stay hidden."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Isolation:
             locks |= {
                 "uid": uid,
                 "seccomp": True,
-                "read": [*readable_paths(), *map(str, spec.visible)],
+                **dict(zip(("read", "list"), readable_paths(spec.visible, self.masks(spec)), strict=True)),
                 "write": [str(spec.scratch), *device_nodes()],
             }
             drop = ["--bounding-set", "-all"] if os.getuid() == 0 and uid is None else []
@@ -129,12 +133,21 @@ class Isolation:
         if not self.user_namespace:
             locks["uid"] = unused_uid(spec)
         locks |= {"read": ["/"], "write": ["/tmp", "/dev"]}  # noqa: S108
-        with tempfile.TemporaryFile() as program:
+        with tempfile.TemporaryFile() as program, contextlib.ExitStack() as opened:
             program.write(filter_program())
             program.seek(0)
-            before = [*self._bubblewrap(spec), "--seccomp", str(program.fileno()), "--"]
+            copies = proc_masks.open_copies()
+            for fd, _ in copies:
+                opened.callback(os.close, fd)
+            before = [*self._bubblewrap(spec, copies), "--seccomp", str(program.fileno()), "--"]
             command = [*before, *python, json.dumps(locks), *arguments]
-            return self._spawn(command, [*fds, program.fileno()], env=self.environment(spec), **options)
+            passed = [*fds, program.fileno(), *(fd for fd, _ in copies)]
+            return self._spawn(command, passed, env=self.environment(spec), **options)
+
+    def masks(self, spec: ProcessSpec) -> list[Path]:
+        """Return the paths that the process must not see: a package that the process needs is hidden in parts alone."""
+        needed = {path.resolve() for path in spec.visible}
+        return [*(path for path in self.hidden if path not in needed), *spec.masked]
 
     def environment(self, spec: ProcessSpec) -> dict[str, str]:
         """Return the environment variables of a process in this tier.
@@ -160,8 +173,11 @@ class Isolation:
         }
         return kept | fixed | {name: str(spec.threads) for name in THREAD_VARIABLES}
 
-    def _bubblewrap(self, spec: ProcessSpec) -> list[str]:
-        """Return bubblewrap's command line: libraries read-only, writable folders in memory, own process ids and no network."""
+    def _bubblewrap(self, spec: ProcessSpec, copies: Sequence[tuple[int, str]]) -> list[str]:
+        """Return the bubblewrap command: libraries read-only, writable folders in memory, own process ids and no network.
+
+        ``copies`` are open files with the paths at which the sandbox sees them.
+        """
         command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
         command += ["--die-with-parent", "--hostname", "bakeoff", "--cap-drop", "ALL"]
         if self.user_namespace:
@@ -176,7 +192,7 @@ class Isolation:
             made.update(missing)
             return [word for parent in missing for word in ("--perms", "0755", "--dir", str(parent))]
 
-        command += ["--proc", "/proc", "--dev", "/dev"]
+        command += ["--proc", "/proc", *proc_masks.masks(), "--dev", "/dev"]
         for folder in ("/dev/shm", "/tmp"):  # noqa: S108, the sandbox's own
             command += ["--size", str(spec.disk), "--perms", "1777", "--tmpfs", folder]
         command += ["--perms", "1777", "--dir", SANDBOX_SCRATCH, "--ro-bind", "/usr", "/usr"]
@@ -193,13 +209,20 @@ class Isolation:
             if path.exists() and not any(path.is_relative_to(other) for other in seen):
                 command += [*folders(path), "--ro-bind", str(path), str(path)]
                 seen.append(path)
-        for path in self.hidden:
-            if path.is_dir() and any(path.is_relative_to(other) for other in seen):
+        for path in self.masks(spec):
+            if not path.exists() or not any(path.is_relative_to(other) for other in seen):
+                continue
+            if path.is_dir():
                 command += ["--size", "4096", "--tmpfs", str(path), "--remount-ro", str(path)]
+            else:
+                command += ["--ro-bind", "/dev/null", str(path)]
         for node in gpu_nodes():
             command += ["--dev-bind", node, node]
-        cores = "/sys/devices/system"  # libraries read the number of cores here
-        command += [*folders(Path(cores)), "--ro-bind-try", cores, cores]
+        for cores in proc_masks.processor_folders():
+            command += [*folders(cores), "--ro-bind", str(cores), str(cores)]
+        for fd, copy in copies:
+            inside = [] if copy.startswith("/proc/") else folders(Path(copy))
+            command += [*inside, "--perms", "0444", "--ro-bind-data", str(fd), copy]
         return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SANDBOX_SCRATCH]
 
     @staticmethod
@@ -249,10 +272,26 @@ def device_nodes() -> list[str]:
     return [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")] + gpu_nodes()
 
 
-def readable_paths() -> list[str]:
-    """Return the paths that tier B may read: libraries, and /proc as far as the kernel allows."""
+def readable_paths(visible: Sequence[Path] = (), hidden: Sequence[Path] = ()) -> tuple[list[str], list[str]]:
+    """Return the paths that tier B may read with all below them, and the folders that it may list.
+
+    It may read libraries, ``visible`` paths, and /proc as far as the kernel allows. Landlock cannot take a part of a folder back.
+    So of a folder with ``hidden`` paths in it the other parts are granted.
+    """
     system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/proc", "/sys/devices/system"]
-    return [*system, *(f"/etc/{name}" for name in ETC_FILES), *map(str, library_folders())]
+    granted, listed = [], []
+    pending = [Path(path) for path in (*system, *(f"/etc/{name}" for name in ETC_FILES))]
+    pending += [*library_folders(), *visible]
+    for path in pending:  # grows while it is read
+        real = path.resolve()
+        if real in hidden:
+            continue
+        if any(secret.is_relative_to(real) for secret in hidden):
+            listed.append(str(path))
+            pending += sorted(path.iterdir())
+        else:
+            granted.append(str(path))
+    return granted, listed
 
 
 def readable_by_others() -> bool:
@@ -373,5 +412,4 @@ def sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob("bakeoff-[0-9]*-*"):
         owner = folder.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists() and sys.platform == "linux":
-            with contextlib.suppress(OSError):
-                shutil.rmtree(folder)
+            remove_tree(folder)

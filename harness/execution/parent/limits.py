@@ -7,6 +7,7 @@ only, and some give no reason. `LimitMonitor` measures every `MONITOR_INTERVAL_S
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from harness.contract import Limits
 from harness.execution.parent.cgroups import Group
+from harness.execution.shared.folders import TooDeep, disk_usage
 from harness.execution.shared.processes import process_tree
 from leaderboard.result import Status
 
@@ -73,12 +75,12 @@ def tree_usage(pid: int, *, exact_above: int | None, exclude: Collection[int] = 
     total = ProcessUsage()
     for member in members:
         try:
-            stat = Path("/proc", str(member), "stat").read_text().rpartition(")")[2].split()
+            words = Path("/proc", str(member), "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        total.memory += int(stat[21]) * PAGE_BYTES
-        total.cpu_seconds += sum(map(int, stat[11:15])) / TICKS_PER_SECOND  # also of its ended children
-        total.processes += int(stat[17])
+        total.memory += int(words[21]) * PAGE_BYTES
+        total.cpu_seconds += sum(map(int, words[11:15])) / TICKS_PER_SECOND  # also of its ended children
+        total.processes += int(words[17])
     if exact_above is not None and total.memory > exact_above:
         total.memory = sum(map(proportional_memory, members))
     return total
@@ -93,14 +95,40 @@ def proportional_memory(pid: int) -> int:
     return 0
 
 
-def disk_usage(folder: Path) -> int:
-    """Return the bytes of disk that the files below a folder take."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118, as os.walk gives them
+def private_memory(pid: int) -> int:
+    """Return the bytes of memory that a process shares with no other; 0 for an ended process."""
+    with suppress(OSError):
+        lines = Path("/proc", str(pid), "smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    return 0
+
+
+def helper_usage(server: int, trials: Collection[int]) -> ProcessUsage:
+    """Return what a worker's server and its helpers use: processes below it that belong to no trial, such as an import has left.
+
+    CPU seconds are those of the server and of the helpers that live; ``memory`` is that of the helpers alone, pages of their own.
+    """
+    members, total = process_tree(server, trials), ProcessUsage()
+    for member in members:
+        with suppress(OSError):
+            words = Path("/proc", str(member), "stat").read_text().rpartition(")")[2].split()
+            total.cpu_seconds += sum(map(int, words[11:13])) / TICKS_PER_SECOND
+    helpers = members[1:]
+    total.processes, total.memory = len(helpers), sum(map(private_memory, helpers))
     return total
+
+
+def unlinked_usage(pids: Collection[int], folder: Path) -> int:
+    """Return the bytes of files on the disk of ``folder`` that have no name any more and that these processes hold open."""
+    device, found = folder.stat().st_dev, {}
+    for pid in pids:
+        with suppress(OSError):
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    status = entry.stat()
+                    if status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode):
+                        found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
 
 
 class LimitMonitor:
@@ -108,7 +136,8 @@ class LimitMonitor:
 
     It calls ``on_exceeded`` at most once, from its own thread, and then ends. ``group`` is the control group of the processes, if
     they have one; ``scratch`` is the folder on disk that the disk limit counts, if any. ``exclude`` returns the process ids of
-    descendants that have monitors of their own.
+    descendants that have monitors of their own. ``helpers`` returns the use of processes that work for these without being
+    descendants: it counts as theirs, CPU seconds from now on.
     """
 
     def __init__(
@@ -119,9 +148,11 @@ class LimitMonitor:
         group: Group | None,
         scratch: Path | None,
         exclude: Callable[[], Collection[int]] = tuple,
+        helpers: Callable[[], ProcessUsage] = ProcessUsage,
     ) -> None:
         self.pid, self.limits, self.on_exceeded, self.group, self.scratch = pid, limits, on_exceeded, group, scratch
-        self.exclude = exclude
+        self.exclude, self.helpers = exclude, helpers
+        self.helpers_before = helpers().cpu_seconds
         self.peak = 0
         self.stopped = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
@@ -141,7 +172,16 @@ class LimitMonitor:
         if self.group and (exceeded := group_exceeded(self.group, limits)):
             return exceeded
         now = tree_usage(self.pid, exact_above=limits.memory, exclude=self.exclude())
-        self.peak = max(self.peak, now.memory)
+        helpers = self.helpers()
+        now.cpu_seconds += helpers.cpu_seconds - self.helpers_before
+        self.peak = max(self.peak, now.memory + helpers.memory)
+        if helpers.memory and limits.memory is not None and now.memory + helpers.memory > limits.memory:
+            used = helpers.memory + sum(map(private_memory, process_tree(self.pid, self.exclude())))
+            if used > limits.memory:
+                return LimitExceeded(
+                    Status.OUT_OF_MEMORY,
+                    f"used {format_bytes(used)} of memory with its helpers; {advice('memory', format_bytes(limits.memory))}",
+                )
         if not self.group and limits.memory is not None and now.memory > limits.memory:
             return LimitExceeded(
                 Status.OUT_OF_MEMORY,
@@ -156,11 +196,21 @@ class LimitMonitor:
                 Status.PROCESS_LIMIT,
                 f"had {now.processes} processes and threads; {advice('process', limits.processes)}",
             )
-        if self.scratch and limits.disk is not None and (used := disk_usage(self.scratch)) > limits.disk:
-            return LimitExceeded(
-                Status.DISK_LIMIT, f"wrote {format_bytes(used)}; {advice('disk', format_bytes(limits.disk))}"
-            )
+        if self.scratch and limits.disk is not None:
+            return self.check_disk(self.scratch, limits.disk)
         return None
+
+    def check_disk(self, scratch: Path, limit: int) -> LimitExceeded | None:
+        """Measure the scratch folder and the files without a name; return an exceeded limit or None."""
+        try:
+            used = disk_usage(scratch) + unlinked_usage(process_tree(self.pid, self.exclude()), scratch)
+        except TooDeep as error:
+            return LimitExceeded(Status.DISK_LIMIT, f"{error.strerror}; write fewer of them")
+        except OSError:  # the folder is gone: the trial has ended
+            return None
+        if used <= limit:
+            return None
+        return LimitExceeded(Status.DISK_LIMIT, f"wrote {format_bytes(used)}; {advice('disk', format_bytes(limit))}")
 
 
 def group_exceeded(group: Group, limits: Limits) -> LimitExceeded | None:

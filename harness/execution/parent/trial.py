@@ -10,10 +10,8 @@ import os
 import queue
 import signal
 import socket
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,11 +28,13 @@ from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.limits import (
     LimitExceeded,
     LimitMonitor,
+    ProcessUsage,
     advice,
     format_bytes,
     group_exceeded,
     output_exceeded,
 )
+from harness.execution.parent.log import Log
 from harness.execution.shared.channel import (
     MAX_TEXT_CHARACTERS,
     Channel,
@@ -44,12 +44,11 @@ from harness.execution.shared.channel import (
     whole_number,
 )
 from harness.execution.shared.memory import SealedBytes, SharedArray
-from harness.execution.shared.processes import kill_tree
+from harness.execution.shared.processes import continue_tree, kill_tree, stop_tree
 from leaderboard.result import Status
 
 EXIT_LIMIT_SECONDS = 5.0
 """Seconds for which the parent waits, twice, for the report of a fork's exit before it kills the whole worker."""
-LOG_LIMIT_BYTES = 64 * 1024
 CHILD_STATUSES = (Status.FAILED, Status.OUT_OF_MEMORY, Status.INVALID, Status.PROCESS_LIMIT, Status.DISK_LIMIT)
 """Statuses that a fork may claim for its own failure. None is to its advantage; any other claim becomes failed."""
 
@@ -91,43 +90,6 @@ class TrialUsage:
     cpu_seconds: float
 
 
-class Log:
-    """Buffer with the last `LOG_LIMIT_BYTES` bytes that a submission's processes have printed. Thread-safe."""
-
-    def __init__(self) -> None:
-        self.pieces: deque[bytes] = deque()
-        self.kept = 0
-        self.lock = threading.Lock()
-
-    def add(self, piece: bytes) -> None:
-        with self.lock:
-            self.pieces.append(piece)
-            self.kept += len(piece)
-            while self.kept - len(self.pieces[0]) > LOG_LIMIT_BYTES:
-                self.kept -= len(self.pieces.popleft())
-
-    @property
-    def text(self) -> str:
-        with self.lock:
-            return b"".join(self.pieces)[-LOG_LIMIT_BYTES:].decode(errors="replace")
-
-    def drain(self, fd: int, limit: int | None, on_full: Callable[[], None]) -> threading.Thread:
-        """Copy a pipe into this log in a new thread, and close it at its end. It calls ``on_full`` beyond ``limit`` bytes."""
-
-        def read() -> None:
-            total = 0
-            while piece := os.read(fd, 1 << 16):
-                before, total = total, total + len(piece)
-                self.add(piece)
-                if limit is not None and before <= limit < total:
-                    on_full()
-            os.close(fd)
-
-        thread = threading.Thread(target=read, daemon=True)
-        thread.start()
-        return thread
-
-
 class WorkerHandle(Protocol):
     """Interface of a worker to the trials that are forked from it."""
 
@@ -139,6 +101,7 @@ class WorkerHandle(Protocol):
     def exceeded(self) -> LimitExceeded | None: ...
     def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None: ...
     def give_up(self) -> None: ...
+    def helpers(self) -> ProcessUsage: ...
 
 
 class VerifiedPredictions(ABC):
@@ -241,12 +204,16 @@ class Trial(VerifiedPredictions):
         )
 
     def pause_clock(self) -> None:
-        """Stop the clock of the trial's time limit until the next query."""
+        """Stop the clock of the trial's time limit until the next query, and the trial with it: nobody learns beyond the limit."""
         self.time_left = self.deadline - time.monotonic()
+        if self.process:
+            stop_tree(self.process.pid)
 
     def answer(self, x: Array, forms: Sequence[OutputSpec], member: int = 0) -> tuple[Array, float]:
         if self.time_left is not None:
             self.deadline, self.time_left = time.monotonic() + self.time_left, None
+            if self.process:
+                continue_tree(self.process.pid)
         with SharedArray.of(x) as query, SharedArray.blank(forms) as answer:
             started = time.monotonic()
             self._send(
@@ -275,6 +242,12 @@ class Trial(VerifiedPredictions):
         try:
             self._send({"op": "freeze"}, [parcel.fd])
             self._expect(self._receive(), "frozen")
+            limit = self.worker.limits.memory
+            if limit is not None and parcel.allocated > limit:
+                raise TrialFailed(
+                    Status.OUT_OF_MEMORY,
+                    f"its pickled model takes {format_bytes(parcel.allocated)}; {advice('memory', format_bytes(limit))}",
+                )
             parcel.seal()
         except OSError as error:
             parcel.close()
@@ -343,7 +316,9 @@ class Trial(VerifiedPredictions):
             with suppress(psutil.Error):
                 self.process = psutil.Process(pid)
             self.group = cgroups.make(limits.memory, limits.processes, pid)
-            self.monitor = LimitMonitor(pid, limits, self._stop_exceeded, self.group, self.scratch)
+            self.monitor = LimitMonitor(
+                pid, limits, self._stop_exceeded, self.group, self.scratch, helpers=self.worker.helpers
+            )
         self._send({"op": "go"})
 
     def _stop_exceeded(self, exceeded: LimitExceeded) -> None:

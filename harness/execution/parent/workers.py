@@ -1,8 +1,7 @@
-"""Workers of a submission, seen by the parent: start them, have them fork trials, end them with all their descendants.
+"""Workers of a submission, seen by the parent: start one, have it fork trials, stop it, end it with all its descendants.
 
-A `Worker` is one server process that has imported the submission, in its tier of isolation. A `WorkerPool` is all workers of one
-submission. Work that must not remember earlier work gets a fresh worker: final fits, which see the hidden test inputs, and each
-further query about these inputs.
+A `Worker` is one server process that has imported the submission, in its tier of isolation. Work that must not remember earlier
+work gets a fresh worker: final fits, which see the hidden test inputs, and each further query about these inputs.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -32,19 +30,23 @@ from harness.execution.parent.batch_trial import BatchTrial
 from harness.execution.parent.fit_data import SharedInputs
 from harness.execution.parent.isolation import SANDBOX_SCRATCH, Isolation, ProcessSpec
 from harness.execution.parent.limits import (
-    MEBIBYTE,
     STANDARD_LIMITS,
     LimitExceeded,
     LimitMonitor,
+    ProcessUsage,
     group_exceeded,
+    helper_usage,
     output_exceeded,
 )
-from harness.execution.parent.trial import EXIT_LIMIT_SECONDS, Log, Trial, exit_reason
+from harness.execution.parent.log import Log
+from harness.execution.parent.trial import EXIT_LIMIT_SECONDS, Trial, exit_reason
 from harness.execution.shared.channel import SMALL_MESSAGE_BYTES, Channel, clean_line, whole_number
+from harness.execution.shared.folders import remove_tree
 from harness.execution.shared.memory import SealedBytes
-from harness.execution.shared.processes import count_user_processes, kill, process_tree
+from harness.execution.shared.processes import continue_tree, count_user_processes, kill, process_tree, stop_tree
 from harness.plugins.bundle import Bundle
 from harness.plugins.description import Description, allowed
+from harness.plugins.task_files import task_parts
 from leaderboard.result import Status
 
 WARM_LIMIT_SECONDS = 180.0
@@ -97,6 +99,7 @@ class Worker(AbstractContextManager["Worker"]):
             number=next(_numbers),
             threads=config.threads,
             visible=(bundle.package,) if bundle.package else (),
+            masked=tuple(task_parts(bundle.package)) if bundle.package else (),
         )
         read_end, write_end = os.pipe()
         self.output_thread = self.log.drain(
@@ -130,6 +133,10 @@ class Worker(AbstractContextManager["Worker"]):
                 )
             hello = {"source": self.bundle.manifest(), "folder": str(self.scratch / "source")}
             self.channel.send(hello, [content.fileno()])
+
+    def helpers(self) -> ProcessUsage:
+        """Return what the server and the processes that its import has left use, the trials left out."""
+        return helper_usage(self.channel.pid, self._monitored()) if self.channel.pid else ProcessUsage()
 
     def _monitored(self) -> list[int]:
         """Return the process ids of the running trials, which have limit monitors of their own."""
@@ -197,12 +204,18 @@ class Worker(AbstractContextManager["Worker"]):
             defaults = dict(message["defaults"])
             json.dumps([dict(domain.__dict__) for domain in space.values()], allow_nan=False)  # no infinite bounds
             outside = [name for name in defaults if not allowed(space[name], defaults[name])]
+            texts = [*space, *(choice for domain in space.values() for choice in getattr(domain, "choices", ()))]
+            unprintable = [text for text in texts if isinstance(text, str) and not text.isprintable()]
             kinds = tuple(clean_line(kind) for kind in message["kinds"])
             description = Description(
                 kinds, space, defaults, message.get("vectorizable") is True, message.get("budget") is True
             )
         except Exception as error:
             raise PluginError(f"{name} described itself in a way that cannot be read: {error}") from error
+        if unprintable:
+            raise PluginError(
+                f"{name} has a name or a choice in its space that cannot be printed: {ascii(unprintable[0])[:80]}"
+            )
         if outside:
             raise PluginError(
                 f"{name} has the default {outside[0]}={defaults[outside[0]]!r}, which is not in {space[outside[0]]}"
@@ -274,7 +287,8 @@ class Worker(AbstractContextManager["Worker"]):
         The two trials share nothing but the model. ``time_limit`` is in seconds, for loading and predictions.
         """
         message = {"op": "thaw", "seed": seed, "device": device}
-        return Trial(self, message, {}, extra_fds=[model.fd], time_limit=time_limit, scratch=self.disk_folder)
+        with model.copy() as own:
+            return Trial(self, message, {}, extra_fds=[own.fd], time_limit=time_limit, scratch=self.disk_folder)
 
     def post(self, message: Mapping[str, Any], fds: Sequence[int], trial: Trial) -> None:
         """Give a trial its number, and ask the server to fork it. The fork gets ``message`` and the descriptors ``fds``.
@@ -307,6 +321,13 @@ class Worker(AbstractContextManager["Worker"]):
 
     give_up = kill
 
+    def pause(self) -> None:
+        """Stop the server and its descendants until `resume`: whoever stands still notices nothing of what others do."""
+        stop_tree(self.process.pid)
+
+    def resume(self) -> None:
+        continue_tree(self.process.pid)
+
     def close(self) -> None:
         """End the server and its descendants, and delete their scratch folder and control group. A second call does nothing."""
         with self.close_lock:
@@ -329,7 +350,7 @@ class Worker(AbstractContextManager["Worker"]):
         self.output_thread.join(EXIT_LIMIT_SECONDS)
         self.channel.close()
         if self.disk_folder:
-            shutil.rmtree(self.disk_folder, ignore_errors=True)
+            remove_tree(self.disk_folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -353,84 +374,3 @@ class Worker(AbstractContextManager["Worker"]):
         for trial in list(self.trials.values()):
             trial.kill()
             trial.mailbox.put(None)
-
-
-class WorkerPool(AbstractContextManager["WorkerPool"]):
-    """All workers of one submission on this machine. Close the pool when done.
-
-    The first worker is for the search; fits that see hidden test inputs run in `fresh` ones.
-    """
-
-    keeps_models = True
-    """True: fitted models may wait in a worker of this pool until the other seeds are fitted. A remote machine may be lost
-    meanwhile."""
-
-    def __init__(self, bundle: Bundle, config: WorkerConfig) -> None:
-        self.bundle, self.config = bundle, config
-        self.lock = threading.Lock()
-        self.closed = self.described = False
-        self.first = Worker(bundle, config)
-        self.workers = [self.first]
-        self.spare = [self.first]
-        self.expected = 1
-
-    def ready(self) -> Description:
-        """Wait until the first worker has imported the submission, and return the submission's description.
-
-        Raises PluginError, and TrialFailed if the import exceeded a limit.
-        """
-        description = self.first.ready()
-        self.described = True
-        return description
-
-    def expect(self, count: int) -> None:
-        """Announce ``count`` calls of `fresh`, and start workers for them in advance, at most one for each concurrent trial.
-
-        Closes the first worker if the search has used it.
-        """
-        with self.lock:
-            if self.first.used and self.first in self.spare:  # no final fit may find what the search left there
-                self.spare.remove(self.first)
-                self.first.close()
-            self.expected = count
-            self._warm_ahead()
-
-    def fresh(self) -> Worker:
-        """Return a ready worker that has never received hidden test inputs. Close it after one use.
-
-        Raises PluginError if the pool is closed or no worker starts, TrialFailed if the import exceeds a limit.
-        """
-        with self.lock:
-            if self.closed:
-                raise PluginError(f"the processes of {self.bundle.name} have been ended")
-            worker = self.spare.pop(0) if self.spare else self._start()
-            self.expected -= 1
-            self._warm_ahead()
-        if worker is not self.first or not self.described:
-            worker.ready()
-        return worker
-
-    def _warm_ahead(self) -> None:
-        while len(self.spare) < min(self.expected, self.config.at_once) and not self.closed:
-            self.spare.append(self._start())
-
-    def _start(self) -> Worker:
-        worker = Worker(self.bundle, self.config)
-        self.workers.append(worker)
-        return worker
-
-    def close(self) -> None:
-        with self.lock:
-            self.closed = True
-        for worker in self.workers:
-            worker.close()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def printed(self) -> str:
-        """End of the text that all workers have printed, at most 65536 characters."""
-        return "".join(worker.log.text for worker in self.workers)[-MEBIBYTE // 16 :]

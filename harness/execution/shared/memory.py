@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -47,6 +48,23 @@ def seal(fd: int, *names: str) -> None:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in names))
 
 
+def copy_data(source: int, target: int) -> None:
+    """Copy one file to another, empty one. Holes stay holes: they cost their writer nothing, and should not fill this memory."""
+    size = os.fstat(source).st_size
+    os.ftruncate(target, size)
+    end = 0
+    while end < size:
+        try:
+            offset = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                return
+            raise
+        end = os.lseek(source, offset, os.SEEK_HOLE)
+        while offset < end:
+            offset += os.pwrite(target, os.pread(source, min(1 << 24, end - offset), offset), offset)
+
+
 class SealedBytes(AbstractContextManager["SealedBytes"]):
     """Pickled model in a memfd. A child writes it; after `seal` nobody can change it. Close it when done.
 
@@ -67,12 +85,26 @@ class SealedBytes(AbstractContextManager["SealedBytes"]):
         seal(self.fd, *self.SEALS)
         written, self.fd = self.fd, memfd()
         try:
-            offset, size = 0, os.fstat(written).st_size
-            while offset < size:
-                offset += os.pwrite(self.fd, os.pread(written, 1 << 24, offset), offset)
+            copy_data(written, self.fd)
         finally:
             os.close(written)
         seal(self.fd, *self.SEALS)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of memory that the content takes, holes left out."""
+        return os.fstat(self.fd).st_blocks * 512
+
+    def copy(self) -> SealedBytes:
+        """Return a sealed copy. Each reader gets its own, for the reason that `seal` makes one: readers of one file are linked."""
+        copied = SealedBytes()
+        try:
+            copy_data(self.fd, copied.fd)
+            seal(copied.fd, *self.SEALS)
+        except BaseException:
+            copied.close()
+            raise
+        return copied
 
     def close(self) -> None:
         os.close(self.fd)

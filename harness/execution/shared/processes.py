@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,33 @@ def process_tree(pid: int, exclude: Collection[int] = ()) -> list[int]:
     for member in members:  # the list grows during the loop
         members += [child for child in children(member) if child not in exclude]
     return members
+
+
+def stop_tree(pid: int) -> None:
+    """Stop a process and all its descendants until `continue_tree`; those that start meanwhile, too."""
+    for _ in range(1000):
+        running = [member for member in process_tree(pid) if not stands_still(member)]
+        if not running:
+            return
+        for member in running:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(member, signal.SIGSTOP)
+        time.sleep(0.001)
+
+
+def continue_tree(pid: int) -> None:
+    """Let the processes run on that `stop_tree` has stopped."""
+    for member in process_tree(pid):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(member, signal.SIGCONT)
+
+
+def stands_still(pid: int) -> bool:
+    """Tell if a process is stopped, or has ended."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return True
 
 
 def kill(pid: int) -> None:

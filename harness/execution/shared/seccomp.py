@@ -16,6 +16,7 @@ FORBIDDEN_SYSCALLS = {
     "unshare setns",
     "marks on files and names that another process can find": "setxattr lsetxattr fsetxattr removexattr lremovexattr "
     "fremovexattr inotify_init inotify_init1 shmget shmat semget semop semtimedop msgget msgsnd msgrcv mq_open mq_unlink",
+    "numbers of the whole machine": "io_setup io_submit io_getevents io_pgetevents io_destroy io_cancel sysinfo mincore",
     "the machine itself": "reboot swapon swapoff kexec_load kexec_file_load init_module finit_module delete_module acct quotactl "
     "quotactl_fd settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname iopl ioperm vhangup mknod mknodat",
 }
