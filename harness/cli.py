@@ -42,6 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     parser = build_parser()
     options = parser.parse_args(arguments)
+    from leaderboard.text import VisibleStream  # after the parser: help needs none of the packages
+
+    # Names and errors of strangers are printed, and may hold a terminal's control sequences.
+    with contextlib.redirect_stdout(VisibleStream(sys.stdout)), contextlib.redirect_stderr(VisibleStream(sys.stderr)):
+        return run_and_explain(options)
+
+
+def run_and_explain(options: argparse.Namespace) -> int:
+    """Run the command of these options and return its exit code. An error that a user can mend is one line."""
+    if getattr(options, "store", None):
+        from harness.commands.command_line import hide_password
+
+        hide_password(options.store)
     command = COMMANDS[options.command]
     try:
         if not getattr(options, "json", False):
@@ -219,6 +232,7 @@ def task_name(reference: str) -> str:
 
 def leaderboard_command(options: argparse.Namespace) -> int:
     from leaderboard.tables import render
+    from leaderboard.text import visible
 
     boards = read_boards(options, [task_name(options.task)] if options.task else ())
     if options.format == "parquet":
@@ -226,12 +240,12 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     elif options.format == "html":
         from leaderboard.site import html
 
-        content = html(boards, options.home / "artefacts").encode()
+        content = html(boards, options.home / "artefacts").encode(errors="backslashreplace")
     else:
         write = {"table": render.table, "json": render.json_text, "csv": render.csv_text, "markdown": render.markdown}[
             options.format
         ]
-        content = write(boards).rstrip("\n").encode() + b"\n"
+        content = visible(write(boards).rstrip("\n")).encode() + b"\n"
     if options.out:
         write_file(options.out, content)
     else:

@@ -89,6 +89,11 @@ class LivePages(Progress):
                 self.late_note = message  # where the disk is full the store says so, and the run does not go on
             else:
                 self.other.note(message)
+        except Exception as error:  # a name or value that nobody thought of; one entry ends no run
+            self.given_up = True
+            self.other.note(
+                f"the pages in {self.site.out} cannot be made ({type(error).__name__}: {error}); the run goes on without them"
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,9 @@ from typing import TextIO
 from harness.dispatch import Progress
 from leaderboard import Result
 from leaderboard.formatting import format_number
+from leaderboard.text import VisibleStream, visible
+
+CLEAR_LINE = "\r\033[K"
 
 
 class Terminal(Progress):
@@ -18,7 +21,8 @@ class Terminal(Progress):
     """
 
     def __init__(self, out: TextIO | None = None) -> None:
-        self.out = out or sys.stderr
+        out = out or sys.stderr
+        self.out = out.raw if isinstance(out, VisibleStream) else out
         self.moves = self.out.isatty()
         self.head = ""
         self.started = 0.0
@@ -48,7 +52,10 @@ class Terminal(Progress):
 
     def _moving(self, what: str) -> None:
         if self.moves:
-            print(f"\r\033[K{self.head} … {what}", end="", file=self.out, flush=True)
+            self._print(f"{self.head} … {what}", end="")
 
     def _staying(self, line: str) -> None:
-        print(f"\r\033[K{line}" if self.moves else line, file=self.out, flush=True)
+        self._print(line, end="\n")
+
+    def _print(self, line: str, end: str) -> None:
+        print(f"{CLEAR_LINE if self.moves else ''}{visible(line, kept='')}{end}", end="", file=self.out, flush=True)

@@ -76,7 +76,7 @@ class Site:
         Pages poll the status every few seconds and reload after a build.
         """
         content = {"build": self.build_number, "says": status, "at": round(time.time()) if status else None}
-        self.write("assets/now.js", f"bakeoffNow({json.dumps(content)});\n".encode())
+        self.write("assets/now.js", f"bakeoffNow({json.dumps(content)});\n".encode(errors="backslashreplace"))
 
     # Pages ----------------------------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,10 @@ class Site:
     def write_page(self, address: str, template: str, **context: Any) -> None:
         """Render a template with ``context`` and write the page to an address relative to the folder of pages."""
         root = "../" * address.count("/")
-        self.write(address, self.environment.get_template(template).render(root=root, **context).encode())
+        self.write(
+            address,
+            self.environment.get_template(template).render(root=root, **context).encode(errors="backslashreplace"),
+        )
 
     def write(self, address: str, content: bytes) -> None:
         """Write a file in the folder of pages atomically, so that no reader sees half of it. Skip a file with unchanged content."""

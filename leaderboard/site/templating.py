@@ -65,7 +65,11 @@ def slug(name: str) -> str:
     An unsafe name, or one with more than 60 characters, is changed and gets a hash. Other names stay as they are.
     """
     plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:60]
-    return plain if plain and plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return (
+        plain
+        if plain and plain == name
+        else f"{plain}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    )
 
 
 def rows_with_whiskers(rows: Sequence[Row]) -> list[tuple[Row, str, dict[str, float | bool] | None]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from leaderboard.formatting import align_columns, format_count, format_number, format_seconds
 from leaderboard.result import Status
+from leaderboard.text import markdown_cell, spreadsheet_cell, visible
 
 Row = Mapping[str, Any]
 Boards = Mapping[str, Sequence[Row]]
@@ -104,12 +105,17 @@ def markdown(boards: Boards) -> str:
     """Return boards as Markdown tables."""
     blocks = []
     for task, rows in boards.items():
-        lines = [f"### {heading(task, rows)}", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
+        lines = [
+            f"### {markdown_cell(heading(task, rows))}",
+            "",
+            f"| {' | '.join(HEADINGS)} |",
+            f"|{'---|' * len(HEADINGS)}",
+        ]
         for line in cells(rows):
-            padded = [text.replace("|", "\\|").replace("\n", " ") for text in line] + [""] * (len(HEADINGS) - len(line))
+            padded = [markdown_cell(text) for text in line] + [""] * (len(HEADINGS) - len(line))
             lines.append(f"| {' | '.join(padded)} |")
         for note in notes(rows):
-            lines += ["", note]
+            lines += ["", markdown_cell(note)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -117,7 +123,14 @@ def markdown(boards: Boards) -> str:
 def flatten(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return rows with nested values as JSON text, for formats that have columns only."""
     return [
-        {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
+        {
+            name: json.dumps(value)
+            if isinstance(value, (dict, list))
+            else visible(value)
+            if isinstance(value, str)
+            else value
+            for name, value in row.items()
+        }
         for row in rows
     ]
 
@@ -128,7 +141,7 @@ def csv_text(boards: Boards) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: spreadsheet_cell(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
 
 
