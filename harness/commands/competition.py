@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.commands.submit import check_file, read
+from harness.commands.submit import check_file, read_hashed
 from harness.contract import Array, Kind, Task
 from harness.errors import InvalidPrediction, TrialFailed, UsageError
 from harness.evaluation.task_data import TaskData
@@ -26,6 +26,8 @@ from leaderboard.competition.entries import ScoredEntry
 from leaderboard.competition.events import Event
 from leaderboard.competition.rules import Rules
 from leaderboard.formatting import align_columns, format_number
+from leaderboard.result import Status
+from leaderboard.store.secret import new_secret
 
 BOOTSTRAP_DRAWS = 200
 """Number of bootstrap draws for the standard error of a metric that is not a mean over samples."""
@@ -44,23 +46,24 @@ class OpenCompetition:
 
         Raises Refused, after the refusal is recorded, if the rules do not allow the entry or the file is wrong.
         """
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.competition.check(team, digest)
+        self.competition.check(team)
         try:
-            return self.score_file(path, digest)
+            graded = self.score_file(path)
         except (InvalidPrediction, TrialFailed, UsageError) as error:
             said = f"{path.name}: {error}".replace(f"{path}: ", "").replace(str(path), path.name)
             self.competition.refuse(team, said)
             raise
+        self.competition.check(team, graded.sha256)
+        return graded
 
-    def score_file(self, path: Path, digest: str) -> ScoredEntry:
+    def score_file(self, path: Path) -> ScoredEntry:
         """Return the scores of a file of predictions on the public and the private samples, and record nothing.
 
-        ``digest`` is the SHA-256 of the file. Raises UsageError or InvalidPrediction for a wrong file.
+        Raises UsageError or InvalidPrediction for a wrong file, TrialFailed for a score that is not finite.
         """
-        with closing(TaskData(self.task)) as task_data:
+        with closing(TaskData(self.task, new_secret())) as task_data:
             test = task_data.data.test
-            answer = read(path, self.task.kind.output_specs(test.x))
+            answer, digest = read_hashed(path, self.task.kind.output_specs(test.x))
             self.task.kind.verify(answer, test.x)
             return score_answer(task_data, answer, *self.competition.split(len(test)), digest)
 
@@ -72,6 +75,10 @@ def score_answer(task_data: TaskData, answer: Array, public: Array, private: Arr
     """
     measure = task_data.scorer.measured(answer)
     scores = [float(measure.of(part)) for part in (public, private)]
+    if not all(map(math.isfinite, scores)):
+        raise TrialFailed(
+            Status.INVALID, f"the {task_data.task.metric} of these predictions is {scores[0]}; use ordinary sizes"
+        )
     if measure.values is None:
         rng = np.random.default_rng(0)
         error = float(np.std([measure.of(rng.choice(public, len(public))) for _ in range(BOOTSTRAP_DRAWS)]))
@@ -155,7 +162,7 @@ def withdraw(options: argparse.Namespace) -> int:
 def rescore(options: argparse.Namespace) -> int:
     with open_competition(options) as opened:
         path = check_file(options.predictions)
-        scores = opened.score_file(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        scores = opened.score_file(path)
         event = opened.competition.rescore(options.entry, scores, options.reason)
         return print_result(options, event_record(event), f"entry {options.entry} has been scored again")
 

@@ -6,6 +6,7 @@ A file is not trusted. Its rows are matched with the hidden test by id, and it i
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
@@ -27,6 +28,7 @@ from harness.scoring import ScoredAnswer
 from leaderboard import Result, Store, rank
 from leaderboard.result import Status, content_key
 from leaderboard.statistics.ranking import score_interval
+from leaderboard.store.secret import new_secret
 from leaderboard.store.store import utc_timestamp
 
 MAX_IDS_SHOWN = 5
@@ -60,15 +62,14 @@ def submit(
         raise UsageError(
             f"{found.name} verifies predictions by asking again with changed inputs, which a file cannot answer; submit a plug-in"
         )
-    content = check_file(path)
+    check_file(path)
     results, task_data = Store(Path(home), url=store), None
     try:
-        task_data = TaskData(found)
+        task_data = TaskData(found, results.secret)
         test = task_data.data.test
-        answer = read(path, found.kind.output_specs(test.x))
+        answer, digest = read_hashed(path, found.kind.output_specs(test.x))
         found.kind.verify(answer, test.x)
         scored = task_data.scorer.test(answer)
-        digest = hashlib.sha256(content.read_bytes()).hexdigest()
         result = scored_result(task_data, name, digest, scored, answer)
         results.add(result, scored.replicates)  # type: ignore[arg-type]  # a float32 array is a sequence of floats
         picture = found.kind.draw(answer, test)
@@ -122,6 +123,7 @@ def scored_result(task_data: TaskData, name: str, digest: str, scored: ScoredAns
         isolation="file",
         source_sha256=digest,
         data_sha256=task_data.sha256,
+        secret_id=task_data.secret_id,
         versions=versions(),
         created_at=utc_timestamp(),
     )
@@ -134,11 +136,11 @@ def check_file(path: Path) -> Path:
             f"predictions should be a .csv, .parquet or .npy file; {path.name} ends in {path.suffix or 'nothing'!r}"
         )
     try:
-        mode = path.stat().st_mode
+        mode = path.lstat().st_mode
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{path} should be a plain file")
+        raise UsageError(f"{path} should be a plain file{'; it is a link' if stat.S_ISLNK(mode) else ''}")
     if not os.access(path, os.R_OK):
         raise UsageError(f"{path} cannot be read: permission denied")
     return path
@@ -149,13 +151,17 @@ def read(path: Path, specs: Sequence[OutputSpec]) -> Array:
 
     Raises UsageError, with what was expected and what came, if the file is too large, cannot be read or matches no spec.
     """
-    limit = max(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs) * MAX_BYTES_PER_VALUE + (1 << 20)
-    size = path.stat().st_size
-    if size > limit:
-        raise UsageError(f"{path} has {size:,} bytes; predictions for this task need at most {limit:,}")
+    return read_hashed(path, specs)[0]
+
+
+def read_hashed(path: Path, specs: Sequence[OutputSpec]) -> tuple[Array, str]:
+    """Return the predictions of `read` and the SHA-256 of the file. It is read once: what is hashed is what is scored."""
+    values = max(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs)
+    content = read_bytes(path, values * MAX_BYTES_PER_VALUE + (1 << 20))
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what does not fit its dtype is refused by Kind.verify
-            return _npy(path, specs) if path.suffix == ".npy" else _table(path, specs)
+            parse = _npy if path.suffix == ".npy" else _table
+            return parse(path, content, specs), hashlib.sha256(content).hexdigest()
     except UsageError:
         raise
     except Exception as error:  # parsers raise what they like
@@ -163,21 +169,46 @@ def read(path: Path, specs: Sequence[OutputSpec]) -> Array:
         raise UsageError(f"{path} cannot be read as {path.suffix[1:]}: {reason or type(error).__name__}") from error
 
 
-def _npy(path: Path, specs: Sequence[OutputSpec]) -> Array:
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return the content of a plain file of at most ``limit`` bytes. Raises UsageError for a link too: it could lead to labels."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        size = os.fstat(fd).st_size
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UsageError(f"{path} should be a plain file")
+        if size > limit:
+            raise UsageError(f"{path} has {size:,} bytes; predictions for this task need at most {limit:,}")
+        return file.read(limit)
+
+
+def _npy(path: Path, content: bytes, specs: Sequence[OutputSpec]) -> Array:
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects, which are not read")
+    given = np.broadcast_to(np.zeros((), dtype), shape)  # takes no memory, whatever shape the header claims
     for spec in specs:
-        if spec.accepts(mapped):
-            return np.asarray(mapped, dtype=spec.dtype)
-    raise UsageError(f"{path} should hold {' or '.join(map(str, specs))}; it holds {mapped.dtype} {mapped.shape}")
+        if spec.accepts(given):
+            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=spec.dtype)
+    raise UsageError(f"{path} should hold {' or '.join(map(str, specs))}; it holds {dtype} {shape}")
 
 
-def _table(path: Path, specs: Sequence[OutputSpec]) -> Array:
+def _table(path: Path, content: bytes, specs: Sequence[OutputSpec]) -> Array:
     import pandas as pd
 
     n = specs[0].shape[0]
+    columns = 1 + max(int(np.prod(spec.shape[1:], dtype=np.int64)) for spec in specs)
     if path.suffix == ".parquet":
-        _parquet_fits(path, n)
-    frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        _parquet_fits(path, content, n, columns)
+        frame = pd.read_parquet(io.BytesIO(content))
+    else:
+        _csv_fits(path, content, n, columns)
+        frame = pd.read_csv(io.BytesIO(content))
     if "id" not in frame.columns:
         raise UsageError(f"{path} should have a column called id; it has {', '.join(map(str, frame.columns[:8]))}")
     if frame.empty:
@@ -209,20 +240,45 @@ def _table(path: Path, specs: Sequence[OutputSpec]) -> Array:
     raise UsageError(f"{path} should have {wanted} columns beside id; it has {ordered.shape[1]}")
 
 
-def _parquet_fits(path: Path, n: int) -> None:
-    """Raise UsageError if a Parquet file has more than ``2 * n`` rows, for ``n`` ids, or a column that does not hold numbers.
+def _csv_fits(path: Path, content: bytes, n: int, columns: int) -> None:
+    """Raise UsageError if a CSV file has more than ``2 * n`` rows, for ``n`` ids, or far more than the expected ``columns``.
 
-    Only the metadata are read: a small file could be large in memory, as a run of equal values takes no space in Parquet.
+    A parser takes a hundred times the file's size for a line of commas.
+    """
+    rows = content.count(b"\n") + content.count(b"\r")
+    if rows > 4 * n + 100:
+        raise UsageError(f"{path} has {rows:,} lines; this task has {n:,} ids")
+    widest = max((line.count(b",") for line in content.splitlines()), default=0) + 1
+    if widest > 2 * columns + 100:
+        raise UsageError(
+            f"{path} has a line of {widest:,} cells; predictions for this task need at most {columns:,} columns"
+        )
+
+
+def _parquet_fits(path: Path, content: bytes, n: int, columns: int) -> None:
+    """Raise UsageError if a Parquet file has more than ``2 * n`` rows, for ``n`` ids, or far more than the expected ``columns``.
+
+    It is raised also for a column that does not hold numbers. Only the metadata are read: a small file could be large in memory, as
+    a run of equal values takes no space in Parquet. Its parts are counted, because the sum that it states may be another.
     """
     import pyarrow.parquet as pq
     from pyarrow import types
 
-    rows = pq.read_metadata(path).num_rows
+    file = pq.ParquetFile(io.BytesIO(content))
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups))
     if rows > 2 * n:
         raise UsageError(f"{path} has {rows:,} rows; this task has {n:,} ids")
-    for column in pq.read_schema(path):
+    if len(file.schema_arrow) > 2 * columns + 100:
+        raise UsageError(
+            f"{path} has {len(file.schema_arrow):,} columns; predictions for this task need at most {columns:,}"
+        )
+    for column in file.schema_arrow:
         if not (types.is_integer(column.type) or types.is_floating(column.type) or types.is_boolean(column.type)):
             raise UsageError(f"{path}: column {column.name!r} should hold numbers")
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    if any(chunk.num_values > 2 * n for chunk in chunks):
+        raise UsageError(f"{path} has a column of more than {2 * n:,} values; this task has {n:,} ids")
 
 
 def _refuse_ids(path: Path, what: str, ids: Array) -> None:
@@ -238,7 +294,7 @@ def export(task: str, out: str | Path, *, progress: Progress | None = None) -> l
     The arrays are train and valid with targets, the test inputs, and a sample of predictions. Raises UsageError if it cannot write.
     """
     found = registry.find_task(task, (progress or Progress()).note).task
-    task_data = TaskData(found)
+    task_data = TaskData(found, new_secret())  # nothing is scored here
     try:
         data, folder = task_data.data, Path(out)
         folder.mkdir(parents=True, exist_ok=True)

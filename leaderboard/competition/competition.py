@@ -7,6 +7,7 @@ in between without a public event.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -20,14 +21,19 @@ from leaderboard.competition import ladder
 from leaderboard.competition.entries import CompetitionEntry, CompetitionState, ScoredEntry, replay, seal
 from leaderboard.competition.events import Event, EventLog
 from leaderboard.competition.ladder import LadderEntry
+from leaderboard.competition.names import is_single_script, skeleton
 from leaderboard.competition.rules import Rules
 from leaderboard.errors import StoreError
 from leaderboard.statistics.inference import Array, Pairs
 from leaderboard.statistics.ranking import rank_sets
-from leaderboard.statistics.variance import ScoreVariance
+from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, quantile
 from leaderboard.store.store import Store
 
 TEAM = re.compile(r"[^\W_][\w .+&'-]{0,39}")
+OPEN_TEAMS = 20
+"""Teams that have a public score under the Ladder where anybody may enter."""
+LARGE_SAMPLE = 1e6
+"""Degrees of freedom of a normal distribution."""
 RANK_DRAWS = 1000
 """Number of bootstrap draws of private samples for the ranks of the final board."""
 
@@ -97,10 +103,14 @@ class Competition:
     def amend(self, reason: str) -> Event:
         """Publish changed rules, which apply from now on, and return the event.
 
-        The name and the secret behind the split of the hidden samples stay the same. Raises StoreError for a competition that has
-        not been started.
+        The name and the split of the hidden samples stay the same. Raises StoreError for a competition that has not been started,
+        and for another share of public samples: the scores of entries are sealed for the split of the start.
         """
-        self.opening_event()
+        share = self.opening_event().content["rules"]["public"]
+        if self.rules.public != share:
+            raise StoreError(
+                f"the share of public samples is fixed at the start: it is {share}; the changed rules have {self.rules.public}"
+            )
         return self.append(lambda events: Event("amended", "", {"rules": self.rules.record(), "reason": reason}))
 
     def opening_event(self) -> Event:
@@ -186,7 +196,9 @@ class Competition:
             return f"{team!r} is none of the teams of {rules.name}"
         if not TEAM.fullmatch(team):
             return f"a team's name should be 1 to 40 letters, digits, spaces and .+&'-; it is {team!r}"
-        twins = [other for other in state.teams if other != team and other.casefold() == team.casefold()]
+        if team != team.strip() or not is_single_script(team):
+            return f"a team's name should be in one script, without a space at its ends; it is {team!r}"
+        twins = [other for other in state.teams if other != team and skeleton(other) == skeleton(team)]
         if twins:
             return f"there is a team called {twins[0]!r} already; write it the same way, or choose another name"
         mine = [entry for entry in state.entries.values() if entry.team == team]
@@ -283,7 +295,7 @@ class Competition:
 
     def released_scores(self, entries: Sequence[CompetitionEntry]) -> list[tuple[float, bool]]:
         """Return one pair for each of a team's ``entries``: the public score after the entry, and True if the entry changed it."""
-        if self.rules.release == "ladder":
+        if self.rules.release != "scores":  # the order of two teams tells which of two answers is better
             ladder_entries = [LadderEntry(entry.public, self.public_losses(entry), entry.error) for entry in entries]
             return ladder.release_scores(ladder_entries, higher_is_better=self.higher_is_better)
         scores: list[tuple[float, bool]] = []
@@ -291,6 +303,13 @@ class Competition:
             better = not scores or self.sort_key(entry.public) < self.sort_key(scores[-1][0])
             scores.append((entry.public if better else scores[-1][0], better))
         return scores
+
+    def is_told(self, team: str, state: CompetitionState) -> bool:
+        """Tell if a team has a public score: teams that the rules name, or the first `OPEN_TEAMS` where anybody may enter.
+
+        Whoever makes up a thousand teams gets a thousand first scores, which together tell the labels.
+        """
+        return bool(self.rules.teams) or self.rules.release == "scores" or team in state.teams[:OPEN_TEAMS]
 
     def public_losses(self, entry: CompetitionEntry) -> Array | None:
         """Return an entry's losses on the public samples (public samples,); None for a metric that is not a mean over samples."""
@@ -315,7 +334,7 @@ class Competition:
                 else None,
                 "team": standing.team,
                 "score": standing.score if release in ("ladder", "scores") else None,
-                "since": standing.since if release != "nothing" else None,
+                "since": standing.since if release in ("ladder", "scores") else None,
                 "entries": standing.entries,
             }
             for standing in standings
@@ -326,13 +345,14 @@ class Competition:
         """Return the standings of all teams, sorted by public score, best first; of equal scores the older one is first."""
         standings = []
         for team in state.teams:
-            entries = state.active_entries(team)
-            released = self.released_scores(entries)
-            moved = [entry.at for entry, (_, better) in zip(entries, released) if better]
-            entry_count = sum(entry.team == team for entry in state.entries.values())
-            standings.append(
-                Standing(team, released[-1][0] if released else None, moved[-1] if moved else "", entry_count)
-            )
+            entries = state.all_entries(team)
+            told = [
+                (entry.at, score)
+                for entry, (score, moved) in zip(entries, self.released_scores(entries), strict=True)
+                if moved and not entry.withdrawn
+            ]
+            since, score = told[-1] if told and self.is_told(team, state) else ("", None)
+            standings.append(Standing(team, score, since, len(entries)))
         return sorted(standings, key=lambda row: (row.score is None, self.sort_key(row.score or 0.0), row.since))
 
     def final_board(self) -> list[dict[str, Any]]:
@@ -348,10 +368,14 @@ class Competition:
         public_standings = {standing.team: standing for standing in self.standings(state)}
         chosen: list[CompetitionEntry] = []
         for team in state.teams:
-            entries = state.active_entries(team)
-            picked = [entry for entry in entries if entry.number in state.picks.get(team, [])]
-            moved = [entry for entry, (_, better) in zip(entries, self.released_scores(entries)) if better]
-            candidates = picked or moved[-self.rules.picks :]
+            every = state.all_entries(team)
+            picked = [entry for entry in state.active_entries(team) if entry.number in state.picks.get(team, [])]
+            moved = [
+                entry
+                for entry, (_, better) in zip(every, self.released_scores(every), strict=True)
+                if better and not entry.withdrawn
+            ]
+            candidates = picked or moved[-self.rules.picks :] or state.active_entries(team)[-self.rules.picks :]
             if candidates:
                 chosen.append(min(candidates, key=lambda entry: self.sort_key(entry.private)))
         chosen.sort(key=lambda entry: (self.sort_key(entry.private), entry.at))
@@ -380,8 +404,10 @@ class Competition:
         """
         count = len(chosen)
         losses = [entry.losses for entry in chosen]
-        if count < 2 or any(entry.losses is None for entry in chosen):
+        if count < 2:
             return [(rank, rank) for rank in range(1, count + 1)]
+        if any(entry.losses is None for entry in chosen):
+            return rank_sets(self.clear_differences(chosen))
         values = np.array(losses)
         private = values[:, self.split(values.shape[1])[1]].astype(np.float64)
         n = private.shape[1]
@@ -389,6 +415,21 @@ class Competition:
         replicates = private @ weights.T
         variances = [ScoreVariance(float(entry_replicates.var(ddof=1)), n) for entry_replicates in replicates]
         return rank_sets(Pairs(private.mean(axis=1), replicates, variances).significant_pairs())
+
+    def clear_differences(self, chosen: Sequence[CompetitionEntry]) -> list[list[bool]]:
+        """Differences (entries, entries) that stand out where the metric is no mean over samples.
+
+        Only the standard error of each public score is known. It is carried over to the private samples, and the entries count as
+        independent, which is the careful side; the level is divided by the number of pairs (Bonferroni).
+        """
+        share = self.rules.public / (1 - self.rules.public)
+        errors = [entry.error * share**0.5 for entry in chosen]
+        pairs = len(chosen) * (len(chosen) - 1) / 2
+        limit = quantile(LARGE_SAMPLE, SIGNIFICANCE_LEVEL / pairs)
+        return [
+            [abs(a.private - b.private) > limit * math.hypot(x, y) for b, y in zip(chosen, errors, strict=True)]
+            for a, x in zip(chosen, errors, strict=True)
+        ]
 
 
 def format_utc(when: datetime) -> str:

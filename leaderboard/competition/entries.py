@@ -61,6 +61,10 @@ class CompetitionState:
         """Return the entries of a team that are not withdrawn, in the order of entry."""
         return [entry for entry in self.entries.values() if entry.team == team and not entry.withdrawn]
 
+    def all_entries(self, team: str) -> list[CompetitionEntry]:
+        """Entries of a team, withdrawn ones too, in order."""
+        return [entry for entry in self.entries.values() if entry.team == team]
+
     @property
     def teams(self) -> list[str]:
         """Names of the teams, in the order of their first entries."""

@@ -115,7 +115,7 @@ def test_the_ladder_follows_real_improvements() -> None:
 
 def test_without_losses_the_standard_error_is_the_noise() -> None:
     climbs = [LadderEntry(score, None, 0.5) for score in (10.0, 9.6, 9.4, 8.0)]
-    assert [moved for _, moved in ladder.release_scores(climbs, higher_is_better=False)] == [True, False, True, True]
+    assert [moved for _, moved in ladder.release_scores(climbs, higher_is_better=False)] == [True, False, False, True]
 
 
 # Rules -----------------------------------------------------------------------------------------------------------------------
