@@ -23,7 +23,7 @@ LAYERS = (
     "errors deprecated",
 )
 """Packages and modules of `harness`, from the top down. A module imports its own package and lower layers only."""
-LEADERBOARD_LAYERS = ("site", "tables competition", "statistics", "store", "result errors formatting")
+LEADERBOARD_LAYERS = ("site", "tables competition", "statistics", "store", "result errors formatting text")
 """Packages and modules of `leaderboard`, which imports nothing of `harness`."""
 EXECUTION_LAYERS = ("cluster", "parent child", "shared")
 
