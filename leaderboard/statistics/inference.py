@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaderboard.statistics import student_t
-from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, bias_correction, quantile
+from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, bias_correction, block_length, quantile
 
 CANDIDATE_STANDARD_ERRORS = 1.9
 """Lower bound, in standard errors, of a difference that is significant at the 5 % level; it holds at any degrees of freedom."""
 SINGLE_PRECISION_ENTRIES = 200
 """Number of entries from which on a board is compared in single precision."""
+ROUNDING_ERROR = 1e-5
+"""Relative error of a critical difference in single precision, at most."""
 MIN_P_VALUE = 1e-100
 """Smallest p-value reported; only a difference without variance has p = 0."""
 BLOCK_PAIRS = 2**15
@@ -43,7 +45,7 @@ def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
     if n_seeds < 2:
         return 0.0, 0.0
     values = values.astype(np.float64)
-    block = min(block, max(n // 2, 1))
+    block = block_length(n, block)
     units = values[:, : n // block * block].reshape(n_seeds, -1, block).mean(axis=2)
     residual = units - units.mean(axis=0) - units.mean(axis=1, keepdims=True) + units.mean()
     count = units.shape[1]
@@ -70,11 +72,13 @@ def interval(score: float, variance: ScoreVariance, *, proportion: bool = False)
     return 0.0 if score == 0 else max(middle - half, 0.0), 1.0 if score == 1 else min(middle + half, 1.0)
 
 
-def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
-    """Return variances between seeds (entries,) shrunk towards a common prior, and their new degrees of freedom (entries,).
+def moderate_variances(between: Array, freedom: Array, interaction: Array | float = 0.0) -> tuple[Array, Array]:
+    """Return variances between seeds (entries,) raised towards a common prior, and their new degrees of freedom (entries,).
 
-    The results are the moderated variances of Smyth (2004). Variances of 0 stay as they are, and so do all if fewer than
-    `MIN_POOLED_ENTRIES` are above 0.
+    The prior is that of Smyth (2004). Variances are only raised: an entry that is less stable than the others keeps its own
+    variance and degrees of freedom. A raised one has at most as many degrees of freedom as the entries have together. Entries whose
+    seeds make no difference, in score and in ``interaction``, stay as they are; so do all if fewer than `MIN_POOLED_ENTRIES`
+    variances are above 0.
     """
     varying = between > 0
     if varying.sum() < MIN_POOLED_ENTRIES:
@@ -85,7 +89,9 @@ def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
     prior_freedom = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
     prior_variance = float(np.exp(deviation.mean() + student_t.digamma(prior_freedom / 2) - np.log(prior_freedom / 2)))
     shrunk = (prior_freedom * prior_variance + freedom * between) / (prior_freedom + freedom)
-    return np.where(varying, shrunk, between), np.where(varying, prior_freedom + freedom, freedom)
+    raised = (varying | (interaction > 0)) & (shrunk > between)
+    new_freedom = np.minimum(prior_freedom + freedom, freedom[varying].sum())
+    return np.where(raised, shrunk, between), np.where(raised, new_freedom, freedom)
 
 
 def map_distinct(function: Callable[[float], float], values: Array) -> Array:
@@ -165,7 +171,7 @@ class Pairs:
         between, interaction, freedom = np.array(
             [(variance.between, variance.interaction, variance.freedom) for variance in variances]
         ).T
-        between, self.freedom = moderate_variances(between, freedom)
+        between, self.freedom = moderate_variances(between, freedom, interaction)
         self.seed_variance = np.maximum(between - interaction, 0).astype(dtype)
         centred = replicates - replicates.mean(axis=1, keepdims=True)
         centred *= math.sqrt(2 * bias_correction(self.units + 1) / max(draws - 1, 1))
@@ -236,9 +242,8 @@ class Pairs:
         """
         count = len(self.scores)
         dtype = self.sampling_variance.dtype.type
-        scores = (self.scores - self.scores.mean()).astype(
-            dtype
-        )  # centred, so that single precision keeps the differences
+        # Centred, so that single precision keeps the differences; on the median, so that a wild score does not swallow the others.
+        scores = (self.scores - np.median(self.scores)).astype(dtype)
 
         def holm_level(rejected: int) -> float:
             return SIGNIFICANCE_LEVEL / max(count * (count - 1) // 2 - rejected, 1)
@@ -281,3 +286,28 @@ class Pairs:
             return None
         first, second = np.triu_indices(min(among, count), 1)
         return float(np.median(self.critical_difference(SIGNIFICANCE_LEVEL / (count * (count - 1) / 2), first, second)))
+
+    def resolution_range(self, significant: Array) -> tuple[float, float] | None:
+        """Return two differences: no smaller one than the first is ``significant``, and every larger one than the second is.
+
+        ``significant`` is the result of `significant_pairs`. The first is the smallest critical difference of all pairs in Holm's
+        last step, the second the largest one of pairs that are not significant, or of all pairs if there are none. Pairs of
+        identical entries do not count; the result is None if there are no others.
+        """
+        count = len(self.scores)
+        rejected = int(np.triu(significant, 1).sum())
+        level = SIGNIFICANCE_LEVEL / max(count * (count - 1) // 2 - rejected, 1)
+        seed_terms, sampling_quantile = self.seed_terms(level), quantile(self.units, level)
+        low, high, highest = math.inf, 0.0, 0.0
+        for rows in row_blocks(count):
+            rest = slice(rows.start, None)  # each pair once
+            sampling = self.sampling_variance[rows, rest]
+            variance = sampling + self.seed_variance[rows, None] + self.seed_variance[rest]
+            threshold = sampling * sampling.dtype.type(sampling_quantile) + seed_terms[rows, None] + seed_terms[rest]
+            critical = divide_or_zero(threshold, np.sqrt(variance))
+            decided = significant[rows, rest]
+            counted = np.triu(decided | (critical > 0), 1)
+            low = float(critical.min(where=counted, initial=low))
+            highest = float(critical.max(where=counted, initial=highest))
+            high = float(critical.max(where=counted & ~decided, initial=high))
+        return (low * (1 - ROUNDING_ERROR), (high or highest) * (1 + ROUNDING_ERROR)) if low < math.inf else None

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal
 from typing import Any
 
 from leaderboard.formatting import align_columns, format_count, format_number, format_seconds
 from leaderboard.result import Status
+from leaderboard.statistics.ranking import MIN_RANKED_UNITS
 from leaderboard.text import markdown_cell, spreadsheet_cell, visible
 
 Row = Mapping[str, Any]
@@ -75,11 +77,33 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def resolution_note(rows: Sequence[Row]) -> str:
-    """Return a sentence about the smallest significant difference between entries of a board; empty if it is unknown."""
-    value = rows[0]["resolution"] if rows else None
-    if not value:
+    """Return a sentence about the differences that count on a board, or why none does; empty if that is unknown."""
+    if not rows:
         return ""
-    return f"differences below about {format_number(value)} cannot be told from chance here, among {count_ranked(rows)} entries"
+    units, entries = rows[0].get("units"), count_ranked(rows)
+    if units and units < MIN_RANKED_UNITS and entries > 1:
+        return (
+            f"too few independent hidden samples to rank entries: {units}, where dependent neighbours count as one; "
+            f"{MIN_RANKED_UNITS} are needed"
+        )
+    low, high = rows[0].get("resolution_low"), rows[0].get("resolution_high")
+    if low is None or not high:
+        return ""
+    bounds = f"about {format_number(low)}"
+    if format_number(low) != format_number(high):
+        bounds = (
+            f"{format_number(round_outward(low, False))} (most alike) to {format_number(round_outward(high, True))}"
+        )
+    return f"entries count as different from {bounds} on, among {entries} entries"
+
+
+def round_outward(value: float, up: bool) -> float:
+    """Return the next value above (``up``) or below ``value`` that `format_number` shows exactly."""
+    shown = Decimal(format_number(value))
+    if (shown < value) if up else (shown > value):
+        context = Context(prec=len(shown.as_tuple().digits))
+        shown = context.next_plus(shown) if up else context.next_minus(shown)
+    return float(shown)
 
 
 def count_ranked(rows: Sequence[Row]) -> int:
