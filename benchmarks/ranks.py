@@ -1,9 +1,9 @@
 """Simulate boards of equally good entries, to measure what ranks and intervals promise.
 
 ``python benchmarks/ranks.py [--boards 1000] [--only NAME ...] [--quick] [--keep FILE]``. Each regime is a kind of board: number
-of entries, seeds and hidden samples, spread of the seeds, distribution and dependence of the losses. Losses are random, and go through
-the library's own functions: bootstrap samples, `score_interval`, `board_pairs`, `Pairs.significant_pairs`. Printed for each regime,
-with one Monte Carlo standard error:
+of entries, seeds and hidden samples, spread of the seeds, distribution and dependence of the losses. Losses are random and go
+through the library's own functions: bootstrap samples, `score_interval`, `board_pairs`, `Pairs.significant_pairs`. Printed for
+each regime, with one Monte Carlo standard error:
 
 - FWER: share of boards on which any two entries count as different, although all are equally good. The promise is at most .05.
 - coverage: share of 95 % intervals that contain the true score.
@@ -196,8 +196,10 @@ def regimes() -> Iterator[Regime]:
 
     for entries in (2, 3, 4, 5, 8, 12, 20, 50, 100):
         yield accuracy(f"accuracy .9, seed sd .013, {entries} entries", entries=entries)
-    for seeds, entries in ((1, 5), (1, 20), (2, 3), (2, 5), (2, 8), (5, 5), (5, 12)):
+    for seeds, entries in ((2, 3), (2, 5), (2, 8), (5, 5), (5, 12)):
         yield accuracy(f"accuracy .9, seed sd .013, {entries} entries, {seeds} seeds", entries=entries, seeds=seeds)
+    for entries in (2, 5, 20):
+        yield accuracy(f"accuracy .9, {entries} fits, 1 seed", entries=entries, seeds=1, seed_sds=(0.0,))
     for entries in (2, 5, 20):
         yield accuracy(f"seeds alike but for noise, {entries} entries", entries=entries, seed_sds=(0.0,))
         yield accuracy(f"seed sd .004, as their noise, {entries} entries", entries=entries, seed_sds=(0.027,))
@@ -221,7 +223,7 @@ def regimes() -> Iterator[Regime]:
         )
     for n in (20, 100, 5000):
         yield accuracy(f"accuracy .9, n {n:,}", n=n)
-    yield accuracy("accuracy .9, n 20, 1 seed", n=20, seeds=1)
+    yield accuracy("accuracy .9, n 20, 1 seed", n=20, seeds=1, seed_sds=(0.0,))
     for truth, n in ((0.99, 200), (0.01, 200), (0.999, 1000), (0.5, 50)):
         yield accuracy(f"accuracy {truth:g}, n {n:,}".replace("0.", "."), truth=truth, n=n)
     yield Regime("log-normal losses, seed sd .03", skewed, seed_sds=(0.03,))

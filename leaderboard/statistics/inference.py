@@ -172,7 +172,9 @@ class Pairs:
             [(variance.between, variance.interaction, variance.freedom) for variance in variances]
         ).T
         between, self.freedom = moderate_variances(between, freedom, interaction)
-        self.seed_variance = np.maximum(between - interaction, 0).astype(dtype)
+        # The interaction is in both estimates, of samples and of seeds. It is counted where it has few degrees of freedom.
+        self.seed_variance = between.astype(dtype)
+        interaction = interaction.astype(dtype)
         centred = replicates - replicates.mean(axis=1, keepdims=True)
         centred *= math.sqrt(2 * bias_correction(self.units + 1) / max(draws - 1, 1))
         centred = centred.astype(dtype, copy=False)
@@ -181,7 +183,8 @@ class Pairs:
         for rows in row_blocks(count):
             block = covariance[rows]
             np.subtract(half_variances, block, out=block)
-            block += half_variances[rows, None]
+            block += (half_variances - interaction)[rows, None]
+            block -= interaction
             np.maximum(block, 0, out=block)
         self.sampling_variance = covariance
         """Variance of the difference of each pair of entries (entries, entries) that is due to the draw of hidden samples."""
