@@ -33,6 +33,12 @@ BLOCK_PAIRS = 2**15
 """Number of pairs of entries in one block of rows (see `row_blocks`)."""
 MIN_POOLED_ENTRIES = 4
 """Smallest number of entries with seed variance from which a board estimates a common prior."""
+PRIOR_RATIO = 1.5
+"""Ratio of an entry's seed variance and the prior up to which the entry borrows degrees of freedom from the others.
+
+With 1 a lead is found less often (.18 for .25, five entries, three seeds); with 2 four stable entries and an unstable one are told
+apart on .063 of boards (`benchmarks/ranks.py`).
+"""
 Array = NDArray[Any]
 
 
@@ -72,13 +78,13 @@ def interval(score: float, variance: ScoreVariance, *, proportion: bool = False)
     return 0.0 if score == 0 else max(middle - half, 0.0), 1.0 if score == 1 else min(middle + half, 1.0)
 
 
-def moderate_variances(between: Array, freedom: Array, interaction: Array | float = 0.0) -> tuple[Array, Array]:
+def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
     """Return variances between seeds (entries,) raised towards a common prior, and their new degrees of freedom (entries,).
 
-    The prior is that of Smyth (2004). Variances are only raised: an entry that is less stable than the others keeps its own
-    variance and degrees of freedom. A raised one has at most as many degrees of freedom as the entries have together. Entries whose
-    seeds make no difference, in score and in ``interaction``, stay as they are; so do all if fewer than `MIN_POOLED_ENTRIES`
-    variances are above 0.
+    The prior is that of Smyth (2004). Variances are only raised: an unstable entry is not thought as stable as the others. An entry
+    near the prior, or below it, gets the degrees of freedom of the prior, but at most as many as the entries have together; one
+    above `PRIOR_RATIO` times the prior keeps its own. Variances of 0 stay as they are, and so do all if fewer than
+    `MIN_POOLED_ENTRIES` are above 0.
     """
     varying = between > 0
     if varying.sum() < MIN_POOLED_ENTRIES:
@@ -89,9 +95,10 @@ def moderate_variances(between: Array, freedom: Array, interaction: Array | floa
     prior_freedom = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
     prior_variance = float(np.exp(deviation.mean() + student_t.digamma(prior_freedom / 2) - np.log(prior_freedom / 2)))
     shrunk = (prior_freedom * prior_variance + freedom * between) / (prior_freedom + freedom)
-    raised = (varying | (interaction > 0)) & (shrunk > between)
-    new_freedom = np.minimum(prior_freedom + freedom, freedom[varying].sum())
-    return np.where(raised, shrunk, between), np.where(raised, new_freedom, freedom)
+    # The variance of two seeds says too little: with one degree of freedom the ratio is 1.
+    near_prior = varying & (between <= np.minimum(freedom, PRIOR_RATIO) * prior_variance)
+    shared_freedom = np.minimum(prior_freedom + freedom, freedom[varying].sum())
+    return np.where(near_prior, np.maximum(shrunk, between), between), np.where(near_prior, shared_freedom, freedom)
 
 
 def map_distinct(function: Callable[[float], float], values: Array) -> Array:
@@ -171,10 +178,12 @@ class Pairs:
         between, interaction, freedom = np.array(
             [(variance.between, variance.interaction, variance.freedom) for variance in variances]
         ).T
-        between, self.freedom = moderate_variances(between, freedom, interaction)
-        # The interaction is in both estimates, of samples and of seeds. It is counted where it has few degrees of freedom.
-        self.seed_variance = between.astype(dtype)
-        interaction = interaction.astype(dtype)
+        # The interaction is in both estimates, that of samples and that of seeds. It counts as seeds, with few degrees of freedom:
+        # if it were taken off there, seeds that are alike by chance would leave 0, and a normal quantile. If they are equal by
+        # chance, the interaction is all that is known of them.
+        between = np.where(between > 0, between, interaction)
+        between, self.freedom = moderate_variances(between, freedom)
+        self.seed_variance, interaction = between.astype(dtype), interaction.astype(dtype)
         centred = replicates - replicates.mean(axis=1, keepdims=True)
         centred *= math.sqrt(2 * bias_correction(self.units + 1) / max(draws - 1, 1))
         centred = centred.astype(dtype, copy=False)
@@ -187,7 +196,7 @@ class Pairs:
             block -= interaction
             np.maximum(block, 0, out=block)
         self.sampling_variance = covariance
-        """Variance of the difference of each pair of entries (entries, entries) that is due to the draw of hidden samples."""
+        """Variance of the difference of each pair (entries, entries) due to hidden samples, without the interaction with seeds."""
 
     def critical_difference(self, level: float, first: Any, second: Any) -> Any:
         """Return the smallest significant difference at a level between the entries with indices ``first`` and ``second``.

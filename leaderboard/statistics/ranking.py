@@ -13,7 +13,7 @@ from leaderboard.store.gc_pause import gc_paused
 if TYPE_CHECKING:
     from leaderboard.statistics.inference import Array, Pairs
 
-MIN_RANKED_UNITS = 5
+MIN_RANKED_UNITS = 4
 """Smallest number of independent hidden samples, or blocks of them, from which entries are ranked."""
 ReplicatedResult = tuple[Result, Sequence[float]]
 """Pair of a result and the bootstrap replicates of its score."""

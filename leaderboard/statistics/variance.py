@@ -28,13 +28,13 @@ class ScoreVariance(NamedTuple):
 
     @property
     def seed_variance(self) -> float:
-        """Part of the variance that has few degrees of freedom: that of the mean over seeds, interaction included."""
-        return self.between
+        """Part of the variance due to the draw of seeds: ``between`` without the interaction."""
+        return max(self.between - self.interaction, 0.0)
 
     @property
     def total(self) -> float:
-        """Variance of the score: the part of the seeds, and the rest of the sampling part. The interaction is in both."""
-        return max(self.sampling_variance - self.interaction, 0.0) + self.seed_variance
+        """Variance of the score: its sampling part plus its seed part."""
+        return self.sampling_variance + self.seed_variance
 
     @property
     def quantile(self) -> float:
@@ -42,8 +42,7 @@ class ScoreVariance(NamedTuple):
         sampling_quantile, seed_quantile = quantile(self.units - 1), quantile(self.freedom)
         if not self.seed_variance:
             return sampling_quantile
-        share = self.seed_variance / self.total
-        return (1 - share) * sampling_quantile + share * seed_quantile
+        return (self.sampling_variance * sampling_quantile + self.seed_variance * seed_quantile) / self.total
 
 
 def quantile(freedom: float, level: float = SIGNIFICANCE_LEVEL) -> float:

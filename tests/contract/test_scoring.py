@@ -126,9 +126,9 @@ def test_blocks_are_at_most_a_third_of_the_samples(n, block):
 
 def test_kinds_whose_neighbours_depend_have_long_blocks():
     assert Forecasting(horizon=96).block == 288
-    assert NextToken(vocabulary=5).block == 10
+    assert NextToken(vocabulary=5).block == 20
     assert ImageClassification(classes=2).block == 1
-    assert independent_units(108, NextToken(vocabulary=5).block) == 10
+    assert independent_units(108, NextToken(vocabulary=5).block) == 5
 
 
 @settings(max_examples=10)
