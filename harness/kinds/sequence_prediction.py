@@ -25,8 +25,8 @@ BLOCK_HORIZONS = 3
 BLOCK_CHUNKS = 20
 """Length of a block of chunks of text. Losses of neighbouring chunks are correlated: same scene, same speakers.
 
-Of 108 chunks with Kneser-Ney's autocorrelations (.69, .61, .53) blocks of 10 tell equal entries apart on .097 of boards, blocks of 20
-on .038 (`benchmarks/ranks.py`, 2026-11-30).
+On 108 chunks with autocorrelations like Kneser-Ney's (.69, .61, .53), blocks of 10 tell equal entries apart on .097 of boards,
+blocks of 20 on .038 (`benchmarks/ranks.py`, 2026-11-30).
 """
 MAX_STEPS = 8
 """Largest number of times that the second process is asked about all chunks."""
