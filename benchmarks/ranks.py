@@ -202,7 +202,8 @@ def regimes() -> Iterator[Regime]:
     """Yield all regimes, in the order of the table."""
 
     def accuracy(name: str, **changes: Any) -> Regime:
-        return Regime(name, right_answers, **{"truth": 0.9, "seed_sds": (USUAL,)} | changes)
+        settings: dict[str, Any] = {"truth": 0.9, "seed_sds": (USUAL,)} | changes
+        return Regime(name, right_answers, **settings)
 
     for entries in (2, 3, 4, 5, 8, 12, 20, 50, 100):
         yield accuracy(f"accuracy .9, seed sd .013, {entries} entries", entries=entries)
@@ -321,7 +322,7 @@ def entry_result(regime: Regime, losses: Array) -> Result:
     """Return the result of an entry with these losses (seeds, n), as `harness.evaluation.entry` records it."""
     scores = losses.mean(axis=1, dtype=np.float64)
     return Result(
-        *("id", "entry", "task", 1, "kind", "name", "metric", True, "complete"),  # type: ignore[arg-type]
+        *("id", "entry", "task", 1, "kind", "name", "metric", True, "complete"),
         score=float(scores.mean()),
         seeds=scores.tolist(),
         seed_interaction=seed_variances(losses, regime.block)[1],

@@ -146,7 +146,7 @@ def rank(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> li
     pairs = board_pairs(complete)
     differ = significant_differences(complete, pairs)
     resolution = resolution_range = None
-    if pairs is not None and not too_few_units(complete):
+    if pairs is not None and not isinstance(differ, list) and not too_few_units(complete):
         resolution = pairs.resolution(max(2, math.ceil(len(complete) / 2)))
         resolution_range = pairs.resolution_range(differ)
     rows, leader, group = [], 0, 1

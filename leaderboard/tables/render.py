@@ -17,6 +17,8 @@ from leaderboard.text import markdown_cell, spreadsheet_cell, visible
 Row = Mapping[str, Any]
 Boards = Mapping[str, Sequence[Row]]
 
+WIDE_RANGE = 10
+"""Ratio of the bounds of a range from which on its upper bound is of no use, if no difference on the board reaches it."""
 HEADINGS = ("rank", "submission", "score", "95 % interval", "valid", "trials", "fit", "predict", "memory", "parameters")
 
 
@@ -89,18 +91,22 @@ def resolution_note(rows: Sequence[Row]) -> str:
     low, high = rows[0].get("resolution_low"), rows[0].get("resolution_high")
     if low is None or not high:
         return ""
-    bounds = f"about {format_number(low)}"
-    if format_number(low) != format_number(high):
-        bounds = (
-            f"{format_number(round_outward(low, False))} (most alike) to {format_number(round_outward(high, True))}"
-        )
-    return f"entries count as different from {bounds} on, among {entries} entries"
+    first, last = format_number(round_outward(low, False)), format_number(round_outward(high, True))
+    scores = [row["score"] for row in rows if row["rank"] is not None]
+    largest = max(scores) - min(scores)
+    if high > max(largest, WIDE_RANGE * low):
+        bounds = f"{first} (most alike) on, and the least alike not even at the largest difference here, {format_number(largest)}"
+    elif format_number(low) == format_number(high):
+        bounds = f"about {format_number(low)} on"
+    else:
+        bounds = f"{first} (most alike) to {last} on"
+    return f"entries count as different from {bounds}, among {entries} entries"
 
 
 def round_outward(value: float, up: bool) -> float:
     """Return the next value above (``up``) or below ``value`` that `format_number` shows exactly."""
     shown = Decimal(format_number(value))
-    if (shown < value) if up else (shown > value):
+    if (float(shown) < value) if up else (float(shown) > value):
         context = Context(prec=len(shown.as_tuple().digits))
         shown = context.next_plus(shown) if up else context.next_minus(shown)
     return float(shown)

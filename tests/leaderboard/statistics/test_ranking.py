@@ -423,6 +423,24 @@ def test_ranks_are_the_set_that_an_entry_may_have():
     assert rows[0]["resolution"] == pytest.approx(2.4 * np.sqrt(2) * 0.0065, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.00861, 0.02013, "from .0086 (most alike) to .0202 on, among 2 entries"),
+        (0.03841, 0.03842, "from about .0384 on, among 2 entries"),
+        (
+            0.0314,
+            170.4,
+            "from .0314 (most alike) on, and the least alike not even at the largest difference here, .1000,",
+        ),
+    ],
+)
+def test_the_note_says_from_where_on_entries_count_as_different(low, high, said):
+    """It said "differences below about X cannot be told from chance" under tables that told smaller ones apart."""
+    rows = [row | {"resolution_low": low, "resolution_high": high} for row in rank([entry("a", 0.9), entry("b", 0.8)])]
+    assert said in render.resolution_note(rows)
+
+
 def test_too_few_independent_samples_rank_nobody():
     """Blocks of three horizons leave three units of 51 windows; t with two degrees of freedom would still be told."""
     few = [entry(name, score, units=3) for name, score in (("a", 0.9), ("b", 0.5), ("c", 0.1))]
