@@ -33,6 +33,8 @@ BLOCK_PAIRS = 2**15
 """Number of pairs of entries in one block of rows (see `row_blocks`)."""
 MIN_POOLED_ENTRIES = 4
 """Smallest number of entries with seed variance from which a board estimates a common prior."""
+WILD_RATIO = 1e4
+"""Ratio of a seed variance and the median of the board above which the entry says nothing of the others."""
 PRIOR_RATIO = 1.5
 """Ratio of an entry's seed variance and the prior up to which the entry borrows degrees of freedom from the others.
 
@@ -83,10 +85,12 @@ def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
 
     The prior is that of Smyth (2004). Variances are only raised: an unstable entry is not thought as stable as the others. An entry
     near the prior, or below it, gets the degrees of freedom of the prior, but at most as many as the entries have together; one
-    above `PRIOR_RATIO` times the prior keeps its own. Variances of 0 stay as they are, and so do all if fewer than
-    `MIN_POOLED_ENTRIES` are above 0.
+    above `PRIOR_RATIO` times the prior keeps its own. Variances of 0 and wild ones (`WILD_RATIO`)
+    stay as they are and are left out of the prior. All stay if fewer than `MIN_POOLED_ENTRIES` are left.
     """
     varying = between > 0
+    if varying.any():
+        varying &= between <= WILD_RATIO * np.median(between[varying])
     if varying.sum() < MIN_POOLED_ENTRIES:
         return between, freedom
     halves = freedom[varying] / 2

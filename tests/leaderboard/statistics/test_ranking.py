@@ -173,6 +173,17 @@ def test_an_unstable_entry_is_not_thought_as_stable_as_the_others():
     assert known.max() <= 10
 
 
+def test_a_wild_entry_says_nothing_of_the_others():
+    """A seed variance of 1e36 left the others 2 degrees of freedom, and hardly a pair could be told apart."""
+    alike = np.array([1.0, 1.1, 0.9, 1.05])
+    drawn, known = moderate_variances(np.append(alike, 1e36), np.full(5, 2.0))
+    without = moderate_variances(alike, np.full(4, 2.0))
+    assert (drawn[:4] == without[0]).all()
+    assert (known[:4] == without[1]).all()
+    assert known[0] == 8
+    assert (drawn[4], known[4]) == (1e36, 2)
+
+
 def test_equal_entries_are_tied_beside_an_unstable_one():
     """Family-wise rate with seed standard deviations .05 (four entries) and .5 (one): it was .21; standard error .013."""
     rng, boards, apart = np.random.default_rng(0), 300, 0
