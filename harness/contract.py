@@ -249,10 +249,7 @@ class Kind(ABC):
 
     @property
     def block(self) -> int:
-        """Number of neighbouring samples that depend on each other (overlapping windows). Resampling keeps them together.
-
-        Where neighbours share a part of their targets, three times as many as share one are enough.
-        """
+        """Number of neighbouring samples that depend on each other (overlapping windows). Resampling keeps them together."""
         return 1
 
     def metric(self, name: str) -> Metric:

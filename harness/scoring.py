@@ -17,7 +17,6 @@ import numpy as np
 from harness.contract import Array, Data, Kind, Measure, Query, Split, Task
 from harness.errors import DataError, InvalidPrediction, TrialFailed
 from leaderboard.result import Status
-from leaderboard.statistics.variance import block_length
 
 REPLICATES_OF_MEANS, REPLICATES_OF_OTHERS = 1000, 200
 """Numbers of bootstrap draws: many if the metric is a mean over samples, fewer for other metrics, which each draw computes anew."""
@@ -42,8 +41,8 @@ class ScoredAnswer:
 def public_private_split(n: int, block: int, key: str) -> tuple[Array, Array]:
     """Return the indices of the public and of the private half of ``n`` hidden samples, sorted, int64.
 
-    Halves are drawn at random, seeded by ``key``; if neighbours depend on each other (``block`` above 1), they are the first
-    and the second half.
+    Halves are drawn at random, seeded by ``key``; if neighbours overlap (``block`` above 1), they are the first and the second
+    half.
     """
     order = np.arange(n) if block > 1 else seeded_generator("hidden", key).permutation(n)
     half = max(n // 2, 1)
@@ -53,11 +52,11 @@ def public_private_split(n: int, block: int, key: str) -> tuple[Array, Array]:
 def bootstrap_samples(n: int, block: int, count: int, key: str) -> Iterator[Array]:
     """Yield ``count`` bootstrap samples of 0..n-1, each (n,) int64. Entries of a board get the same samples, seeded by ``key``.
 
-    If neighbours depend on each other, blocks of ``block`` neighbours are drawn, or of a third of the samples if that is less. They
-    are the circular ones of Politis and Romano (1992), so that no sample is drawn less often than another.
+    If neighbours overlap, blocks of ``block`` neighbours are drawn. They are the circular ones of Politis and Romano (1992), so
+    that no sample is drawn less often than another.
     """
     rng = seeded_generator("bootstrap", key)
-    block = block_length(n, block)
+    block = min(block, max(n // 2, 1))
     for _ in range(count):
         starts = rng.integers(0, n, size=-(-n // block))
         yield ((starts[:, None] + np.arange(block)) % n).ravel()[:n]

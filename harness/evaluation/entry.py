@@ -36,7 +36,6 @@ from leaderboard import Result, Store, StoreError
 from leaderboard.result import Status, content_key
 from leaderboard.statistics.inference import seed_variances
 from leaderboard.statistics.ranking import score_interval
-from leaderboard.statistics.variance import independent_units
 from leaderboard.store.facts import FinalFacts
 from leaderboard.store.store import Fit, utc_timestamp
 
@@ -245,7 +244,7 @@ class Entry:
             score=statistics.fmean(scores),
             seeds=scores,
             seed_interaction=seed_variances(losses, block)[1] if losses.size else 0.0,
-            units=independent_units(len(self.task_data.data.test), block),
+            units=max(len(self.task_data.data.test) // block, 1),
         )
         low, high = score_interval(result, replicates, losses)
         return replace(

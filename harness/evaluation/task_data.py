@@ -39,9 +39,7 @@ class TaskData:
         """
         task, kind = self.task, self.task.kind
         parts = (task.name, task.version, kind.name, kind.settings(), task.metric, self.sha256)
-        # Final fits are recorded with their bootstrap scores, which depend on the block.
-        block = (kind.block,) if kind.block > 1 else ()
-        return content_key(*parts, source_sha256, object_name, time_limit, *block)
+        return content_key(*parts, source_sha256, object_name, time_limit)
 
     def save_preview(self, store: Store, note: Callable[[str], None]) -> None:
         """Save a picture and a description of the data in the store, for the HTML pages, unless they are there.

@@ -20,14 +20,6 @@ ROUNDING = 1e-5
 """Relative move of a forecast that counts as rounding."""
 HIDDEN_CHUNKS, LAST_POSITIONS = 0.25, 0.25
 """Share of the chunks that the second process never sees, and of the cuts at the end of a chunk."""
-BLOCK_HORIZONS = 3
-"""Length of a block of windows, in horizons. Blocks of one horizon keep two thirds of the variance even of white errors."""
-BLOCK_CHUNKS = 20
-"""Length of a block of chunks of text. Losses of neighbouring chunks are correlated: same scene, same speakers.
-
-On 108 chunks with autocorrelations like Kneser-Ney's (.69, .61, .53), blocks of 10 tell equal entries apart on .097 of boards,
-blocks of 20 on .038 (`benchmarks/ranks.py`, 2026-11-30).
-"""
 MAX_STEPS = 8
 """Largest number of times that the second process is asked about all chunks."""
 
@@ -61,8 +53,8 @@ class Forecasting(Kind):
     """Kind of forecasting: windows of a series to their future.
 
     x is float32 (n, look-back, variables); y and the answer are float32 (n, horizon, variables). ``season`` is the period, in
-    steps, of the naive forecast that MASE divides by. Test windows overlap, so resampling keeps the neighbours of three horizons
-    together. Metrics: mse, mae, mase.
+    steps, of the naive forecast that MASE divides by. Test windows overlap, so resampling keeps ``horizon`` neighbours together.
+    Metrics: mse, mae, mase.
 
     A window's future stands in the look-back of later ones. So the harness asks a second process for some secret windows again:
     one at a time, the oldest first, so that none of them has been seen with its future. The forecasts must be the same. Rows of a
@@ -127,7 +119,7 @@ class Forecasting(Kind):
 
     @property
     def block(self) -> int:
-        return BLOCK_HORIZONS * self.horizon
+        return self.horizon
 
     def draw(self, answer: Array, split: Split) -> bytes | None:
         return pictures.forecasts(answer, split.x, split.labels)
@@ -141,8 +133,7 @@ class NextToken(Kind):
     """Kind of next-token prediction. x is int64 (n, t) in 0..vocabulary-1; y[i, j] is the token that follows x[i, j].
 
     An answer is log-probabilities float32 (n, t, vocabulary), natural logarithm; each sums to one over the last axis after exp.
-    Chunks (rows) do not overlap, and each is answered by itself. Resampling keeps twenty neighbouring
-    chunks together. Metrics: nats (per token), bits (per token), token_accuracy.
+    Chunks (rows) do not overlap, and each is answered by itself. Metrics: nats (per token), bits (per token), token_accuracy.
 
     Causality is verified, not trusted: the harness asks a second process about copies whose tokens after a secret point are noise.
     What is predicted up to that point must not move. If there are few chunks, it asks several times, each time up to a later point.
@@ -214,10 +205,6 @@ class NextToken(Kind):
             return answer
 
         return [x[order], [np.where(part, x, noise)[again] for part in kept]], read
-
-    @property
-    def block(self) -> int:
-        return BLOCK_CHUNKS
 
     def measure(self, answer: Array, split: Split, train: Split) -> Mapping[str, Measure]:
         nats = metrics.token_nats(answer, split.labels)

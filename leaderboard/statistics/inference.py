@@ -19,28 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaderboard.statistics import student_t
-from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, bias_correction, block_length, quantile
+from leaderboard.statistics.variance import SIGNIFICANCE_LEVEL, ScoreVariance, bias_correction, quantile
 
 CANDIDATE_STANDARD_ERRORS = 1.9
 """Lower bound, in standard errors, of a difference that is significant at the 5 % level; it holds at any degrees of freedom."""
 SINGLE_PRECISION_ENTRIES = 200
 """Number of entries from which on a board is compared in single precision."""
-ROUNDING_ERROR = 1e-5
-"""Relative error of a critical difference in single precision, at most."""
 MIN_P_VALUE = 1e-100
 """Smallest p-value reported; only a difference without variance has p = 0."""
 BLOCK_PAIRS = 2**15
 """Number of pairs of entries in one block of rows (see `row_blocks`)."""
 MIN_POOLED_ENTRIES = 4
 """Smallest number of entries with seed variance from which a board estimates a common prior."""
-WILD_RATIO = 1e4
-"""Ratio of a seed variance and the median of the board above which the entry says nothing of the others."""
-PRIOR_RATIO = 1.5
-"""Ratio of an entry's seed variance and the prior up to which the entry borrows degrees of freedom from the others.
-
-With 1 a lead is found less often (.18 for .25, five entries, three seeds); with 2 four stable entries and an unstable one are told
-apart on .063 of boards (`benchmarks/ranks.py`).
-"""
 Array = NDArray[Any]
 
 
@@ -53,7 +43,7 @@ def seed_variances(values: Array, block: int = 1) -> tuple[float, float]:
     if n_seeds < 2:
         return 0.0, 0.0
     values = values.astype(np.float64)
-    block = block_length(n, block)
+    block = min(block, max(n // 2, 1))
     units = values[:, : n // block * block].reshape(n_seeds, -1, block).mean(axis=2)
     residual = units - units.mean(axis=0) - units.mean(axis=1, keepdims=True) + units.mean()
     count = units.shape[1]
@@ -81,16 +71,12 @@ def interval(score: float, variance: ScoreVariance, *, proportion: bool = False)
 
 
 def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
-    """Return variances between seeds (entries,) raised towards a common prior, and their new degrees of freedom (entries,).
+    """Return variances between seeds (entries,) shrunk towards a common prior, and their new degrees of freedom (entries,).
 
-    The prior is that of Smyth (2004). Variances are only raised: an unstable entry is not thought as stable as the others. An entry
-    near the prior, or below it, gets the degrees of freedom of the prior, but at most as many as the entries have together; one
-    above `PRIOR_RATIO` times the prior keeps its own. Variances of 0 and wild ones (`WILD_RATIO`)
-    stay as they are and are left out of the prior. All stay if fewer than `MIN_POOLED_ENTRIES` are left.
+    The results are the moderated variances of Smyth (2004). Variances of 0 stay as they are, and so do all if fewer than
+    `MIN_POOLED_ENTRIES` are above 0.
     """
     varying = between > 0
-    if varying.any():
-        varying &= between <= WILD_RATIO * np.median(between[varying])
     if varying.sum() < MIN_POOLED_ENTRIES:
         return between, freedom
     halves = freedom[varying] / 2
@@ -99,10 +85,7 @@ def moderate_variances(between: Array, freedom: Array) -> tuple[Array, Array]:
     prior_freedom = 2 * inverse_trigamma(excess) if excess > 0 else 1e6
     prior_variance = float(np.exp(deviation.mean() + student_t.digamma(prior_freedom / 2) - np.log(prior_freedom / 2)))
     shrunk = (prior_freedom * prior_variance + freedom * between) / (prior_freedom + freedom)
-    # The variance of two seeds says too little: with one degree of freedom the ratio is 1.
-    near_prior = varying & (between <= np.minimum(freedom, PRIOR_RATIO) * prior_variance)
-    shared_freedom = np.minimum(prior_freedom + freedom, freedom[varying].sum())
-    return np.where(near_prior, np.maximum(shrunk, between), between), np.where(near_prior, shared_freedom, freedom)
+    return np.where(varying, shrunk, between), np.where(varying, prior_freedom + freedom, freedom)
 
 
 def map_distinct(function: Callable[[float], float], values: Array) -> Array:
@@ -182,12 +165,8 @@ class Pairs:
         between, interaction, freedom = np.array(
             [(variance.between, variance.interaction, variance.freedom) for variance in variances]
         ).T
-        # The interaction is in both estimates, that of samples and that of seeds. It counts as seeds, with few degrees of freedom:
-        # if it were taken off there, seeds that are alike by chance would leave 0, and a normal quantile. If they are equal by
-        # chance, the interaction is all that is known of them.
-        between = np.where(between > 0, between, interaction)
         between, self.freedom = moderate_variances(between, freedom)
-        self.seed_variance, interaction = between.astype(dtype), interaction.astype(dtype)
+        self.seed_variance = np.maximum(between - interaction, 0).astype(dtype)
         centred = replicates - replicates.mean(axis=1, keepdims=True)
         centred *= math.sqrt(2 * bias_correction(self.units + 1) / max(draws - 1, 1))
         centred = centred.astype(dtype, copy=False)
@@ -196,11 +175,10 @@ class Pairs:
         for rows in row_blocks(count):
             block = covariance[rows]
             np.subtract(half_variances, block, out=block)
-            block += (half_variances - interaction)[rows, None]
-            block -= interaction
+            block += half_variances[rows, None]
             np.maximum(block, 0, out=block)
         self.sampling_variance = covariance
-        """Variance of the difference of each pair (entries, entries) due to hidden samples, without the interaction with seeds."""
+        """Variance of the difference of each pair of entries (entries, entries) that is due to the draw of hidden samples."""
 
     def critical_difference(self, level: float, first: Any, second: Any) -> Any:
         """Return the smallest significant difference at a level between the entries with indices ``first`` and ``second``.
@@ -258,8 +236,9 @@ class Pairs:
         """
         count = len(self.scores)
         dtype = self.sampling_variance.dtype.type
-        # Centred, so that single precision keeps the differences; on the median, so that a wild score does not swallow the others.
-        scores = (self.scores - np.median(self.scores)).astype(dtype)
+        scores = (self.scores - self.scores.mean()).astype(
+            dtype
+        )  # centred, so that single precision keeps the differences
 
         def holm_level(rejected: int) -> float:
             return SIGNIFICANCE_LEVEL / max(count * (count - 1) // 2 - rejected, 1)
@@ -302,28 +281,3 @@ class Pairs:
             return None
         first, second = np.triu_indices(min(among, count), 1)
         return float(np.median(self.critical_difference(SIGNIFICANCE_LEVEL / (count * (count - 1) / 2), first, second)))
-
-    def resolution_range(self, significant: Array) -> tuple[float, float] | None:
-        """Return two differences: no smaller one than the first is ``significant``, and every larger one than the second is.
-
-        ``significant`` is the result of `significant_pairs`. The first is the smallest critical difference of all pairs in Holm's
-        last step, the second the largest one of pairs that are not significant, or of all pairs if there are none. Pairs of
-        identical entries do not count; the result is None if there are no others.
-        """
-        count = len(self.scores)
-        rejected = int(np.triu(significant, 1).sum())
-        level = SIGNIFICANCE_LEVEL / max(count * (count - 1) // 2 - rejected, 1)
-        seed_terms, sampling_quantile = self.seed_terms(level), quantile(self.units, level)
-        low, high, highest = math.inf, 0.0, 0.0
-        for rows in row_blocks(count):
-            rest = slice(rows.start, None)  # each pair once
-            sampling = self.sampling_variance[rows, rest]
-            variance = sampling + self.seed_variance[rows, None] + self.seed_variance[rest]
-            threshold = sampling * sampling.dtype.type(sampling_quantile) + seed_terms[rows, None] + seed_terms[rest]
-            critical = divide_or_zero(threshold, np.sqrt(variance))
-            decided = significant[rows, rest]
-            counted = np.triu(decided | (critical > 0), 1)
-            low = float(critical.min(where=counted, initial=low))
-            highest = float(critical.max(where=counted, initial=highest))
-            high = float(critical.max(where=counted & ~decided, initial=high))
-        return (low * (1 - ROUNDING_ERROR), (high or highest) * (1 + ROUNDING_ERROR)) if low < math.inf else None

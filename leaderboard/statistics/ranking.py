@@ -13,8 +13,6 @@ from leaderboard.store.gc_pause import gc_paused
 if TYPE_CHECKING:
     from leaderboard.statistics.inference import Array, Pairs
 
-MIN_RANKED_UNITS = 4
-"""Smallest number of independent hidden samples, or blocks of them, from which entries are ranked."""
 ReplicatedResult = tuple[Result, Sequence[float]]
 """Pair of a result and the bootstrap replicates of its score."""
 
@@ -23,23 +21,16 @@ def current_results(results: Iterable[ReplicatedResult], asked: Collection[str] 
     """Return the results that are on the board of one task: of its newest version, data and metric only.
 
     Of each submission they are the newest complete result, and an incomplete one if it is newer. Results with ids in ``asked``
-    count as newest. Results with another number of independent samples than the newest are left out: their bootstrap samples were
-    drawn in other blocks, and cannot be compared.
+    count as newest.
     """
     results = sorted(results, key=lambda pair: (pair[0].result_id in asked, pair[0].created_at))
     if not results:
         return []
     version = max(result.task_version for result, _ in results)
     latest = [result for result, _ in results if result.task_version == version][-1]
-    of_task = [
-        (result, replicates)
-        for result, replicates in results
-        if (result.task_version, result.data_sha256, result.metric) == (version, latest.data_sha256, latest.metric)
-    ]
-    units = next((result.units for result, _ in reversed(of_task) if result.units), 0)
     newest: dict[tuple[str, bool], ReplicatedResult] = {}
-    for result, replicates in of_task:
-        if result.units in (0, units):  # 0: unknown
+    for result, replicates in results:
+        if (result.task_version, result.data_sha256, result.metric) == (version, latest.data_sha256, latest.metric):
             newest[result.submission, result.complete] = (result, replicates)
             if result.complete:
                 newest.pop((result.submission, False), None)
@@ -98,20 +89,13 @@ def board_pairs(complete: Sequence[ReplicatedResult]) -> Pairs | None:
     return Pairs(scores, replicates, variances)
 
 
-def too_few_units(complete: Sequence[ReplicatedResult]) -> bool:
-    """Tell whether the hidden samples have too few independent units to rank entries. An unknown number, 0, is not too few."""
-    return any(0 < result.units < MIN_RANKED_UNITS for result, _ in complete)
-
-
 def significant_differences(complete: Sequence[ReplicatedResult], pairs: Pairs | None) -> Array | list[list[bool]]:
     """Return (entries, entries) bool: True for each pair of complete entries that differs significantly.
 
-    Without ``pairs``, when variances are unknown, all different scores count as different. With fewer than `MIN_RANKED_UNITS`
-    independent samples none do.
+    Without ``pairs``, when variances are unknown, all different scores count as different.
     """
     if pairs is not None:
-        significant = pairs.significant_pairs()
-        return significant & False if too_few_units(complete) else significant
+        return pairs.significant_pairs()
     scores = [_score(result) for result, _ in complete]
     return [[a != b for b in scores] for a in scores]
 
@@ -137,30 +121,25 @@ def rank(results: Iterable[ReplicatedResult], asked: Collection[str] = ()) -> li
     ``rank_low`` and ``rank_high`` bound the true rank: the number of significantly better entries plus one, and the number of
     entries less the significantly worse ones. These bounds hold for all rows of a board together with 95 % confidence (Mogstad,
     Romano, Shaikh and Wilhelm 2024). A ``tie_group`` starts with its best entry; it holds the entries that do not differ
-    significantly from that one. ``resolution`` is the typical significant difference in the better half of the board. No difference
-    below ``resolution_low`` is significant, and each above ``resolution_high`` is. Incomplete rows come last, with None as ranks.
-    Results with ids in ``asked`` count as the newest of their submissions.
+    significantly from that one. ``resolution`` is the typical significant difference in the better half of the board. Incomplete
+    rows come last, with None as ranks. Results with ids in ``asked`` count as the newest of their submissions.
     """
     current = current_results(results, asked)
     complete = best_first(current)
     pairs = board_pairs(complete)
     differ = significant_differences(complete, pairs)
-    resolution = resolution_range = None
-    if pairs is not None and not isinstance(differ, list) and not too_few_units(complete):
-        resolution = pairs.resolution(max(2, math.ceil(len(complete) / 2)))
-        resolution_range = pairs.resolution_range(differ)
+    resolution = pairs.resolution(max(2, math.ceil(len(complete) / 2))) if pairs else None
     rows, leader, group = [], 0, 1
     for index, ((result, _), (low, high)) in enumerate(zip(complete, rank_sets(differ), strict=True)):
         if differ[leader][index]:
             leader, group = index, group + 1
-        values = (index + 1, low, high, group, resolution, *(resolution_range or (None, None)))
-        ranks = dict(zip(RANK_KEYS, values, strict=True))
+        ranks = dict(zip(RANK_KEYS, (index + 1, low, high, group, resolution), strict=True))
         rows.append(ranks | result.row())
     failed = sorted((pair[0] for pair in current if not pair[0].complete), key=lambda result: result.submission)
     return rows + [unranked_row(result) for result in failed]
 
 
-RANK_KEYS = ("rank", "rank_low", "rank_high", "tie_group", "resolution", "resolution_low", "resolution_high")
+RANK_KEYS = ("rank", "rank_low", "rank_high", "tie_group", "resolution")
 
 
 def unranked_row(result: Result) -> dict[str, Any]:

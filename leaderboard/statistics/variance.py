@@ -50,19 +50,6 @@ def quantile(freedom: float, level: float = SIGNIFICANCE_LEVEL) -> float:
     return student_t.quantile(max(freedom, 1.0), level)
 
 
-def block_length(n: int, block: int) -> int:
-    """Return the number of neighbours that are resampled together, of ``n`` samples that depend on ``block`` neighbours.
-
-    It is at most a third of the samples: of fewer than three blocks no variance is estimated.
-    """
-    return max(min(block, n // 3), 1)
-
-
-def independent_units(n: int, block: int) -> int:
-    """Return the number of whole blocks of `block_length` in ``n`` samples. So many samples count as independent."""
-    return max(n // block_length(n, block), 1)
-
-
 def bias_correction(units: int) -> float:
     """Return the factor n / (n - 1) that makes the bootstrap variance of a mean over n ``units`` unbiased; 1 for n below 2."""
     return units / (units - 1) if units > 1 else 1.0

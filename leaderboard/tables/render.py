@@ -6,19 +6,15 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal
 from typing import Any
 
 from leaderboard.formatting import align_columns, format_count, format_number, format_seconds
 from leaderboard.result import Status
-from leaderboard.statistics.ranking import MIN_RANKED_UNITS
 from leaderboard.text import markdown_cell, spreadsheet_cell, visible
 
 Row = Mapping[str, Any]
 Boards = Mapping[str, Sequence[Row]]
 
-WIDE_RANGE = 10
-"""Ratio of the bounds of a range from which on its upper bound is of no use, if no difference on the board reaches it."""
 HEADINGS = ("rank", "submission", "score", "95 % interval", "valid", "trials", "fit", "predict", "memory", "parameters")
 
 
@@ -79,37 +75,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def resolution_note(rows: Sequence[Row]) -> str:
-    """Return a sentence about the differences that count on a board, or why none does; empty if that is unknown."""
-    if not rows:
+    """Return a sentence about the smallest significant difference between entries of a board; empty if it is unknown."""
+    value = rows[0]["resolution"] if rows else None
+    if not value:
         return ""
-    units, entries = rows[0].get("units"), count_ranked(rows)
-    if units and units < MIN_RANKED_UNITS and entries > 1:
-        return (
-            f"too few independent hidden samples to rank entries: {units}, where dependent neighbours count as one; "
-            f"{MIN_RANKED_UNITS} are needed"
-        )
-    low, high = rows[0].get("resolution_low"), rows[0].get("resolution_high")
-    if low is None or not high:
-        return ""
-    first, last = format_number(round_outward(low, False)), format_number(round_outward(high, True))
-    scores = [row["score"] for row in rows if row["rank"] is not None]
-    largest = max(scores) - min(scores)
-    if high > max(largest, WIDE_RANGE * low):
-        bounds = f"{first} (most alike) on, and the least alike not even at the largest difference here, {format_number(largest)}"
-    elif format_number(low) == format_number(high):
-        bounds = f"about {format_number(low)} on"
-    else:
-        bounds = f"{first} (most alike) to {last} on"
-    return f"entries count as different from {bounds}, among {entries} entries"
-
-
-def round_outward(value: float, up: bool) -> float:
-    """Return the next value above (``up``) or below ``value`` that `format_number` shows exactly."""
-    shown = Decimal(format_number(value))
-    if (float(shown) < value) if up else (float(shown) > value):
-        context = Context(prec=len(shown.as_tuple().digits))
-        shown = context.next_plus(shown) if up else context.next_minus(shown)
-    return float(shown)
+    return f"differences below about {format_number(value)} cannot be told from chance here, among {count_ranked(rows)} entries"
 
 
 def count_ranked(rows: Sequence[Row]) -> int:

@@ -45,7 +45,7 @@ def test_leaderboard_in_every_format(board: Path, bakeoff: Command, tmp_path: Pa
     text = bakeoff("leaderboard", "tiny", "--home", board).stdout
     *lines, note = text.splitlines()[2:]
     assert [line.split()[1] for line in lines] == ["nearest", "constant", "bad"]
-    assert note.startswith("  entries count as different from ")
+    assert note.startswith("  differences below about ")
     rows = json.loads(bakeoff("leaderboard", "--home", board, "--format", "json").stdout)
     assert [(row["rank"], row["tie_group"], row["status"]) for row in rows] == [
         (1, 1, "complete"),
