@@ -101,6 +101,8 @@ def test_a_cluster_finds_what_this_machine_finds(nodes: Any, tiny: Path, bakeoff
 def test_pickled_models_stay_on_their_node(nodes: Any, tmp_path: Path, bakeoff: Command) -> None:
     """Image generation has several queries, each answered in a process of its own."""
     for place, more in (("here", ()), ("there", ("--cluster", nodes.address))):
+        (tmp_path / place).mkdir()
+        write(tmp_path / place, "secret", "0f" * 32)  # the same order of rows: sums round in their order
         bakeoff("run", "digit-images", "-s", "pca-gaussian", "--trials", 0, "--seeds", 2, "--home", place, *more)
     assert rows(tmp_path / "there") == rows(tmp_path / "here")
 
