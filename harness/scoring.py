@@ -78,11 +78,6 @@ Reply = tuple[Array | list[Array], float]
 ReplyReader = Callable[[Sequence[Reply]], tuple[Array, float]]
 
 
-def is_whole(query: Query) -> bool:
-    """Tell a query of rows from a query of steps."""
-    return isinstance(query, np.ndarray)
-
-
 def reply(trial: FittedTrial, query: Query, kind: Kind) -> Reply:
     """Return a fitted trial's verified reply to a query. Raises TrialFailed."""
     if isinstance(query, np.ndarray):
@@ -117,7 +112,9 @@ class ValidationScorer:
         queries, read = self.task.kind.queries(split.x, seeded_generator("questions", self.secret, self.key))
 
         def read_all(replies: Sequence[Reply]) -> tuple[Array, float]:
-            whole = [seconds for query, (_, seconds) in zip(queries, replies, strict=True) if is_whole(query)]
+            whole = [
+                seconds for query, (_, seconds) in zip(queries, replies, strict=True) if isinstance(query, np.ndarray)
+            ]
             try:
                 return read([answer for answer, _ in replies]), sum(whole) / max(len(whole), 1)
             except InvalidPrediction as error:

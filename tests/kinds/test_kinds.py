@@ -454,6 +454,24 @@ def test_lookahead_leaks_between_rows_and_randomness_are_refused(model, seed):
         asked(model, seed)
 
 
+def test_looking_ahead_for_a_fifth_of_the_tokens_is_refused_in_99_of_100_runs():
+    for n in (50, 10):
+        refused = 0
+        for seed in range(200):
+            chosen = np.isin(
+                np.arange(LENGTH), np.random.default_rng(seed).choice(LENGTH - 1, LENGTH // 5 + 1, replace=False)
+            )
+
+            def at_a_fifth(x, chosen=chosen):
+                return np.where(chosen[:, None], peeking(x), honest(x))
+
+            try:
+                asked(at_a_fifth, seed, n)
+            except InvalidPrediction:
+                refused += 1
+        assert refused >= 198, f"{refused} of 200 with {n} chunks"
+
+
 @pytest.mark.parametrize("model", [copying, averaging])
 def test_a_model_that_pairs_chunks_with_their_copies_or_pools_all_rows_is_refused(model):
     with pytest.raises(InvalidPrediction):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +63,9 @@ def remove_tree(folder: Path) -> None:
             else:
                 pending.pop()
                 current.rmdir()
+    if folder.exists():  # a file that could not be removed stopped this: try the others
+        with suppress(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _empty(folder: Path, names: Iterator[Path]) -> list[Path]:
