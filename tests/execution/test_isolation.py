@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 from conftest import REPOSITORY, Command, hostile, write
@@ -160,6 +161,39 @@ def test_every_way_to_a_tier_runs_a_submission(candidate: Isolation, tiny: Path)
             answer, _ = trial.predict(loaded.test.x, task.kind)
     data.close()
     assert (answer == loaded.test.y).mean() > 0.7
+
+
+READS_PACKAGES = """
+import importlib.util
+from pathlib import Path
+from harness import Submission
+
+for top, file in (("hypothesis", "core.py"), ("tqdm", "std.py")):
+    place = importlib.util.find_spec(top).submodule_search_locations[0]
+    try:
+        Path(place, file).read_bytes()
+        print(top, "is read", flush=True)
+    except OSError:
+        print(top, "is hidden", flush=True)
+
+class Model(Submission):
+    kind = "image-classification"
+    def fit(self, train, valid, report): pass
+    def predict(self, x): return x
+"""
+
+
+@pytest.mark.parametrize("tier", ["sandbox-a", "sandbox-b"])
+def test_an_installed_package_can_be_hidden(tier: str, tmp_path: Path) -> None:
+    """As packages with tasks are: their neighbours in site-packages stay readable."""
+    if isolation.probed(tier)[0] is None:
+        pytest.skip(f"{tier} is not to be had here: {isolation.probed(tier)[1]}")
+    tmp_path.chmod(0o755)
+    chosen = isolation.choose(tier, hidden=[Path(hypothesis.__file__).parent])
+    source = find_submission(str(write(tmp_path, "reads.py", READS_PACKAGES)))
+    with Worker(bundle(source), WorkerConfig(chosen)) as worker:
+        worker.ready()
+    assert worker.log.text.splitlines()[-2:] == ["hypothesis is hidden", "tqdm is read"]
 
 
 FRAMEWORKS = {
